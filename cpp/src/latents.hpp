@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// The entropy-coded part of a tile: z, then y in four phases, in one rANS stream.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "rans.hpp"
+#include "scale_network.hpp"
+#include "tables.hpp"
+
+namespace softstair {
+
+// Everything that decides how the symbols of one rate position are read.
+struct Model {
+  std::shared_ptr<const ScaleNetwork> network;
+  std::shared_ptr<const Tables> z_tables;  // a row for every channel of z
+  std::shared_ptr<const Tables> y_tables;  // a row for every scale
+  RowRule rule;
+  std::vector<std::int32_t> rate_bias;  // of the scale network's first layer
+  std::vector<std::int32_t> exponent;   // d + e_c: log2 of the gain of every channel, 1/32 octave
+
+  // Throws std::invalid_argument if the parts do not fit each other.
+  void check() const;
+};
+
+struct Size {
+  int height, width;  // of y; z has half of it, rounded up
+
+  int z_height() const { return (height + 1) / 2; }
+  int z_width() const { return (width + 1) / 2; }
+};
+
+// Symbols of a tile: z (z_height, z_width, Z) and y (height, width, C).
+struct Symbols {
+  std::vector<std::int16_t> z, y;
+};
+
+// Lanes are a fixed rule of the size: short streams cannot pay for four states.
+inline int lanes_for(Size size) { return size.height * size.width >= 256 ? 4 : 1; }
+
+struct Decoded {
+  Symbols symbols;
+  Fault fault;
+};
+
+Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8_t> bytes);
+
+// Encodes while the latents are being decided: the means of a phase depend on the symbols of the
+// earlier ones, so a caller asks for the rows of a phase, decides its symbols, puts them, goes on.
+class TileEncoder {
+ public:
+  // z is copied. Throws std::invalid_argument if a symbol of z is out of [-32767, 32767].
+  TileEncoder(std::shared_ptr<const Model> model, Size size, std::span<const std::int16_t> z);
+
+  Size size() const { return size_; }
+  int channels() const { return model_->network->latents(); }
+
+  // Table rows of the next phase, (height, width, C / 4); kSkipped where nothing is coded.
+  const std::vector<std::int16_t>& begin_phase();
+
+  // Quantize the phase begun: q = round((y - mean) * gain), zero where skipped; decoded receives
+  // mean + q / gain. All (C, height, width), gain (C); other phases are left alone.
+  void quantize(const float* y, const float* mean, const float* gain, float* decoded);
+
+  // Or put symbols decided elsewhere, (height, width, C); skipped ones must be zero.
+  void put(const std::int16_t* symbols);
+
+  std::vector<std::uint8_t> finish() const;
+  // What the tables alone would charge, in bits: (z, y).
+  std::pair<double, double> cross_entropy() const;
+  const std::vector<std::int16_t>& symbols() const { return y_; }
+  std::int64_t coded() const;
+
+ private:
+  struct Coded {
+    std::int16_t row, value;
+  };
+  void record(int y, int x, int channel, int index_in_phase, int symbol);
+  void end_phase();
+
+  std::shared_ptr<const Model> model_;
+  Size size_;
+  std::vector<std::int16_t> z_, y_, rows_;
+  ScaleField field_;
+  int phase_ = -1;
+  std::vector<Coded> coded_[kPhases];
+};
+
+// mean + q / gain for the latents of one phase. symbols (height, width, C); mean and decoded
+// (C, height, width); step (C) = 1 / gain.
+void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* symbols,
+                       const float* mean, const float* step, float* decoded);
+
+}  // namespace softstair

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// Interleaved rANS: 32-bit states, 16-bit words, up to four lanes over one word stream.
+// J. Duda, "Asymmetric numeral systems", arXiv 1311.2540; F. Giesen, "Interleaved entropy
+// coders", arXiv 1402.3392.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "tables.hpp"
+
+namespace softstair {
+
+constexpr int kMaxLanes = 4;
+constexpr std::uint32_t kStateLow = 1u << 16;  // states live in [2^16, 2^32)
+constexpr int kLargestSymbol = 32767;
+constexpr int kClassBits = 4;   // of an escape: bit length of what exceeds the table
+constexpr int kRawChunk = 12;   // raw bits coded at once
+
+// What went wrong while reading; a coder never throws in its inner loop.
+enum class Fault { none, truncated, corrupt };
+
+// Reads symbols in coding order.
+class Decoder {
+ public:
+  Decoder(std::span<const std::uint8_t> bytes, int lanes) : bytes_(bytes), lanes_(lanes) {
+    for (int lane = 0; lane < lanes_; ++lane) {
+      const std::uint32_t high = next_word();
+      state_[lane] = high << 16 | next_word();
+      if (state_[lane] < kStateLow) fail(Fault::corrupt);
+    }
+  }
+
+  Fault fault() const { return fault_; }
+
+  int read(const Tables& tables, int row, int lane) {
+    std::uint32_t& x = state_[lane];
+    const std::uint32_t slot = x & (kProbabilityOne - 1);
+    const std::uint16_t* cdf = tables.cdf(row);
+    const int symbol = tables.find(row, slot);
+    x = (cdf[symbol + 1] - cdf[symbol]) * (x >> kProbabilityBits) + slot - cdf[symbol];
+    refill(x);
+    const int largest = tables.largest(row);
+    if (symbol <= 2 * largest) [[likely]]
+      return symbol - largest;
+    return read_escape(largest, lane);
+  }
+
+  // To be called after the last symbol: states and words must be used up exactly.
+  void finish() {
+    for (int lane = 0; lane < lanes_; ++lane)
+      if (state_[lane] != kStateLow) fail(Fault::corrupt);
+    if (position_ != bytes_.size()) fail(Fault::corrupt);
+  }
+
+ private:
+  void fail(Fault fault) {
+    if (fault_ == Fault::none) fault_ = fault;
+  }
+
+  std::uint32_t next_word() {
+    if (bytes_.size() - position_ < 2) {
+      fail(Fault::truncated);
+      return 0;
+    }
+    const std::uint32_t word = bytes_[position_] | bytes_[position_ + 1] << 8;
+    position_ += 2;
+    return word;
+  }
+
+  void refill(std::uint32_t& x) {
+    if (x < kStateLow) x = x << 16 | next_word();
+  }
+
+  std::uint32_t read_bits(int count, int lane) {
+    std::uint32_t value = 0;
+    while (count > 0) {
+      const int chunk = count < kRawChunk ? count : kRawChunk;
+      const int shift = kProbabilityBits - chunk;
+      std::uint32_t& x = state_[lane];
+      const std::uint32_t slot = x & (kProbabilityOne - 1);
+      const std::uint32_t bits = slot >> shift;
+      x = (x >> kProbabilityBits << shift) + (slot & ((1u << shift) - 1));
+      refill(x);
+      value = value << chunk | bits;
+      count -= chunk;
+    }
+    return value;
+  }
+
+  int read_escape(int largest, int lane) {
+    const bool negative = read_bits(1, lane) != 0;
+    const int length = static_cast<int>(read_bits(kClassBits, lane));
+    const int excess = static_cast<int>((1u << length | read_bits(length, lane)) - 1);
+    const int magnitude = largest + 1 + excess;
+    if (magnitude > kLargestSymbol) {
+      fail(Fault::corrupt);
+      return 0;
+    }
+    return negative ? -magnitude : magnitude;
+  }
+
+  std::span<const std::uint8_t> bytes_;
+  std::size_t position_ = 0;
+  int lanes_;
+  Fault fault_ = Fault::none;
+  std::array<std::uint32_t, kMaxLanes> state_{};
+};
+
+// Writes symbols in the reverse of coding order.
+class Encoder {
+ public:
+  explicit Encoder(int lanes) : lanes_(lanes) { state_.fill(kStateLow); }
+
+  void write_before(const Tables& tables, int row, int lane, int value) {
+    const int largest = tables.largest(row);
+    int symbol = value + largest;
+    if (value < -largest || value > largest) {
+      write_escape(largest, lane, value);
+      symbol = 2 * largest + 1;
+    }
+    const std::uint16_t* cdf = tables.cdf(row);
+    push(cdf[symbol], cdf[symbol + 1] - cdf[symbol], lane);
+  }
+
+  // The finished stream; the encoder must not be used afterwards.
+  std::vector<std::uint8_t> finish() {
+    for (int lane = lanes_ - 1; lane >= 0; --lane) {
+      words_.push_back(static_cast<std::uint16_t>(state_[lane]));
+      words_.push_back(static_cast<std::uint16_t>(state_[lane] >> 16));
+    }
+    std::vector<std::uint8_t> bytes;
+    bytes.reserve(2 * words_.size());
+    for (auto word = words_.rbegin(); word != words_.rend(); ++word) {
+      bytes.push_back(static_cast<std::uint8_t>(*word));
+      bytes.push_back(static_cast<std::uint8_t>(*word >> 8));
+    }
+    return bytes;
+  }
+
+ private:
+  void push(std::uint32_t start, std::uint32_t frequency, int lane) {
+    std::uint32_t& x = state_[lane];
+    if (x >= static_cast<std::uint64_t>(frequency) << (32 - kProbabilityBits)) {
+      words_.push_back(static_cast<std::uint16_t>(x));
+      x >>= 16;
+    }
+    x = (x / frequency << kProbabilityBits) + x % frequency + start;
+  }
+
+  void write_bits(std::uint32_t value, int count, int lane) {
+    // Chunks are read from the top, so the lowest one is written first.
+    int tail = count % kRawChunk;
+    if (tail != 0) {
+      push_bits(value & ((1u << tail) - 1), tail, lane);
+      value >>= tail;
+    }
+    for (int left = count - tail; left > 0; left -= kRawChunk) {
+      push_bits(value & ((1u << kRawChunk) - 1), kRawChunk, lane);
+      value >>= kRawChunk;
+    }
+  }
+
+  void push_bits(std::uint32_t bits, int count, int lane) {
+    const int shift = kProbabilityBits - count;
+    push(bits << shift, 1u << shift, lane);
+  }
+
+  void write_escape(int largest, int lane, int value) {
+    const std::uint32_t over = static_cast<std::uint32_t>((value < 0 ? -value : value) - largest);
+    const int length = std::bit_width(over) - 1;
+    write_bits(over & ((1u << length) - 1), length, lane);
+    write_bits(static_cast<std::uint32_t>(length), kClassBits, lane);
+    write_bits(value < 0, 1, lane);
+  }
+
+  int lanes_;
+  std::array<std::uint32_t, kMaxLanes> state_{};
+  std::vector<std::uint16_t> words_;
+};
+
+// Bits of a value by its table alone: what an ideal coder would spend.
+double cross_entropy(const Tables& tables, int row, int value);
+
+}  // namespace softstair

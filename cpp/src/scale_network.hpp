@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// The scale network: z^ and magnitudes of earlier symbols to a table row for every latent, in
+// integers. Grids and order of operations are those of docs/format/scale-network.md.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "layers.hpp"
+
+namespace softstair {
+
+constexpr int kPhases = 4;
+constexpr std::int16_t kSkipped = -1;  // row of a latent that is not coded: its symbol is zero
+
+// Which of the four channel groups a position codes in a phase.
+inline int channel_group(int y, int x, int phase) {
+  constexpr int kClass[2][2] = {{0, 2}, {3, 1}};
+  return phase ^ kClass[y & 1][x & 1];
+}
+
+// Weights shared by all pictures. Immutable.
+class ScaleNetwork {
+ public:
+  using Layers = std::unordered_map<std::string, Weights>;
+
+  // phase_bias: (4, width) in 2^-9. Throws std::invalid_argument if a layer is missing, has
+  // the wrong shape or could overflow. simd: use vector kernels where available.
+  ScaleNetwork(const Layers& layers, std::vector<std::int32_t> phase_bias, bool simd);
+
+  int latents() const { return latents_; }
+  int hyper_latents() const { return hyper_latents_; }
+  int hyper_width() const { return hyper_width_; }
+  int width() const { return width_; }
+
+ private:
+  friend class ScaleField;
+
+  int latents_, hyper_latents_, hyper_width_, width_;
+  Matrix hyper_, expand_, mix_, log_scale_head_, gather_, log_scale_entry_, widen_, correction_head_;
+  Depthwise neighbours_, local_;
+  std::vector<std::int32_t> phase_bias_;
+};
+
+// How a log-scale becomes a table row: (s + d + e_c + t - base) >> 2, cut off above at rows - 1;
+// below `skip` nothing is coded.
+struct RowRule {
+  int base, skip, rows;
+
+  std::int16_t row(int scale) const {
+    const int row = (scale - base) >> 2;
+    if (row < skip) return kSkipped;
+    return static_cast<std::int16_t>(row < 0 ? 0 : row < rows ? row : rows - 1);
+  }
+};
+
+// The scale network's view of one tile: fills in as phases are decoded.
+class ScaleField {
+ public:
+  // z: (ceil(height / 2), ceil(width / 2), Z). rate_bias: hyper_width values in 2^-9. exponent:
+  // d + e_c for every channel.
+  ScaleField(std::shared_ptr<const ScaleNetwork> network, const std::int16_t* z, int height,
+             int width, const std::int32_t* rate_bias, const std::int32_t* exponent);
+
+  int height() const { return height_; }
+  int width() const { return width_; }
+  int channels() const { return network_->latents(); }
+  int group() const { return channels() / kPhases; }
+
+  // Prepare a phase; magnitudes of all earlier phases must be known.
+  void begin_phase(int phase);
+  // Rows of one line of positions in the phase begun: width() x group() values.
+  void rows(int y, const RowRule& rule, std::int16_t* out);
+  // Tell the magnitude of a decoded symbol.
+  void set_symbol(int y, int x, int channel, int symbol) {
+    magnitude_[magnitude_index(y, x) + channel] = magnitude_of(symbol);
+  }
+
+  // s(z^) of every latent, 1/32 octave, (height, width, channels).
+  const std::vector<std::int16_t>& log_scale() const { return log_scale_; }
+
+ private:
+  static constexpr int kReach = 2;  // of the 5x5 neighbourhood
+  static std::uint8_t magnitude_of(int symbol) {
+    // round(16 min(log2(1 + |q|), 3))
+    constexpr std::array<std::uint8_t, 8> kMagnitude = {0, 16, 25, 32, 37, 41, 45, 48};
+    const int m = symbol < 0 ? -symbol : symbol;
+    return kMagnitude[m < 7 ? m : 7];
+  }
+  std::size_t magnitude_index(int y, int x) const {
+    return (static_cast<std::size_t>(y + kReach) * (width_ + 2 * kReach) + x + kReach) *
+           network_->latents();
+  }
+  void run_hyper(const std::int16_t* z, const std::int32_t* rate_bias);
+  void enter_log_scale();
+  void gather_line(int y, std::int16_t* line) const;
+
+  std::shared_ptr<const ScaleNetwork> network_;
+  int height_, width_, phase_ = 0;
+  std::vector<std::int32_t> exponent_;
+  std::vector<std::int16_t> log_scale_;   // (height, width, channels)
+  std::vector<std::uint8_t> magnitude_;   // (height + 4, width + 4, channels), zero border
+  std::vector<std::int32_t> entered_;     // (height, width, width of the network)
+  std::vector<std::int16_t> hidden_;      // (height + 2, width + 2, width), zero border
+  std::vector<std::int16_t> wide_;        // (width, width of the network): one line
+  std::vector<std::int32_t> accumulators_;
+};
+
+}  // namespace softstair

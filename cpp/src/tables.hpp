@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Integer probability tables: what the entropy coder knows of a distribution.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+namespace softstair {
+
+constexpr int kProbabilityBits = 14;
+constexpr std::uint32_t kProbabilityOne = 1u << kProbabilityBits;
+
+// A set of CDFs. Row r codes the values -K..K of its own K, then an escape; slots of row r are
+// [cdf[i], cdf[i + 1]) for symbol i = value + K.
+class Tables {
+ public:
+  // cdf: all rows one after the other, each starting with 0 and ending with 2^14.
+  // offsets: rows + 1 positions into cdf. Throws std::invalid_argument on anything else.
+  Tables(std::vector<std::uint16_t> cdf, std::vector<std::int32_t> offsets)
+      : cdf_(std::move(cdf)), offsets_(std::move(offsets)) {
+    if (offsets_.size() < 2 || offsets_.front() != 0 ||
+        offsets_.back() != static_cast<std::int64_t>(cdf_.size()))
+      throw std::invalid_argument("table offsets do not cover the table");
+    for (std::size_t row = 0; row + 1 < offsets_.size(); ++row) check_row(row);
+    build_buckets();
+  }
+
+  int rows() const { return static_cast<int>(offsets_.size()) - 1; }
+  int largest(int row) const { return (symbols(row) - 2) / 2; }
+  int symbols(int row) const { return offsets_[row + 1] - offsets_[row] - 1; }
+  const std::uint16_t* cdf(int row) const { return cdf_.data() + offsets_[row]; }
+
+  // The symbol whose slots contain `slot` < 2^14.
+  int find(int row, std::uint32_t slot) const {
+    const std::uint16_t* c = cdf(row);
+    int i = buckets_[static_cast<std::size_t>(row) * kBuckets + (slot >> kBucketShift)];
+    while (c[i + 1] <= slot) ++i;
+    return i;
+  }
+
+ private:
+  static constexpr int kBuckets = 64;
+  static constexpr int kBucketShift = kProbabilityBits - 6;
+
+  void check_row(std::size_t row) const {
+    const std::int64_t first = offsets_[row], last = offsets_[row + 1];
+    const std::int64_t entries = last - first;
+    if (first < 0 || last > static_cast<std::int64_t>(cdf_.size()) || entries < 3 || entries % 2 == 0)
+      throw std::invalid_argument("a table row needs an even number of symbols, at least two");
+    if (cdf_[first] != 0 || cdf_[last - 1] != kProbabilityOne)
+      throw std::invalid_argument("a table row must run from 0 to 2^14");
+    for (std::int64_t i = first; i + 1 < last; ++i)
+      if (cdf_[i] >= cdf_[i + 1]) throw std::invalid_argument("a table row must strictly increase");
+  }
+
+  void build_buckets() {
+    buckets_.resize(static_cast<std::size_t>(rows()) * kBuckets);
+    for (int row = 0; row < rows(); ++row) {
+      const std::uint16_t* c = cdf(row);
+      int i = 0;
+      for (int bucket = 0; bucket < kBuckets; ++bucket) {
+        const std::uint32_t slot = static_cast<std::uint32_t>(bucket) << kBucketShift;
+        while (c[i + 1] <= slot) ++i;
+        buckets_[static_cast<std::size_t>(row) * kBuckets + bucket] = static_cast<std::uint16_t>(i);
+      }
+    }
+  }
+
+  std::vector<std::uint16_t> cdf_;
+  std::vector<std::int32_t> offsets_;
+  std::vector<std::uint16_t> buckets_;
+};
+
+}  // namespace softstair

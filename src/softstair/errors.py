@@ -1,0 +1,82 @@
+"""Everything that can go wrong and is not a bug.
+
+    SoftstairError
+      StreamError          the .stair file
+        NotAStairFile        does not start like one
+        UnsupportedStream    a version or flag from the future
+        TruncatedStream      ends too early
+        CorruptStream        contradicts itself or fails its checksum
+        LimitExceeded        larger than this decoder was told to accept
+      BundleError          the model file
+        BundleNotFound       no installed bundle has the fingerprint asked for
+        InvalidBundle        damaged, or not a bundle
+      UsageError           what was asked for cannot be done
+        TargetOutOfReach     no rate position meets the target
+        UnreadablePicture    not a picture that can be read
+        OutputExists         would replace a file that is there already
+        TrainingDiverged     losses stayed non-finite after going back to a good state
+
+A message names the part, what was expected and what was found, and says what to do.
+"""
+
+from __future__ import annotations
+
+
+class SoftstairError(Exception):
+    """Base of all errors that Softstair raises on purpose."""
+
+
+class StreamError(SoftstairError):
+    """A stream cannot be read."""
+
+
+class NotAStairFile(StreamError):
+    """The data does not start with the magic of a .stair file."""
+
+
+class UnsupportedStream(StreamError):
+    """The stream has a version, flag or mode that this release does not know."""
+
+
+class TruncatedStream(StreamError):
+    """The stream ends before its content does."""
+
+
+class CorruptStream(StreamError):
+    """The stream contradicts itself or fails a checksum."""
+
+
+class LimitExceeded(StreamError):
+    """The stream declares more than the stated limits allow."""
+
+
+class BundleError(SoftstairError):
+    """A bundle cannot be used."""
+
+
+class BundleNotFound(BundleError):
+    """No bundle with the fingerprint asked for is installed."""
+
+
+class InvalidBundle(BundleError):
+    """The file is damaged or not a bundle."""
+
+
+class UsageError(SoftstairError):
+    """What was asked for cannot be done."""
+
+
+class TargetOutOfReach(UsageError):
+    """No rate position meets the target."""
+
+
+class UnreadablePicture(UsageError):
+    """The source is not a picture that can be read."""
+
+
+class OutputExists(UsageError):
+    """The output is there already."""
+
+
+class TrainingDiverged(UsageError):
+    """Losses stayed non-finite after going back to a good state."""

@@ -1,0 +1,105 @@
+"""The whole codec as one torch module: what training optimises and export takes apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from softstair.quantize.phases import PHASES, phase_map
+
+from .layers.densities import SIGMA_MAX, SIGMA_MIN, LogisticMixture, gaussian_bits
+from .layers.rates import Gains, hat_weights
+from .layers.rounding import straight_through_round
+from .networks import Analysis, HyperAnalysis, MeanNetwork, ScaleNetwork, Synthesis, magnitude
+from .shape import Shape
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One pass of pictures through the codec.
+
+    picture: decoded, (B, 3, H, W), about [0, 1]. y_bits, z_bits: bits a picture, (B,).
+    """
+
+    picture: Tensor
+    y_bits: Tensor
+    z_bits: Tensor
+
+
+class Codec(nn.Module):
+    """Transforms, entropy networks, gains and densities of one bundle."""
+
+    deviation: Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.analysis = Analysis(shape)
+        self.synthesis = Synthesis(shape)
+        self.hyper_analysis = HyperAnalysis(shape)
+        self.scale_network = ScaleNetwork(shape)
+        self.mean_network = MeanNetwork(shape)
+        self.gains = Gains(shape.rate_points, shape.latents)
+        self.z_density = LogisticMixture(shape.rate_points, shape.hyper_latents)
+        self.register_buffer("deviation", torch.ones(1, shape.latents, 1, 1))
+
+    def set_fixed(self, fixed: bool) -> None:
+        """Switch the scale network and the gains to the grids of the integer path."""
+        self.scale_network.set_fixed(fixed)
+        self.gains.integer = fixed
+
+    def forward(self, picture: Tensor, position: Tensor) -> Passage:
+        """A training pass: noise for the rate, straight-through rounding for everything else.
+
+        Args:
+            picture: (B, 3, H, W) in [0, 1], sides multiples of 32.
+            position: rate position of every picture, int64 (B,).
+        """
+        hat = hat_weights(position, self.shape.rate_points)
+        octaves = self.gains.log2(position, hat)
+        gain = torch.exp2(octaves)
+        y = self.analysis(picture)
+        z = self.hyper_analysis(y, self.deviation, gain, hat)
+        z_bits = self.z_density.bits(z + torch.rand_like(z) - 0.5, hat)
+        decoded, mean, log_scale = self.quantize(y, straight_through_round(z), octaves, hat)
+        sigma = torch.exp2(log_scale).clamp(SIGMA_MIN, SIGMA_MAX)
+        residual = (y - mean) * gain + torch.rand_like(y) - 0.5
+        y_bits = gaussian_bits(residual, sigma)
+        return Passage(
+            self.synthesis(decoded, hat).float(), y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3))
+        )
+
+    def quantize(
+        self, y: Tensor, z_hat: Tensor, octaves: Tensor, hat: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the four phases on y; returns y^, mu and log-scale (in steps), each (B, C, h, w).
+
+        Rounding is straight-through, so gradients reach y and the context of later phases.
+        """
+        gain, step = torch.exp2(octaves), torch.exp2(-octaves)
+        scale = self.log_scale(z_hat, octaves, hat)
+        entered = self.scale_network.enter(scale)
+        base = self.mean_network.base(z_hat, hat)
+        masks = self.phase_masks(y)
+        decoded, seen, mean, corrected = (torch.zeros_like(y) for _ in range(4))
+        for phase, mask in enumerate(masks):
+            one_hot = torch.eye(PHASES, device=y.device)[phase][None]
+            mu = self.mean_network(decoded, base, self.deviation, one_hot)
+            t = self.scale_network.correction(entered, seen, phase)
+            symbols = straight_through_round((y - mu.detach()) * gain)
+            decoded = decoded + (mu.detach() + symbols * step) * mask
+            seen = seen + magnitude(symbols.detach()) * mask
+            mean = mean + mu * mask
+            corrected = corrected + (scale + t) * mask
+        return decoded, mean, corrected
+
+    def log_scale(self, z_hat: Tensor, octaves: Tensor, hat: Tensor) -> Tensor:
+        """s(z^) + d + e_c, octaves in steps, cut to the size of y."""
+        scale = self.scale_network.log_scale(z_hat, hat)
+        return scale.to(octaves.dtype) + octaves
+
+    def phase_masks(self, y: Tensor) -> list[Tensor]:
+        phases = torch.from_numpy(phase_map(*y.shape[1:])).to(y.device)
+        return [(phases == phase).to(y.dtype)[None] for phase in range(PHASES)]

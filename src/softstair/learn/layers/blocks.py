@@ -1,0 +1,54 @@
+"""Convolutional building blocks of the transforms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+SLOPE = 0.1  # of every LeakyReLU
+
+
+def convolution(inputs: int, outputs: int, kernel: int = 3, groups: int = 1) -> nn.Conv2d:
+    """Convolution of stride one that keeps the size."""
+    return nn.Conv2d(inputs, outputs, kernel, 1, kernel // 2, groups=groups)
+
+
+class Float32(nn.Module):
+    """Runs a layer in float32 under autocast: bfloat16 would lose the latents' low bits."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            result: Tensor = self.layer(x.float())
+        return result
+
+
+class Residual(nn.Module):
+    """x + conv3x3(LeakyReLU(conv3x3(x))), with an inner width of its own."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.first = convolution(channels, inner)
+        self.second = convolution(inner, channels)
+        self.activation = nn.LeakyReLU(SLOPE)
+        nn.init.kaiming_normal_(self.first.weight, SLOPE)
+        nn.init.zeros_(self.first.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.second.weight.mul_(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = x + self.second(self.activation(self.first(x)))
+        return result
+
+
+def downscale(inputs: int, outputs: int) -> nn.Sequential:
+    """Half the resolution: 2x2 patches become channels, then a 1x1 convolution."""
+    return nn.Sequential(nn.PixelUnshuffle(2), convolution(4 * inputs, outputs, 1))
+
+
+def upscale(inputs: int, outputs: int) -> nn.Sequential:
+    """Twice the resolution, the transpose of ``downscale``."""
+    return nn.Sequential(convolution(inputs, 4 * outputs, 1), nn.PixelShuffle(2))

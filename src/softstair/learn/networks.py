@@ -1,0 +1,223 @@
+"""The networks of the codec.
+
+    pixels --analysis--> y --hyper analysis--> z --round--> z^
+    z^, magnitudes of earlier symbols --scale network--> log-scale     (integers)
+    z^, latents decoded so far        --mean network--> mu             (float)
+    y^ --synthesis--> pixels
+
+Latents y are in latent units, the same at every rate; a step is one over the gain. All tensors
+are NCHW; ``hat`` holds the interpolation weights of the rate positions over the rate points.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .layers.blocks import SLOPE, Float32, Residual, convolution, downscale, upscale
+from .layers.fixed import (
+    HIDDEN,
+    HYPER,
+    MAGNITUDE,
+    OCTAVES,
+    SIGNED,
+    WEIGHT_BITS,
+    FixedConvolution,
+    FixedPoint,
+)
+from .layers.rates import RateBias, interpolate_fixed
+from .layers.rounding import straight_through_grid
+from .shape import Shape
+
+PATCH = 4  # side of the stem's space-to-depth patch
+STRIDE = 16  # picture samples per latent position
+HYPER_STRIDE = 32
+
+
+class Analysis(nn.Module):
+    """g_a: pixels in [0, 1], sides a multiple of 16, to latents at 1/16."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        inner, blocks = shape.analysis_inner, shape.blocks
+        self.stem = nn.Sequential(nn.PixelUnshuffle(PATCH), convolution(3 * PATCH**2, shape.stem))
+        self.stem_blocks = _blocks(shape.stem, inner[0], blocks[0])
+        self.to_middle = downscale(shape.stem, shape.middle)
+        self.middle_blocks = _blocks(shape.middle, inner[1], blocks[1])
+        self.to_deep = downscale(shape.middle, shape.deep)
+        self.deep_blocks = _blocks(shape.deep, inner[2], blocks[2])
+        self.head = Float32(convolution(shape.deep, shape.latents, 1))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        x = self.stem_blocks(self.stem(picture - 0.5))
+        x = self.middle_blocks(self.to_middle(x))
+        x = self.deep_blocks(self.to_deep(x))
+        return self.head(x)
+
+
+class Synthesis(nn.Module):
+    """g_s: decoded latents to pixels, about [0, 1], not clipped."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        inner, blocks = shape.synthesis_inner, shape.blocks
+        self.head = Float32(convolution(shape.latents, shape.deep, 1))
+        self.rate = RateBias(shape.rate_points, shape.deep)
+        self.deep_blocks = _blocks(shape.deep, inner[2], blocks[2])
+        self.to_middle = upscale(shape.deep, shape.middle)
+        self.middle_blocks = _blocks(shape.middle, inner[1], blocks[1])
+        self.to_stem = upscale(shape.middle, shape.stem)
+        self.stem_blocks = _blocks(shape.stem, inner[0], blocks[0])
+        self.stem = nn.Sequential(convolution(shape.stem, 3 * PATCH**2), nn.PixelShuffle(PATCH))
+
+    def forward(self, latents: Tensor, hat: Tensor) -> Tensor:
+        x = self.deep_blocks(self.head(latents) + self.rate(hat))
+        x = self.middle_blocks(self.to_middle(x))
+        x = self.stem_blocks(self.to_stem(x))
+        return self.stem(x) + 0.5
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: latents and their log-magnitudes in steps to z, sides a multiple of two, at 1/32."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.hyper
+        self.entry = convolution(2 * shape.latents, width, 1)
+        self.rate = RateBias(shape.rate_points, width)
+        self.body = nn.Sequential(
+            nn.LeakyReLU(SLOPE),
+            convolution(width, width),
+            nn.LeakyReLU(SLOPE),
+            downscale(width, width),
+            nn.LeakyReLU(SLOPE),
+        )
+        self.head = Float32(convolution(width, shape.hyper_latents, 1))
+
+    def forward(self, latents: Tensor, deviation: Tensor, gain: Tensor, hat: Tensor) -> Tensor:
+        magnitude = torch.log2(1 + (latents * gain).abs()) - 0.5
+        x = self.entry(torch.cat([latents / deviation, magnitude], 1))
+        return self.head(self.body(x + self.rate(hat)))
+
+
+class ScaleNetwork(nn.Module):
+    """The integer network: z^ to log-scale, and its correction from symbols of earlier phases.
+
+    Log-scales are in octaves here; the integer network counts them in 1/32 octave.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        latents, width = shape.latents, shape.scale
+        self.hyper_grid = FixedPoint(HYPER)
+        self.hyper = FixedConvolution(shape.hyper_latents, shape.scale_hyper, 3)
+        self.rate = RateBias(shape.rate_points, shape.scale_hyper)
+        self.hyper_out = FixedPoint(HIDDEN)
+        self.expand = FixedConvolution(shape.scale_hyper, 4 * width, 1)
+        self.expand_out = FixedPoint(HIDDEN)
+        self.spread = nn.PixelShuffle(2)
+        self.mix = FixedConvolution(width, width, 3)
+        self.mix_out = FixedPoint(HIDDEN)
+        self.log_scale_head = FixedConvolution(width, latents, 1, float32=True)
+        self.log_scale_out = FixedPoint(OCTAVES)
+
+        self.neighbours = FixedConvolution(latents, latents, 5, groups=latents)
+        self.neighbours_out = FixedPoint(SIGNED)
+        self.gather = FixedConvolution(latents, width, 1)
+        self.log_scale_entry = FixedConvolution(latents, width, 1)
+        self.phase = nn.Parameter(torch.zeros(4, width))
+        self.entry_out = FixedPoint(HIDDEN)
+        self.local = FixedConvolution(width, width, 3, groups=width)
+        self.local_out = FixedPoint(SIGNED)
+        self.widen = FixedConvolution(width, width, 1)
+        self.widen_out = FixedPoint(HIDDEN)
+        self.correction_head = FixedConvolution(width, latents, 1, float32=True)
+        self.correction_out = FixedPoint(OCTAVES)
+        nn.init.zeros_(self.correction_head.weight)
+        nn.init.zeros_(self.correction_head.bias)
+
+    def set_fixed(self, fixed: bool) -> None:
+        """Switch between the float network and the one on integer grids."""
+        for module in self.modules():
+            if isinstance(module, FixedConvolution | FixedPoint):
+                module.fixed = fixed
+
+    @property
+    def fixed(self) -> bool:
+        return self.mix.fixed
+
+    def log_scale(self, z_hat: Tensor, hat: Tensor) -> Tensor:
+        """s(z^): z^ (B, Z, h, w) integers to octaves (B, C, 2h, 2w)."""
+        x = self.hyper_out(self.hyper(self.hyper_grid(z_hat)) + self.rate_bias(hat))
+        x = self.spread(self.expand_out(self.expand(x)))
+        return self.log_scale_out(self.log_scale_head(self.mix_out(self.mix(x))))
+
+    def enter(self, scale: Tensor) -> Tensor:
+        """What the correction needs of the log-scale in steps; the same in every phase."""
+        return self.log_scale_entry(OCTAVES.clip(scale))
+
+    def correction(self, entered: Tensor, magnitude: Tensor, phase: int) -> Tensor:
+        """t: from the magnitudes known before ``phase`` (zero elsewhere), octaves (B, C, H, W)."""
+        seen = self.gather(self.neighbours_out(self.neighbours(magnitude)))
+        x = self.entry_out(seen + entered + self.phase_bias(phase, entered.dtype))
+        x = self.widen_out(x + self.widen(self.local_out(self.local(x))))
+        return self.correction_out(self.correction_head(x))
+
+    def phase_bias(self, phase: int, dtype: torch.dtype) -> Tensor:
+        bias = self.phase[phase].to(dtype)
+        if self.fixed:
+            bias = straight_through_grid(bias, WEIGHT_BITS)
+        return bias[None, :, None, None]
+
+    def rate_bias(self, hat: Tensor) -> Tensor:
+        """Bias of the first layer at a rate position, (B, width, 1, 1)."""
+        if not self.fixed:
+            return self.rate(hat)
+        return interpolate_fixed(hat, self.rate.table, WEIGHT_BITS)[:, :, None, None]
+
+
+def magnitude(symbols: Tensor) -> Tensor:
+    """min(log2(1 + |q|), 3) on its grid: what the scale network sees of a symbol."""
+    return MAGNITUDE.round(torch.log2(1 + symbols.abs()))
+
+
+class MeanNetwork(nn.Module):
+    """mu of every latent, phase by phase, in float; it moves reconstructions, never symbols."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.context
+        self.hyper = convolution(shape.hyper_latents, shape.hyper)
+        self.rate = RateBias(shape.rate_points, shape.hyper)
+        self.features = nn.Sequential(
+            nn.LeakyReLU(SLOPE),
+            upscale(shape.hyper, width),
+            nn.LeakyReLU(SLOPE),
+            convolution(width, width),
+        )
+        self.known = convolution(shape.latents, width, 1)
+        self.phase = nn.Parameter(torch.zeros(4, width))
+        self.body = nn.Sequential(nn.LeakyReLU(SLOPE), convolution(width, width), nn.LeakyReLU(SLOPE))
+        self.head = Float32(convolution(width, shape.latents, 1))
+        nn.init.zeros_(self.head.layer.weight)
+        nn.init.zeros_(self.head.layer.bias)
+
+    def base(self, z_hat: Tensor, hat: Tensor) -> Tensor:
+        """What every phase uses of z^: (B, Z, h, w) to (B, context, 2h, 2w)."""
+        return self.features(self.hyper(z_hat) + self.rate(hat))
+
+    def forward(self, known: Tensor, base: Tensor, deviation: Tensor, phase: Tensor) -> Tensor:
+        """mu (B, C, H, W) in latent units.
+
+        Args:
+            known: decoded latents, zero where unknown, (B, C, H, W).
+            base: of ``base``.
+            deviation: typical size of every channel's latents, (1, C, 1, 1).
+            phase: one-hot, (1, 4).
+        """
+        bias = (phase.to(self.phase.dtype) @ self.phase)[:, :, None, None]
+        return self.head(self.body(self.known(known / deviation) + base + bias)) * deviation
+
+
+def _blocks(channels: int, inner: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(Residual(channels, inner) for _ in range(count)))

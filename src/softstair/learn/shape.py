@@ -1,0 +1,32 @@
+"""The widths that define a network; part of a recipe and of a bundle's manifest."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Channel counts of every part. Resolutions are relative to the picture.
+
+    Transforms run at 1/4 (`stem`), 1/8 (`middle`) and 1/16 (`deep`, latents); z lies at 1/32.
+    The inner widths of the residual blocks at the three resolutions say how the multiplications
+    are spent; the encoder may take more of them than the decoder.
+    """
+
+    stem: int = 64
+    middle: int = 128
+    deep: int = 256
+    analysis_inner: tuple[int, int, int] = (64, 128, 192)
+    synthesis_inner: tuple[int, int, int] = (32, 64, 128)
+    blocks: tuple[int, int, int] = (1, 2, 1)
+    latents: int = 256
+    hyper_latents: int = 48
+    hyper: int = 128
+    context: int = 128
+    scale_hyper: int = 128
+    scale: int = 64
+    rate_points: int = 11
+
+    def __post_init__(self) -> None:
+        if self.latents % 4:
+            raise ValueError(f"latents must be a multiple of four, not {self.latents}")
