@@ -1,0 +1,124 @@
+"""Softstair: a learned image codec whose files decode on every machine, on a CPU.
+
+    data = softstair.encode(image, quality=75)     # bytes of a .stair file
+    pixels = softstair.decode(data)                # uint8 (H, W, 3)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from softstair.bundle import Bundle, open_bundle
+from softstair.codec import Rate, decode_picture, encode_picture
+from softstair.errors import BundleError, SoftstairError, StreamError, UsageError
+from softstair.pictures import picture_from
+from softstair.stream import MAX_PIXELS, Header, read_header
+
+__version__ = "0.1.0"
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "SoftstairError",
+    "StreamError",
+    "StreamInfo",
+    "UsageError",
+    "__version__",
+    "decode",
+    "encode",
+    "info",
+    "open_bundle",
+]
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What a stream says of itself, read without a bundle.
+
+    colour: "rgb" or "grey". mode: how symbols were chosen. fingerprint: of the bundle, hex.
+    """
+
+    width: int
+    height: int
+    colour: str
+    mode: str
+    rate_position: int
+    fingerprint: str
+
+
+def encode(
+    image: Any,
+    quality: float | None = None,
+    *,
+    rate_position: int | None = None,
+    target_size: int | None = None,
+    target_bpp: float | None = None,
+    target_psnr: float | None = None,
+    bundle: Bundle | None = None,
+    threads: int | None = None,
+) -> bytes:
+    """Encode a picture; ask for at most one of quality, rate position and targets.
+
+    Args:
+        image: a PIL image, or a uint8 array (H, W), (H, W, 3), or with alpha as a last channel.
+        quality: 0 to 100, by default 75.
+        rate_position: the native knob, 0 to ``bundle.last_position``, 1/32 octave of step size.
+        target_size: bytes of the file, not exceeded.
+        target_bpp: bits per pixel of the file, not exceeded.
+        target_psnr: dB (RGB), at least.
+        bundle: by default the shipped one.
+        threads: of the networks; by default all usable cores.
+
+    Returns:
+        The bytes of a .stair file.
+
+    Raises:
+        UsageError: an image or a wish that cannot be met.
+    """
+    rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr)
+    return encode_picture(picture_from(image), rate, bundle or open_bundle(), threads=threads).data
+
+
+def decode(
+    data: bytes,
+    *,
+    bundle: Bundle | None = None,
+    threads: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> npt.NDArray[np.uint8]:
+    """Decode a .stair file.
+
+    Args:
+        data: the file's bytes.
+        bundle: by default the installed one that the file asks for.
+        threads: of the networks; by default all usable cores.
+        max_pixels: refuse pictures with more.
+
+    Returns:
+        uint8, (H, W, 3); (H, W) for grey; with alpha as a last channel where the file has one.
+
+    Raises:
+        StreamError: the data cannot be read.
+        BundleError: the bundle is missing or damaged.
+    """
+    return decode_picture(bytes(data), bundle, threads=threads, max_pixels=max_pixels).array
+
+
+def info(data: bytes) -> StreamInfo:
+    """Read a stream's header; needs no bundle.
+
+    Raises:
+        StreamError: not a stream, or cut inside its header.
+    """
+    header: Header = read_header(bytes(data))
+    return StreamInfo(
+        header.width,
+        header.height,
+        header.colour.name.lower(),
+        header.mode.name.lower(),
+        header.position,
+        header.fingerprint.hex(),
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import erf, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +71,6 @@ class RowRule:
 
 def gaussian(sigma: float, largest: int) -> npt.NDArray[np.float64]:
     """Probabilities of -K..K and of everything outside, under a rounded N(0, sigma)."""
-    from math import erf, sqrt
-
     edges = np.arange(-largest, largest + 2) - 0.5
     cumulative = np.array([0.5 * (1 + erf(edge / (sigma * sqrt(2)))) for edge in edges])
     inside = np.diff(cumulative)
@@ -96,14 +95,19 @@ def integer_cdf(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16
 
 
 def measured_row(
-    counts: Counts, prior: npt.NDArray[np.float64], pseudo_count: float = _PSEUDO_COUNT
+    counts: Counts,
+    prior: npt.NDArray[np.float64],
+    pseudo_count: float = _PSEUDO_COUNT,
+    *,
+    symmetric: bool = True,
 ) -> npt.NDArray[np.float64]:
-    """Counts (2K + 2, escape last) smoothed with a prior and kept symmetric.
+    """Counts (2K + 2, escape last) smoothed with a prior of the same shape.
 
-    Means are removed before coding, so what asymmetry the counts show is noise.
+    ``symmetric`` for y: means are removed before coding, so what asymmetry counts show is noise.
     """
     both = counts.astype(np.float64)
-    both[:-1] = 0.5 * (both[:-1] + both[-2::-1])
+    if symmetric:
+        both[:-1] = 0.5 * (both[:-1] + both[-2::-1])
     mixed = both + pseudo_count * prior
     mixed /= mixed.sum()
     mixed[-1] = max(mixed[-1], _ESCAPE_FLOOR)

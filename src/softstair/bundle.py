@@ -1,0 +1,317 @@
+"""The model file (.stairs): what a stream needs beside itself to become a picture.
+
+docs/format/bundle.md is the specification. A bundle is opened read-only, and every entry is
+checked before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+
+from softstair import _core
+from softstair.errors import BundleNotFound, InvalidBundle
+from softstair.quantize.rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT, interpolate, nearest_point
+from softstair.quantize.scale_network import LAYERS, Layer, ScaleWeights
+from softstair.quantize.tables import TableSet
+
+SCHEMA = 1
+SUFFIX = ".stairs"
+PATH_VARIABLE = "SOFTSTAIR_MODELS"
+GRAPHS = ("analysis", "hyper_analysis", "mean_base", "mean", "synthesis")
+# Entries that decide what a stream decodes to, in the order in which they are hashed.
+_DECIDING = (
+    "staircases.json",
+    "scale.safetensors",
+    "tables.safetensors",
+    "mean_base.onnx",
+    "mean.onnx",
+    "synthesis.onnx",
+)
+_ENTRIES = ("manifest.json", *_DECIDING, "analysis.onnx", "hyper_analysis.onnx")
+_MAX_BYTES = 256 << 20
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a bundle says of itself. Nothing here decides decoding."""
+
+    schema: int
+    name: str
+    licence: str
+    description: str
+    provenance: dict[str, Any]
+    figures: dict[str, Any]
+
+
+class Staircases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Quantizers by rate point.
+
+    gains: e_c of every rate point and channel, 1/32 octave, so that the gain is
+    ``2**((d + e_c) / 32)``. base, skip: the row rule of the scalar mode.
+    """
+
+    gains: list[list[int]]
+    base: int
+    skip: int
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables of a bundle: y of the scalar mode, and z for every rate point and channel."""
+
+    y: TableSet
+    z: TableSet
+
+
+class Bundle:
+    """An opened bundle. Immutable; may be shared between threads."""
+
+    def __init__(self, entries: Mapping[str, bytes], origin: str) -> None:
+        self.origin = origin
+        self._entries = dict(entries)
+        self.manifest: Manifest = self._decode("manifest.json", Manifest)
+        if self.manifest.schema != SCHEMA:
+            raise InvalidBundle(
+                f"Bundle {origin} has schema {self.manifest.schema}, this release reads {SCHEMA}; update it."
+            )
+        self._staircases: Staircases = self._decode("staircases.json", Staircases)
+        self._check_gains()
+        self._scale = self._read_scale()
+        self._tables = self._read_tables()
+        self.fingerprint = fingerprint(entries)
+        try:
+            self.model(0)
+        except ValueError as error:
+            raise InvalidBundle(f"Bundle {origin} contradicts itself: {error}.") from error
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def channels(self) -> int:
+        return len(self._staircases.gains[0])
+
+    @property
+    def points(self) -> int:
+        """Number of rate points; positions run from 0 to 16 * (points - 1)."""
+        return len(self._staircases.gains)
+
+    @property
+    def last_position(self) -> int:
+        return (self.points - 1) * POSITIONS_PER_POINT
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries."""
+        return sum(map(len, self._entries.values()))
+
+    def graph(self, name: str) -> bytes:
+        """An ONNX graph, one of ``GRAPHS``."""
+        return self._entries[f"{name}.onnx"]
+
+    def gain(self, position: int) -> npt.NDArray[np.float32]:
+        """Gain of every channel at a rate position, (C,), steps per latent unit."""
+        exponent = self._exponent(position).astype(np.float64)
+        return np.exp2(exponent / POSITIONS_PER_OCTAVE).astype(np.float32)
+
+    def model(self, position: int, *, simd: bool = True) -> _core.Model:
+        """All that decides how symbols at a rate position are read."""
+        scale, staircases = self._scale, self._staircases
+        z_channels = scale.layers["hyper"].weight.shape[1]
+        point = nearest_point(position, self.points)
+        z_tables = self._tables.z.select(point * z_channels, z_channels)
+        return _core.Model(
+            scale.core if simd else scale.build(simd=False),
+            z_tables.core,
+            self._tables.y.core,
+            staircases.base,
+            staircases.skip,
+            interpolate(scale.rate_bias, position),
+            self._exponent(position),
+        )
+
+    @cached_property
+    def bounds(self) -> dict[str, int]:
+        """The largest accumulator of every layer of the scale network."""
+        return self._scale.bounds()
+
+    def _exponent(self, position: int) -> npt.NDArray[np.int32]:
+        offsets = interpolate(np.array(self._staircases.gains, np.int32), position)
+        return (offsets + position).astype(np.int32)
+
+    def _decode(self, name: str, kind: Any) -> Any:
+        try:
+            return msgspec.json.decode(self._entries[name], type=kind)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise InvalidBundle(f"Entry {name} of bundle {self.origin} is not valid: {error}.") from error
+
+    def _check_gains(self) -> None:
+        gains = self._staircases.gains
+        if not 2 <= len(gains) <= 17 or len({len(row) for row in gains}) != 1:
+            raise InvalidBundle(f"Bundle {self.origin} has a ragged or empty list of gains.")
+        if any(abs(value) > 1024 for row in gains for value in row):
+            raise InvalidBundle(f"Bundle {self.origin} has gains beyond 32 octaves.")
+
+    def _tensors(self, name: str, expected: Mapping[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
+        """Tensors of a safetensors entry with their expected dtype and dimensions."""
+        try:
+            tensors = load_safetensors(self._entries[name])
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise InvalidBundle(f"Entry {name} of bundle {self.origin} is not valid: {error}.") from error
+        found = {key: (str(value.dtype), value.ndim) for key, value in tensors.items()}
+        if found != dict(expected):
+            raise InvalidBundle(f"Entry {name} of bundle {self.origin} does not hold what it should.")
+        return tensors
+
+    def _read_scale(self) -> ScaleWeights:
+        expected = {f"{layer}.weight": ("int16", 4) for layer in LAYERS}
+        expected |= {f"{layer}.bias": ("int32", 1) for layer in LAYERS}
+        expected |= {"rate_bias": ("int32", 2), "phase_bias": ("int32", 2)}
+        tensors = self._tensors("scale.safetensors", expected)
+        if len(tensors["rate_bias"]) != self.points:
+            raise InvalidBundle(f"Bundle {self.origin} has biases and gains for different rate points.")
+        layers = {name: Layer(tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in LAYERS}
+        return ScaleWeights(layers, tensors["rate_bias"], tensors["phase_bias"])
+
+    def _read_tables(self) -> Tables:
+        kinds = {"cdf": ("uint16", 1), "offsets": ("int32", 1)}
+        expected = {f"{part}.{name}": kind for part in ("y.scalar", "z") for name, kind in kinds.items()}
+        tensors = self._tensors("tables.safetensors", expected)
+        y = TableSet(tensors["y.scalar.cdf"], tensors["y.scalar.offsets"])
+        z = TableSet(tensors["z.cdf"], tensors["z.offsets"])
+        try:
+            _ = y.core, z.core
+        except ValueError as error:
+            raise InvalidBundle(f"The tables of bundle {self.origin} are not valid: {error}.") from error
+        if z.rows != self.points * self._scale.layers["hyper"].weight.shape[1]:
+            raise InvalidBundle(f"Bundle {self.origin} needs a z table for every rate point and channel.")
+        return Tables(y, z)
+
+
+def fingerprint(entries: Mapping[str, bytes]) -> bytes:
+    """The first 8 bytes of the SHA-256 over the entries that decide decoding, names included."""
+    digest = hashlib.sha256()
+    for name in _DECIDING:
+        digest.update(f"{name}\0{len(entries[name])}\0".encode())
+        digest.update(entries[name])
+    return digest.digest()[:8]
+
+
+def write_bundle(path: Path, entries: Mapping[str, bytes]) -> None:
+    """Write a bundle: a ZIP without compression and without dates, whole or not at all."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in _ENTRIES:
+            archive.writestr(zipfile.ZipInfo(name), entries[name])
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_bytes(buffer.getvalue())
+    temporary.replace(path)
+
+
+def open_bundle(source: str | os.PathLike[str] | None = None) -> Bundle:
+    """Open a bundle: a path, the name of an installed one, or None for the default.
+
+    Raises:
+        BundleNotFound: no such file or name.
+        InvalidBundle: damaged, or not a bundle.
+    """
+    if source is None:
+        return _shipped()
+    path = Path(source)
+    if path.suffix == SUFFIX or path.exists():
+        return _open_file(path)
+    for bundle in installed():
+        if bundle.name == str(source):
+            return bundle
+    names = ", ".join(bundle.name for bundle in installed())
+    raise BundleNotFound(f"No bundle is called {str(source)!r}; installed are: {names}.")
+
+
+def find_bundle(wanted: bytes) -> Bundle:
+    """The installed bundle with a fingerprint.
+
+    Raises:
+        BundleNotFound: none has it; the message says how to point to one.
+    """
+    for bundle in installed():
+        if bundle.fingerprint == wanted:
+            return bundle
+    raise BundleNotFound(
+        f"The stream was made with bundle {wanted.hex()}, which is not installed; pass --model FILE or "
+        f"put the {SUFFIX} file into a folder named by {PATH_VARIABLE}."
+    )
+
+
+def installed() -> Iterator[Bundle]:
+    """Shipped bundles, then those in the folders of SOFTSTAIR_MODELS."""
+    yield _shipped()
+    for folder in filter(None, os.environ.get(PATH_VARIABLE, "").split(os.pathsep)):
+        for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
+            yield _open_file(path)
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Bundle:
+    for entry in sorted(resources.files("softstair.models").iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(SUFFIX):
+            return read_bundle(entry.read_bytes(), entry.name)
+    raise BundleNotFound("This installation carries no bundle; install softstair again.")
+
+
+def _open_file(path: Path) -> Bundle:
+    try:
+        modified = path.stat().st_mtime_ns
+    except OSError as error:
+        raise BundleNotFound(f"Bundle {path} cannot be read: {error.strerror}.") from error
+    return _cached_file(path, modified)
+
+
+@lru_cache(maxsize=8)
+def _cached_file(path: Path, _modified: int) -> Bundle:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleNotFound(f"Bundle {path} cannot be read: {error.strerror}.") from error
+    return read_bundle(data, str(path))
+
+
+def read_bundle(data: bytes, origin: str) -> Bundle:
+    """A bundle from its bytes; ``origin`` names it in messages.
+
+    Raises:
+        InvalidBundle: damaged, or not a bundle.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = {info.filename: info for info in archive.infolist()}
+            if sorted(infos) != sorted(_ENTRIES) or len(archive.infolist()) != len(_ENTRIES):
+                raise InvalidBundle(f"Bundle {origin} does not hold the entries that a bundle has.")
+            if any(info.compress_type != zipfile.ZIP_STORED for info in infos.values()):
+                raise InvalidBundle(f"Bundle {origin} has compressed entries.")
+            if sum(info.file_size for info in infos.values()) > min(_MAX_BYTES, len(data)):
+                raise InvalidBundle(f"Bundle {origin} declares more than it holds.")
+            entries = {name: archive.read(name) for name in infos}
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InvalidBundle(f"Bundle {origin} is not a readable ZIP file: {error}.") from error
+    return Bundle(entries, origin)
+
+
+def to_json(value: object) -> bytes:
+    """JSON as bundles hold it: sorted keys, one line."""
+    return json.dumps(msgspec.to_builtins(value), sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,124 @@
+"""The path of a tile: pixels to an entropy-coded payload and back.
+
+    y = analysis(x);  z^ = round(hyper analysis(y))
+    in four phases: mu from z^ and y^ so far;  q = round((y - mu) * gain);  y^ = mu + q / gain
+
+The decoder reads all q first, in integers, and only then runs the float networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from softstair import _core
+from softstair.bundle import Bundle
+from softstair.engine import Networks, Planes
+from softstair.errors import CorruptStream
+from softstair.quantize.phases import PHASES
+from softstair.quantize.rates import hat_weights
+
+from .geometry import Geometry, to_even, to_pixels, to_planes
+
+_Z_LIMIT = 127
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """Latents of a picture, float32 (1, C, rows, columns): all that rate control starts from."""
+
+    geometry: Geometry
+    latents: Planes
+
+
+@dataclass(frozen=True)
+class CodedTile:
+    """A tile as coded.
+
+    payload: bytes. latents: y^, (1, C, rows, columns). table_bits: what the tables alone charge.
+    """
+
+    payload: bytes
+    latents: Planes
+    table_bits: float
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """Symbols of a tile, int16: z (h, w, Z) and y (rows, columns, C)."""
+
+    z: npt.NDArray[np.int16]
+    y: npt.NDArray[np.int16]
+
+
+class TileCoder:
+    """Codes and decodes tiles with one bundle and one set of networks."""
+
+    def __init__(self, bundle: Bundle, networks: Networks) -> None:
+        self.bundle = bundle
+        self._networks = networks
+
+    def analyse(self, pixels: npt.NDArray[np.uint8]) -> Analysed:
+        """Latents of pixels (H, W, 3); the same at every rate."""
+        geometry = Geometry(pixels.shape[1], pixels.shape[0])
+        return Analysed(geometry, self._networks.analysis(to_planes(pixels, geometry)))
+
+    def code(self, analysed: Analysed, position: int) -> CodedTile:
+        """Quantize by rounding and code at a rate position."""
+        networks, hat = self._networks, self._hat(position)
+        gain = self.bundle.gain(position)
+        z = networks.hyper_analysis(to_even(analysed.latents), gain[None, :, None, None], hat)
+        z_hat = np.clip(np.rint(z), -_Z_LIMIT, _Z_LIMIT)
+        rows, columns = analysed.geometry.rows, analysed.geometry.columns
+        z_symbols = np.ascontiguousarray(z_hat[0].transpose(1, 2, 0)).astype(np.int16)
+        tile = _core.TileEncoder(self.bundle.model(position), z_symbols, rows, columns)
+        base = self._base(z_hat, hat, rows, columns)
+        decoded = np.zeros_like(analysed.latents)
+        y = np.ascontiguousarray(analysed.latents[0])
+        for phase in range(PHASES):
+            tile.begin_phase()
+            mean = networks.mean(decoded, base, _one_hot(phase))
+            tile.quantize(y, np.ascontiguousarray(mean[0]), gain, decoded[0])
+        return CodedTile(tile.finish(), decoded, sum(tile.cross_entropy()))
+
+    def read_symbols(self, payload: bytes, geometry: Geometry, position: int) -> Symbols:
+        """Entropy decoding: integers alone.
+
+        Raises:
+            CorruptStream: the payload is not what an encoder wrote.
+        """
+        try:
+            z, y = self.bundle.model(position).decode(payload, geometry.rows, geometry.columns)
+        except ValueError as error:
+            raise CorruptStream(f"The payload of tile 0 cannot be decoded: {error}.") from error
+        return Symbols(z, y)
+
+    def reconstruct(self, symbols: Symbols, position: int) -> Planes:
+        """y^ from symbols, (1, C, rows, columns)."""
+        hat = self._hat(position)
+        rows, columns, channels = symbols.y.shape
+        z_hat = np.ascontiguousarray(symbols.z.transpose(2, 0, 1))[None].astype(np.float32)
+        base = self._base(z_hat, hat, rows, columns)
+        step = 1 / self.bundle.gain(position)
+        decoded = np.zeros((1, channels, rows, columns), np.float32)
+        for phase in range(PHASES):
+            mean = self._networks.mean(decoded, base, _one_hot(phase))
+            _core.reconstruct_phase(phase, symbols.y, np.ascontiguousarray(mean[0]), step, decoded[0])
+        return decoded
+
+    def synthesise(self, latents: Planes, geometry: Geometry, position: int) -> npt.NDArray[np.uint8]:
+        """Pixels (H, W, 3) from y^."""
+        return to_pixels(self._networks.synthesis(latents, self._hat(position)), geometry)
+
+    def _hat(self, position: int) -> Planes:
+        return hat_weights(position, self.bundle.points)
+
+    def _base(self, z_hat: Planes, hat: Planes, rows: int, columns: int) -> Planes:
+        base = self._networks.mean_base(z_hat, hat)
+        return np.ascontiguousarray(base[:, :, :rows, :columns])
+
+
+def _one_hot(phase: int) -> Planes:
+    return np.eye(PHASES, dtype=np.float32)[phase : phase + 1]

@@ -1,0 +1,70 @@
+"""ONNX Runtime. Sessions start when they are first needed: a decoder never loads the analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import onnxruntime as ort
+
+from softstair.errors import InvalidBundle
+
+from . import Planes
+
+
+class OnnxNetworks:
+    """The graphs of a bundle in sessions of their own.
+
+    Args:
+        graph: bytes of a graph by name.
+        threads: of each session.
+        optimisation: level of ONNX Runtime's graph optimiser.
+    """
+
+    def __init__(
+        self,
+        graph: Callable[[str], bytes],
+        threads: int,
+        optimisation: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    ) -> None:
+        self._graph = graph
+        self._options = ort.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.inter_op_num_threads = 1
+        self._options.graph_optimization_level = optimisation
+        self._options.log_severity_level = 3
+        # Threads that spin after their work slow down whatever comes next on the same cores.
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = lru_cache(maxsize=None)(self._start)
+
+    def analysis(self, picture: Planes) -> Planes:
+        return self._run("analysis", picture=picture)
+
+    def hyper_analysis(self, latents: Planes, gain: Planes, hat: Planes) -> Planes:
+        return self._run("hyper_analysis", latents=latents, gain=gain, hat=hat)
+
+    def mean_base(self, z_hat: Planes, hat: Planes) -> Planes:
+        return self._run("mean_base", z_hat=z_hat, hat=hat)
+
+    def mean(self, known: Planes, base: Planes, phase: Planes) -> Planes:
+        return self._run("mean", known=known, base=base, phase=phase)
+
+    def synthesis(self, latents: Planes, hat: Planes) -> Planes:
+        return self._run("synthesis", latents=latents, hat=hat)
+
+    def _start(self, name: str) -> ort.InferenceSession:
+        try:
+            return ort.InferenceSession(
+                self._graph(name), self._options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise InvalidBundle(f"The graph {name} of the bundle cannot be loaded: {error}") from error
+
+    def _run(self, name: str, **inputs: Planes) -> Planes:
+        session = self._session(name)
+        try:
+            (output,) = session.run(None, inputs)
+        except Exception as error:
+            raise InvalidBundle(f"The graph {name} of the bundle cannot be run: {error}") from error
+        result: Planes = output
+        return result

@@ -1,0 +1,77 @@
+"""Write a bundle from a trained codec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save as save_safetensors
+
+from softstair.bundle import SCHEMA, Bundle, Manifest, Staircases, read_bundle, to_json, write_bundle
+from softstair.quantize.scale_network import ScaleWeights
+from softstair.quantize.tables import RowRule, TableSet
+
+from ..codec import Codec
+from .graphs import export_graphs
+from .integers import integer_gains, integer_weights
+from .measure import Integers, measure_tables
+
+# Rows from sigma 0.11 to 89 steps; what lies below is not coded.
+ROW_RULE = RowRule(base=-102, skip=0, rows=78)
+
+
+def export_bundle(
+    codec: Codec,
+    crops: npt.NDArray[np.uint8],
+    path: Path,
+    *,
+    name: str,
+    description: str,
+    licence: str,
+    provenance: dict[str, Any],
+) -> Bundle:
+    """Turn a codec into a bundle and read it back.
+
+    Args:
+        codec: on the CPU; its scale network is rounded to integers.
+        crops: training crops to measure tables on, uint8 (N, 3, side, side), sides a multiple
+            of 32.
+        path: of the bundle.
+        name, description, licence, provenance: go into the manifest.
+
+    Raises:
+        InvalidBundle: the scale network could overflow as integers.
+    """
+    codec.set_fixed(True)
+    codec.eval()
+    integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
+    y_tables, z_tables = measure_tables(codec, integers, crops)
+    manifest = Manifest(SCHEMA, name, licence, description, provenance, {})
+    staircases = Staircases(integers.gains.tolist(), ROW_RULE.base, ROW_RULE.skip)
+    entries = {
+        "manifest.json": to_json(manifest),
+        "staircases.json": to_json(staircases),
+        "scale.safetensors": save_safetensors(_scale_tensors(integers.weights)),
+        "tables.safetensors": save_safetensors(
+            {**_table_tensors("y.scalar", y_tables), **_table_tensors("z", z_tables)}
+        ),
+        **{f"{graph}.onnx": data for graph, data in export_graphs(codec).items()},
+    }
+    write_bundle(path, entries)
+    return read_bundle(path.read_bytes(), str(path))
+
+
+def _scale_tensors(weights: ScaleWeights) -> dict[str, npt.NDArray[Any]]:
+    tensors: dict[str, npt.NDArray[Any]] = {
+        "rate_bias": weights.rate_bias,
+        "phase_bias": weights.phase_bias,
+    }
+    for name, layer in weights.layers.items():
+        tensors[f"{name}.weight"], tensors[f"{name}.bias"] = layer.weight, layer.bias
+    return tensors
+
+
+def _table_tensors(prefix: str, tables: TableSet) -> dict[str, npt.NDArray[Any]]:
+    return {f"{prefix}.cdf": tables.cdf, f"{prefix}.offsets": tables.offsets}
