@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layers.hpp"
 
-#include <cstddef>
+#include <algorithm>
 #include <cstdlib>
 #include <limits>
 
@@ -11,6 +11,18 @@
 #endif
 
 namespace softstair {
+
+Weights Weights::slice(int first, int step, int count) const {
+  const auto size = static_cast<std::ptrdiff_t>(inputs) * taps;
+  Weights part{{}, {}, count, inputs, taps};
+  for (int i = 0; i < count; ++i) {
+    const std::ptrdiff_t output = first + static_cast<std::ptrdiff_t>(i) * step;
+    const auto begin = values.begin() + output * size;
+    part.values.insert(part.values.end(), begin, begin + size);
+    part.bias.push_back(bias[output]);
+  }
+  return part;
+}
 
 void check_weights(const Weights& w, int outputs, int inputs, int taps,
                    std::int32_t input_magnitude, std::int64_t extra, const std::string& name) {
@@ -29,13 +41,12 @@ void check_weights(const Weights& w, int outputs, int inputs, int taps,
   }
 }
 
-Matrix::Matrix(const Weights& w, bool simd)
-    : outputs_(w.outputs), depth_((w.inputs * w.taps + 1) / 2 * 2), simd_(simd) {
-  const int panels = (outputs_ + kPanel - 1) / kPanel;
-  panels_.assign(static_cast<std::size_t>(panels) * kPanel * depth_, 0);
-  bias_.assign(static_cast<std::size_t>(panels) * kPanel, 0);
-  for (int o = 0; o < outputs_; ++o) {
-    bias_[o] = w.bias[o];
+Matrix::Matrix(const Weights& w, Requantize to, bool simd)
+    : depth_(w.inputs * w.taps), simd_(simd), to_(to), bias_(w.bias) {
+  if (w.outputs % kPanel != 0 || w.inputs % 2 != 0)
+    throw std::invalid_argument("a matrix needs an even number of inputs and full panels");
+  panels_.resize(static_cast<std::size_t>(w.outputs) * depth_);
+  for (int o = 0; o < w.outputs; ++o)
     for (int i = 0; i < w.inputs; ++i)
       for (int tap = 0; tap < w.taps; ++tap) {
         const int k = tap * w.inputs + i;
@@ -43,90 +54,142 @@ Matrix::Matrix(const Weights& w, bool simd)
         panels_[panel + static_cast<std::size_t>(k / 2) * 2 * kPanel + o % kPanel * 2 + k % 2] =
             w.values[(static_cast<std::size_t>(o) * w.inputs + i) * w.taps + tap];
       }
-  }
 }
 
 namespace {
 
-// One panel of sixteen outputs for up to four rows.
-void panel_portable(const std::int16_t* panel, const std::int32_t* bias, int depth,
-                    const std::int16_t* x, std::ptrdiff_t stride, int count,
-                    std::int32_t* y, std::ptrdiff_t y_stride) {
-  for (int row = 0; row < count; ++row) {
-    std::int32_t sum[Matrix::kPanel];
-    for (int o = 0; o < Matrix::kPanel; ++o) sum[o] = bias[o];
-    const std::int16_t* in = x + row * stride;
+// Rows of a matrix product that a kernel computes together: with sixteen outputs each, and with
+// weights and an input beside them, their accumulators just fit sixteen vector registers.
+constexpr int kTile = 6;
+using Sums = std::int32_t[kTile][kPanel];
+
+void panel_portable(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
+  for (int row = 0; row < x.count; ++row) {
+    std::int32_t* sum = sums[row];
+    std::copy_n(start.first + row * start.stride, kPanel, sum);
     const std::int16_t* w = panel;
-    for (int k = 0; k < depth; k += 2, w += 2 * Matrix::kPanel)
-      for (int o = 0; o < Matrix::kPanel; ++o)
-        sum[o] += in[k] * w[2 * o] + in[k + 1] * w[2 * o + 1];
-    for (int o = 0; o < Matrix::kPanel; ++o) y[row * y_stride + o] = sum[o];
+    for (int r = 0; r < x.runs; ++r) {
+      const std::int16_t* in = x.first + row * x.stride + r * x.pitch;
+      for (int k = 0; k < run; k += 2, w += 2 * kPanel)
+        for (int o = 0; o < kPanel; ++o) sum[o] += in[k] * w[2 * o] + in[k + 1] * w[2 * o + 1];
+    }
   }
+}
+
+void requantize_portable(const std::int32_t* sums, Requantize to, std::int16_t* y) {
+  for (int o = 0; o < kPanel; ++o) y[o] = to(sums[o]);
+}
+
+// Sixteen channels of a depthwise layer.
+template <typename Input>
+void depthwise_portable(const std::int16_t* weights, const std::int32_t* bias, int channels,
+                        const Input* origin, std::span<const TapPair> pairs, Requantize to,
+                        std::int16_t* y) {
+  std::int32_t sums[kPanel];
+  std::copy_n(bias, kPanel, sums);
+  for (const TapPair& pair : pairs) {
+    const std::int16_t* w = weights + static_cast<std::ptrdiff_t>(pair.index) * channels * 2;
+    const Input* a = origin + pair.first;
+    const Input* b = origin + pair.second;
+    for (int c = 0; c < kPanel; ++c) sums[c] += a[c] * w[2 * c] + b[c] * w[2 * c + 1];
+  }
+  requantize_portable(sums, to, y);
 }
 
 #ifdef SOFTSTAIR_AVX2
+#define SOFTSTAIR_TARGET __attribute__((target("avx2")))
+
+SOFTSTAIR_TARGET inline __m256i load(const void* from) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(from));
+}
+SOFTSTAIR_TARGET inline __m128i load_half(const void* from) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(from));
+}
+SOFTSTAIR_TARGET inline void store(void* to, __m256i value) {
+  _mm256_storeu_si256(static_cast<__m256i*>(to), value);
+}
+
 template <int kRows>
-__attribute__((target("avx2"))) void panel_avx2_rows(const std::int16_t* panel,
-                                                     const std::int32_t* bias, int depth,
-                                                     const std::int16_t* x, std::ptrdiff_t stride,
-                                                     std::int32_t* y, std::ptrdiff_t y_stride) {
+SOFTSTAIR_TARGET void panel_avx2_rows(const std::int16_t* panel, const Inputs& x, int run,
+                                      Start start, Sums& sums) {
   __m256i low[kRows], high[kRows];
   for (int row = 0; row < kRows; ++row) {
-    low[row] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bias));
-    high[row] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bias + 8));
+    low[row] = load(start.first + row * start.stride);
+    high[row] = load(start.first + row * start.stride + 8);
   }
-  for (int k = 0; k < depth; k += 2) {
-    const auto* w = reinterpret_cast<const __m256i*>(panel + static_cast<std::ptrdiff_t>(k) * Matrix::kPanel);
-    const __m256i w_low = _mm256_loadu_si256(w), w_high = _mm256_loadu_si256(w + 1);
-    for (int row = 0; row < kRows; ++row) {
-      std::int32_t pair;
-      __builtin_memcpy(&pair, x + row * stride + k, sizeof pair);
-      const __m256i in = _mm256_set1_epi32(pair);
-      low[row] = _mm256_add_epi32(low[row], _mm256_madd_epi16(in, w_low));
-      high[row] = _mm256_add_epi32(high[row], _mm256_madd_epi16(in, w_high));
+  for (int r = 0; r < x.runs; ++r) {
+    const std::int16_t* in = x.first + r * x.pitch;
+    for (int k = 0; k < run; k += 2, panel += 2 * kPanel) {
+      const __m256i w_low = load(panel), w_high = load(panel + kPanel);
+      for (int row = 0; row < kRows; ++row) {
+        std::int32_t pair;
+        __builtin_memcpy(&pair, in + row * x.stride + k, sizeof pair);
+        const __m256i both = _mm256_set1_epi32(pair);
+        low[row] = _mm256_add_epi32(low[row], _mm256_madd_epi16(both, w_low));
+        high[row] = _mm256_add_epi32(high[row], _mm256_madd_epi16(both, w_high));
+      }
     }
   }
   for (int row = 0; row < kRows; ++row) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + row * y_stride), low[row]);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + row * y_stride + 8), high[row]);
+    store(sums[row], low[row]);
+    store(sums[row] + 8, high[row]);
   }
 }
 
-void panel_avx2(const std::int16_t* panel, const std::int32_t* bias, int depth,
-                const std::int16_t* x, std::ptrdiff_t stride, int count, std::int32_t* y,
-                std::ptrdiff_t y_stride) {
-  if (count == 4)
-    panel_avx2_rows<4>(panel, bias, depth, x, stride, y, y_stride);
-  else
-    for (int row = 0; row < count; ++row)
-      panel_avx2_rows<1>(panel, bias, depth, x + row * stride, stride, y + row * y_stride, y_stride);
+void panel_avx2(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
+  constexpr decltype(&panel_avx2_rows<1>) kByRows[kTile] = {
+      panel_avx2_rows<1>, panel_avx2_rows<2>, panel_avx2_rows<3>,
+      panel_avx2_rows<4>, panel_avx2_rows<5>, panel_avx2_rows<6>};
+  kByRows[x.count - 1](panel, x, run, start, sums);
 }
 
-__attribute__((target("avx2"))) void depthwise_avx2(const std::int16_t* weights,
-                                                    const std::int32_t* bias, int channels,
-                                                    int pairs, const std::int16_t* const* taps,
-                                                    std::int32_t* y) {
-  for (int c = 0; c < channels; c += 16) {
-    // unpack works within 128-bit halves: `low` holds channels 0-3 and 8-11, `high` the others.
-    __m256i low = _mm256_setzero_si256(), high = _mm256_setzero_si256();
-    for (int pair = 0; pair < pairs; ++pair) {
-      const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(taps[2 * pair] + c));
-      const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(taps[2 * pair + 1] + c));
-      const auto* w = reinterpret_cast<const __m256i*>(
-          weights + (static_cast<std::ptrdiff_t>(pair) * channels + c) * 2);
-      const __m256i w0 = _mm256_loadu_si256(w), w1 = _mm256_loadu_si256(w + 1);
-      const __m256i first = _mm256_permute2x128_si256(w0, w1, 0x20);
-      const __m256i second = _mm256_permute2x128_si256(w0, w1, 0x31);
-      low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), first));
-      high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), second));
-    }
-    const __m256i one = _mm256_permute2x128_si256(low, high, 0x20);
-    const __m256i two = _mm256_permute2x128_si256(low, high, 0x31);
-    const auto* add = reinterpret_cast<const __m256i*>(bias + c);
-    auto* out = reinterpret_cast<__m256i*>(y + c);
-    _mm256_storeu_si256(out, _mm256_add_epi32(one, _mm256_loadu_si256(add)));
-    _mm256_storeu_si256(out + 1, _mm256_add_epi32(two, _mm256_loadu_si256(add + 1)));
+SOFTSTAIR_TARGET inline void requantize_avx2(__m256i low, __m256i high, Requantize to,
+                                             std::int16_t* y) {
+  const __m256i half = _mm256_set1_epi32(to.half());
+  const __m128i shift = _mm_cvtsi32_si128(to.shift);
+  low = _mm256_sra_epi32(_mm256_add_epi32(low, half), shift);
+  high = _mm256_sra_epi32(_mm256_add_epi32(high, half), shift);
+  // Packing saturates to int16, which is wider than every range; it works within 128-bit halves.
+  __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
+  both = _mm256_max_epi16(both, _mm256_set1_epi16(static_cast<std::int16_t>(to.range.low)));
+  both = _mm256_min_epi16(both, _mm256_set1_epi16(static_cast<std::int16_t>(to.range.high)));
+  store(y, both);
+}
+
+SOFTSTAIR_TARGET void requantize_avx2(const std::int32_t* sums, Requantize to, std::int16_t* y) {
+  requantize_avx2(load(sums), load(sums + 8), to, y);
+}
+
+// Interleave sixteen channels of two taps: a0 b0 a1 b1 ... in int16.
+SOFTSTAIR_TARGET inline void interleave(const std::int16_t* a, const std::int16_t* b,
+                                        __m256i& low, __m256i& high) {
+  // Unpacking works within 128-bit halves; swapping the middle quarters first keeps the order.
+  const __m256i first = _mm256_permute4x64_epi64(load(a), 0xD8);
+  const __m256i second = _mm256_permute4x64_epi64(load(b), 0xD8);
+  low = _mm256_unpacklo_epi16(first, second);
+  high = _mm256_unpackhi_epi16(first, second);
+}
+SOFTSTAIR_TARGET inline void interleave(const std::uint8_t* a, const std::uint8_t* b,
+                                        __m256i& low, __m256i& high) {
+  const __m128i first = load_half(a), second = load_half(b);
+  low = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(first, second));
+  high = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(first, second));
+}
+
+template <typename Input>
+SOFTSTAIR_TARGET void depthwise_avx2(const std::int16_t* weights, const std::int32_t* bias,
+                                     int channels, const Input* origin,
+                                     std::span<const TapPair> pairs, Requantize to,
+                                     std::int16_t* y) {
+  __m256i low = load(bias), high = load(bias + 8);
+  for (const TapPair& pair : pairs) {
+    const std::int16_t* w = weights + static_cast<std::ptrdiff_t>(pair.index) * channels * 2;
+    __m256i in_low, in_high;
+    interleave(origin + pair.first, origin + pair.second, in_low, in_high);
+    low = _mm256_add_epi32(low, _mm256_madd_epi16(in_low, load(w)));
+    high = _mm256_add_epi32(high, _mm256_madd_epi16(in_high, load(w + kPanel)));
   }
+  requantize_avx2(low, high, to, y);
 }
 #endif
 
@@ -140,48 +203,82 @@ bool simd_available() {
 #endif
 }
 
-void Matrix::multiply(const std::int16_t* x, std::ptrdiff_t stride, int count, std::int32_t* y,
-                      int first, int last) const {
-  const std::ptrdiff_t width = last - first;
-  for (int row = 0; row < count; row += 4) {
-    const int rows = count - row < 4 ? count - row : 4;
-    for (int o = first; o < last; o += kPanel) {
-      const std::int16_t* panel = panels_.data() + static_cast<std::ptrdiff_t>(o) * depth_;
-      std::int32_t* out = y + row * width + (o - first);
+// store(p, o, sums): the accumulators of input p, outputs o to o + 15.
+template <typename Store>
+void Matrix::for_each_sum(const Inputs& x, Start start, Store store) const {
+  const auto kernel = [this] {
 #ifdef SOFTSTAIR_AVX2
-      if (simd_) {
-        panel_avx2(panel, bias_.data() + o, depth_, x + row * stride, stride, rows, out, width);
-        continue;
-      }
+    if (simd_) return panel_avx2;
 #endif
-      panel_portable(panel, bias_.data() + o, depth_, x + row * stride, stride, rows, out, width);
+    return panel_portable;
+  }();
+  // A panel stays in the first-level cache while all inputs pass by.
+  for (int o = 0; o < outputs(); o += kPanel)
+    for (int p = 0; p < x.count; p += kTile) {
+      Inputs tile = x;
+      tile.first += p * x.stride;
+      tile.count = std::min(kTile, x.count - p);
+      Sums sums;
+      kernel(panels_.data() + static_cast<std::ptrdiff_t>(o) * depth_, tile, depth_ / x.runs,
+             {start.first + p * start.stride + o, start.stride}, sums);
+      for (int row = 0; row < tile.count; ++row) store(p + row, o, sums[row]);
     }
-  }
 }
 
-Depthwise::Depthwise(const Weights& w, bool simd)
-    : channels_(w.outputs), pairs_((w.taps + 1) / 2), simd_(simd), bias_(w.bias) {
-  pairs_of_taps_.assign(static_cast<std::size_t>(pairs_) * channels_ * 2, 0);
-  for (int c = 0; c < channels_; ++c)
-    for (int tap = 0; tap < w.taps; ++tap)
-      pairs_of_taps_[(static_cast<std::size_t>(tap / 2) * channels_ + c) * 2 + tap % 2] =
-          w.values[static_cast<std::size_t>(c) * w.taps + tap];
-}
-
-void Depthwise::apply(const std::int16_t* const* taps, std::int32_t* y) const {
+void Matrix::apply(const Inputs& x, Start start, std::int16_t* y, std::ptrdiff_t y_stride) const {
+  for_each_sum(x, start, [&](int p, int o, const std::int32_t* sums) {
+    std::int16_t* out = y + p * y_stride + o;
 #ifdef SOFTSTAIR_AVX2
-  if (simd_) {
-    depthwise_avx2(pairs_of_taps_.data(), bias_.data(), channels_, pairs_, taps, y);
-    return;
-  }
+    if (simd_) return requantize_avx2(sums, to_, out);
 #endif
-  for (int c = 0; c < channels_; ++c) y[c] = bias_[c];
-  for (int pair = 0; pair < pairs_; ++pair) {
-    const std::int16_t* w = pairs_of_taps_.data() + static_cast<std::size_t>(pair) * channels_ * 2;
-    const std::int16_t* a = taps[2 * pair];
-    const std::int16_t* b = taps[2 * pair + 1];
-    for (int c = 0; c < channels_; ++c) y[c] += a[c] * w[2 * c] + b[c] * w[2 * c + 1];
-  }
+    requantize_portable(sums, to_, out);
+  });
 }
+
+void Matrix::accumulate(const Inputs& x, std::int32_t* y) const {
+  for_each_sum(x, {bias_.data(), 0}, [&](int p, int o, const std::int32_t* sums) {
+    std::copy_n(sums, kPanel, y + static_cast<std::ptrdiff_t>(p) * outputs() + o);
+  });
+}
+
+Depthwise::Depthwise(const Weights& w, Pairs pairs, Requantize to, bool simd)
+    : channels_(w.outputs), simd_(simd), to_(to), pairs_(std::move(pairs)), bias_(w.bias) {
+  if (channels_ % kPanel != 0) throw std::invalid_argument("a depthwise layer needs full panels");
+  weights_.assign(pairs_.size() * channels_ * 2, 0);
+  for (std::size_t pair = 0; pair < pairs_.size(); ++pair)
+    for (int c = 0; c < channels_; ++c)
+      for (int half = 0; half < 2; ++half)
+        if (const int tap = pairs_[pair][half]; tap != kNoTap)
+          weights_[(pair * channels_ + c) * 2 + half] =
+              w.values[static_cast<std::size_t>(c) * w.taps + tap];
+}
+
+std::vector<TapPair> Depthwise::place(int side, std::ptrdiff_t pitch, std::ptrdiff_t step) const {
+  const auto offset = [&](int tap) { return tap / side * pitch + tap % side * step; };
+  std::vector<TapPair> placed;
+  for (const auto& [first, second] : pairs_)
+    // A tap that is none has zero weights and may read anything.
+    placed.push_back({static_cast<int>(placed.size()), offset(first),
+                      offset(second == kNoTap ? first : second)});
+  return placed;
+}
+
+template <typename Input>
+void Depthwise::apply(const Input* origin, std::span<const TapPair> pairs, int first, int last,
+                      std::int16_t* y) const {
+  const auto kernel = [this] {
+#ifdef SOFTSTAIR_AVX2
+    if (simd_) return depthwise_avx2<Input>;
+#endif
+    return depthwise_portable<Input>;
+  }();
+  for (int c = first; c < last; c += kPanel)
+    kernel(weights_.data() + 2 * c, bias_.data() + c, channels_, origin + c, pairs, to_, y + c);
+}
+
+template void Depthwise::apply(const std::int16_t*, std::span<const TapPair>, int, int,
+                               std::int16_t*) const;
+template void Depthwise::apply(const std::uint8_t*, std::span<const TapPair>, int, int,
+                               std::int16_t*) const;
 
 }  // namespace softstair

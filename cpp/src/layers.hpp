@@ -5,7 +5,10 @@
 // sums are exact in any order and every instruction set gives the same integers.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -22,16 +25,25 @@ struct Range {
   }
 };
 
-// Half of the last bit is added before the shift: round half up.
-inline std::int32_t shift_round(std::int32_t value, int shift) {
-  return (value + (1 << (shift - 1))) >> shift;
-}
+// From an accumulator to the grid of the next layer: round half up, clip.
+struct Requantize {
+  int shift;
+  Range range;
+
+  std::int32_t half() const { return 1 << (shift - 1); }
+  std::int16_t operator()(std::int32_t value) const {
+    return range.clip((value + half()) >> shift);
+  }
+};
 
 // Weights as they come from a bundle: (outputs, inputs, taps), taps row by row.
 struct Weights {
   std::vector<std::int16_t> values;
   std::vector<std::int32_t> bias;
   int outputs, inputs, taps;
+
+  // Outputs first, first + step, ...: `count` of them.
+  Weights slice(int first, int step, int count) const;
 };
 
 // Throws std::invalid_argument if sizes are inconsistent or if sum |w| * largest input + |bias| +
@@ -39,50 +51,88 @@ struct Weights {
 void check_weights(const Weights& weights, int outputs, int inputs, int taps,
                    std::int32_t input_magnitude, std::int64_t extra, const std::string& name);
 
-// y[p][o] = bias[o] + sum_k w[o][k] x[p][k]: rows of int16 against a matrix in panels.
+// All kernels work on this many outputs or channels at once; counts are multiples of it.
+constexpr int kPanel = 16;
+
+// `count` inputs of a matrix, `stride` values apart. Each is `runs` runs of equal length, `pitch`
+// apart: one for a pointwise layer, the three lines of a 3x3 neighbourhood otherwise, which are
+// read where they lie.
+struct Inputs {
+  const std::int16_t* first;
+  std::ptrdiff_t stride;
+  int count;
+  int runs = 1;
+  std::ptrdiff_t pitch = 0;
+};
+
+// Accumulators to start from, outputs() for every input; a stride of 0 repeats the first ones.
+struct Start {
+  const std::int32_t* first;
+  std::ptrdiff_t stride;
+};
+
+// A layer without neighbours of its own: rows of int16 against a matrix in panels.
 class Matrix {
  public:
   Matrix() = default;
-  // Columns are ordered (tap, input): what a gathered neighbourhood looks like.
-  Matrix(const Weights& weights, bool simd);
+  // Inputs are ordered (tap, input): what the runs of a neighbourhood look like.
+  Matrix(const Weights& weights, Requantize to, bool simd);
 
-  int outputs() const { return outputs_; }
-  int depth() const { return depth_; }  // padded: a multiple of two
+  int outputs() const { return static_cast<int>(bias_.size()); }
+  const std::vector<std::int32_t>& bias() const { return bias_; }
 
-  // x: count rows of `depth()` values, `stride` apart. y: count rows of `outputs()`.
-  void multiply(const std::int16_t* x, std::ptrdiff_t stride, int count, std::int32_t* y) const {
-    multiply(x, stride, count, y, 0, outputs_);
+  // y[p][o] = requantized(bias[o] + sum_k w[o][k] x[p][k]); rows of y are y_stride apart.
+  void apply(const Inputs& x, std::int16_t* y, std::ptrdiff_t y_stride) const {
+    apply(x, {bias_.data(), 0}, y, y_stride);
   }
-  // Only outputs [first, last), both multiples of kPanel or the end; y rows hold last - first.
-  void multiply(const std::int16_t* x, std::ptrdiff_t stride, int count, std::int32_t* y,
-                int first, int last) const;
-
-  static constexpr int kPanel = 16;
+  // The same with other accumulators to start from than the bias.
+  void apply(const Inputs& x, Start start, std::int16_t* y, std::ptrdiff_t y_stride) const;
+  // The accumulators themselves, (count, outputs()).
+  void accumulate(const Inputs& x, std::int32_t* y) const;
 
  private:
-  int outputs_ = 0, depth_ = 0;
+  template <typename Store>
+  void for_each_sum(const Inputs& x, Start start, Store store) const;
+
+  int depth_ = 0;
   bool simd_ = false;
+  Requantize to_{};
   std::vector<std::int16_t> panels_;  // (outputs / 16, depth / 2, 16, 2)
   std::vector<std::int32_t> bias_;
 };
 
-// Depthwise convolution over one row of positions.
+// Two taps of a depthwise layer, whose products a kernel adds in one step: which weights, and
+// where the inputs lie from the first tap on.
+struct TapPair {
+  int index;
+  std::ptrdiff_t first, second;
+};
+
+// Depthwise convolution: a sum over taps for every channel.
 class Depthwise {
  public:
+  using Pairs = std::vector<std::array<int, 2>>;
+  static constexpr int kNoTap = -1;
+
   Depthwise() = default;
-  Depthwise(const Weights& weights, bool simd);
+  // pairs: the order of taps; kNoTap as the second fills up an odd number.
+  Depthwise(const Weights& weights, Pairs pairs, Requantize to, bool simd);
 
-  int channels() const { return channels_; }
+  // Where the taps of a square neighbourhood lie in a plane.
+  std::vector<TapPair> place(int side, std::ptrdiff_t pitch, std::ptrdiff_t step) const;
 
-  // taps: 2 * pairs() pointers to rows of `channels()` int16 (the last may be any row if the tap
-  // count is odd: its weights are zero). y: channels() accumulators, bias included.
-  void apply(const std::int16_t* const* taps, std::int32_t* y) const;
-  int pairs() const { return pairs_; }
+  // Channels [first, last) of one position, over the taps in `pairs` alone. origin and y: of the
+  // position's channel 0. Input is std::int16_t or std::uint8_t.
+  template <typename Input>
+  void apply(const Input* origin, std::span<const TapPair> pairs, int first, int last,
+             std::int16_t* y) const;
 
  private:
-  int channels_ = 0, pairs_ = 0;
+  int channels_ = 0;
   bool simd_ = false;
-  std::vector<std::int16_t> pairs_of_taps_;  // (pairs, channels, 2)
+  Requantize to_{};
+  Pairs pairs_;
+  std::vector<std::int16_t> weights_;  // (pairs, channels, 2)
   std::vector<std::int32_t> bias_;
 };
 

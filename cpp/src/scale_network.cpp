@@ -14,8 +14,12 @@ constexpr Range kHidden{0, 2047};        // bits 6
 constexpr Range kSigned{-2047, 2047};    // bits 6
 constexpr Range kOctaves{-1024, 1023};   // bits 5
 constexpr Range kMagnitude{0, 48};       // bits 4
-constexpr int kHiddenFromHyper = 9 + 0 - 6, kHiddenFromHidden = 9 + 6 - 6;
-constexpr int kOctavesFromHidden = 9 + 6 - 5, kSignedFromMagnitude = 9 + 4 - 6;
+// Shifts: fraction bits of weight and input less those of the output.
+constexpr Requantize kHiddenFromHyper{9 + 0 - 6, kHidden};
+constexpr Requantize kHiddenFromHidden{9 + 6 - 6, kHidden};
+constexpr Requantize kSignedFromHidden{9 + 6 - 6, kSigned};
+constexpr Requantize kOctavesFromHidden{9 + 6 - 5, kOctaves};
+constexpr Requantize kSignedFromMagnitude{9 + 4 - 6, kSigned};
 
 // Largest bias that is not part of a layer; the constructors below check against it.
 constexpr std::int64_t kOuterBias = 1 << 28;
@@ -31,14 +35,22 @@ void require_multiple(int value, int of, const char* what) {
     throw std::invalid_argument(std::string(what) + " must be a multiple of " + std::to_string(of));
 }
 
-// Lay the 3x3 neighbourhoods of a line of a padded plane side by side: (width, 9 * channels).
-void unfold_line(const std::int16_t* padded, int width, int channels, int y, std::int16_t* out) {
-  const std::size_t pitch = static_cast<std::size_t>(width + 2) * channels;
-  const std::size_t run = 3 * static_cast<std::size_t>(channels);
-  for (int x = 0; x < width; ++x)
-    for (int row = 0; row < 3; ++row, out += run)
-      std::memcpy(out, padded + (y + row) * pitch + static_cast<std::size_t>(x) * channels,
-                  run * sizeof *out);
+// Class of a position, or of the distance between two: classes add by XOR, as coordinates do.
+int position_class(int y, int x) { return channel_group(y, x, 0); }
+
+// Taps of a square neighbourhood two by two, such that both of a pair have the same class.
+Depthwise::Pairs pairs_by_class(int side) {
+  Depthwise::Pairs pairs;
+  for (int wanted = 0; wanted < kPhases; ++wanted) {
+    int open = Depthwise::kNoTap;
+    for (int tap = 0; tap < side * side; ++tap) {
+      if (position_class(tap / side - side / 2, tap % side - side / 2) != wanted) continue;
+      if (open != Depthwise::kNoTap) pairs.push_back({open, tap});
+      open = open == Depthwise::kNoTap ? tap : Depthwise::kNoTap;
+    }
+    if (open != Depthwise::kNoTap) pairs.push_back({open, Depthwise::kNoTap});
+  }
+  return pairs;
 }
 
 }  // namespace
@@ -65,20 +77,43 @@ ScaleNetwork::ScaleNetwork(const Layers& layers, std::vector<std::int32_t> phase
     check_weights(w, outputs, inputs, taps, range.magnitude(), extra, name);
     return w;
   };
-  hyper_ = Matrix(check("hyper", hyper_width_, hyper_latents_, 9, kHyper, kOuterBias), simd);
-  expand_ = Matrix(check("expand", 4 * width_, hyper_width_, 1, kHidden, 1 << 9), simd);
-  mix_ = Matrix(check("mix", width_, width_, 9, kHidden, 1 << 9), simd);
-  log_scale_head_ = Matrix(check("log_scale_head", latents_, width_, 1, kHidden, 1 << 10), simd);
-  neighbours_ = Depthwise(check("neighbours", latents_, 1, 25, kMagnitude, 1 << 9), simd);
+  // `extra`: what joins a layer's own sum, and half of the last bit.
+  const auto matrix = [&](const Weights& w, Requantize to) { return Matrix(w, to, simd); };
+  hyper_ = matrix(check("hyper", hyper_width_, hyper_latents_, 9, kHyper, kOuterBias), kHiddenFromHyper);
+  const Weights& expand = check("expand", 4 * width_, hyper_width_, 1, kHidden, 1 << 9);
+  for (int i = 0; i < 4; ++i) expand_[i] = matrix(expand.slice(i, 4, width_), kHiddenFromHidden);
+  mix_ = matrix(check("mix", width_, width_, 9, kHidden, 1 << 9), kHiddenFromHidden);
+  log_scale_head_ =
+      matrix(check("log_scale_head", latents_, width_, 1, kHidden, 1 << 10), kOctavesFromHidden);
+  neighbours_ = Depthwise(check("neighbours", latents_, 1, 25, kMagnitude, 1 << 9),
+                          pairs_by_class(5), kSignedFromMagnitude, simd);
   // gather + 2 log_scale_entry + phase share one accumulator: half of int32 for each.
   const std::int64_t half = std::int64_t{1} << 30;
-  gather_ = Matrix(check("gather", width_, latents_, 1, kSigned, half + kOuterBias), simd);
-  log_scale_entry_ =
-      Matrix(check("log_scale_entry", width_, latents_, 1, kOctaves, half + half / 2), simd);
-  local_ = Depthwise(check("local", width_, 1, 9, kHidden, 1 << 9), simd);
-  widen_ = Matrix(check("widen", width_, width_, 1, kSigned, 2048 << 9), simd);
-  correction_head_ =
-      Matrix(check("correction_head", latents_, width_, 1, kHidden, 1 << 10), simd);
+  gather_ = matrix(check("gather", width_, latents_, 1, kSigned, half + kOuterBias), kHiddenFromHidden);
+  log_scale_entry_ = matrix(
+      check("log_scale_entry", width_, latents_, 1, kOctaves, half + half / 2), kHiddenFromHidden);
+  local_ = Depthwise(check("local", width_, 1, 9, kHidden, 1 << 9), pairs_by_class(3),
+                     kSignedFromHidden, simd);
+  widen_ = matrix(check("widen", width_, width_, 1, kSigned, 2048 << 9), kHiddenFromHidden);
+  const Weights& head = check("correction_head", latents_, width_, 1, kHidden, 1 << 10);
+  const int group = latents_ / kPhases;
+  for (int i = 0; i < kPhases; ++i)
+    correction_head_[i] = matrix(head.slice(i * group, 1, group), kOctavesFromHidden);
+  find_starts(phase_bias);
+}
+
+void ScaleNetwork::find_starts(const std::vector<std::int32_t>& phase_bias) {
+  for (int phase = 0; phase < kPhases; ++phase) {
+    phase_start_[phase] = gather_.bias();
+    for (int o = 0; o < width_; ++o)
+      phase_start_[phase][o] += phase_bias[static_cast<std::size_t>(phase) * width_ + o] * (1 << 6);
+  }
+  // Before anything is decoded all magnitudes are zero, at every position: gather once.
+  std::vector<std::int16_t> nothing(latents_);
+  neighbours_.apply<std::uint8_t>(nullptr, {}, 0, latents_, nothing.data());
+  first_start_.resize(width_);
+  gather_.accumulate({nothing.data(), 0, 1}, first_start_.data());
+  for (int o = 0; o < width_; ++o) first_start_[o] += phase_start_[0][o] - gather_.bias()[o];
 }
 
 ScaleField::ScaleField(std::shared_ptr<const ScaleNetwork> network, const std::int16_t* z,
@@ -93,162 +128,81 @@ ScaleField::ScaleField(std::shared_ptr<const ScaleNetwork> network, const std::i
   log_scale_.resize(area * channels);
   magnitude_.assign(static_cast<std::size_t>(height_ + 2 * kReach) * (width_ + 2 * kReach) * channels, 0);
   entered_.resize(area * inner);
-  hidden_.assign(static_cast<std::size_t>(height_ + 2) * (width_ + 2) * inner, 0);
-  wide_.resize(static_cast<std::size_t>(width_) * inner);
-  accumulators_.resize(static_cast<std::size_t>(width_ + 1) *
-                       std::max({channels, 4 * inner, network_->hyper_width()}));
-  run_hyper(z, rate_bias);
-  enter_log_scale();
+  hidden_.assign((height_ + 2) * hidden_pitch(), 0);
+  near_ = network_->neighbours_.place(5, static_cast<std::ptrdiff_t>(width_ + 2 * kReach) * channels,
+                                      channels);
+  local_ = network_->local_.place(3, static_cast<std::ptrdiff_t>(hidden_pitch()), inner);
+  line_.resize(static_cast<std::size_t>(width_) * channels);
+  narrow_.resize(static_cast<std::size_t>(width_) * inner);
+  wide_.resize(narrow_.size());
+  start_.resize(narrow_.size());
+  run_mix(spread_hyper(z, rate_bias));
 }
 
-void ScaleField::run_hyper(const std::int16_t* z, const std::int32_t* rate_bias) {
+// z^ -> hyper -> expand: twice the resolution of z, with a zero border.
+std::vector<std::int16_t> ScaleField::spread_hyper(const std::int16_t* z,
+                                                   const std::int32_t* rate_bias) const {
   const int rows = (height_ + 1) / 2, columns = (width_ + 1) / 2;
   const int zc = network_->hyper_latents(), hc = network_->hyper_width(), inner = network_->width();
-  const int channels = network_->latents();
 
-  std::vector<std::int16_t> padded(static_cast<std::size_t>(rows + 2) * (columns + 2) * zc, 0);
+  const std::size_t z_pitch = static_cast<std::size_t>(columns + 2) * zc;
+  std::vector<std::int16_t> padded((rows + 2) * z_pitch, 0);
+  const std::size_t z_line = static_cast<std::size_t>(columns) * zc;
   for (int y = 0; y < rows; ++y)
-    for (std::size_t i = 0; i < static_cast<std::size_t>(columns) * zc; ++i)
-      padded[(static_cast<std::size_t>(y + 1) * (columns + 2) + 1) * zc + i] =
-          kHyper.clip(z[static_cast<std::size_t>(y) * columns * zc + i]);
+    std::transform(z + y * z_line, z + (y + 1) * z_line, padded.data() + (y + 1) * z_pitch + zc,
+                   [](std::int16_t symbol) { return kHyper.clip(symbol); });
 
-  // z^ -> hyper -> expand, spread to twice the resolution, with a zero border.
-  const int spread_width = 2 * columns;
-  std::vector<std::int16_t> spread(static_cast<std::size_t>(2 * rows + 2) * (spread_width + 2) * inner, 0);
-  std::vector<std::int16_t> patches(static_cast<std::size_t>(columns) * 9 * zc);
+  std::vector<std::int32_t> start = network_->hyper_.bias();
+  for (int o = 0; o < hc; ++o) start[o] += rate_bias[o];
   std::vector<std::int16_t> hidden(static_cast<std::size_t>(columns) * hc);
+  const std::size_t pitch = static_cast<std::size_t>(2 * columns + 2) * inner;
+  std::vector<std::int16_t> spread((2 * rows + 2) * pitch, 0);
   for (int y = 0; y < rows; ++y) {
-    unfold_line(padded.data(), columns, zc, y, patches.data());
-    network_->hyper_.multiply(patches.data(), 9 * zc, columns, accumulators_.data());
-    for (int x = 0; x < columns; ++x)
-      for (int o = 0; o < hc; ++o)
-        hidden[static_cast<std::size_t>(x) * hc + o] = kHidden.clip(shift_round(
-            accumulators_[static_cast<std::size_t>(x) * hc + o] + rate_bias[o], kHiddenFromHyper));
-    network_->expand_.multiply(hidden.data(), hc, columns, accumulators_.data());
-    for (int x = 0; x < columns; ++x)
-      for (int o = 0; o < 4 * inner; ++o) {
-        const int channel = o / 4, dy = o / 2 % 2, dx = o % 2;
-        spread[(static_cast<std::size_t>(2 * y + dy + 1) * (spread_width + 2) + 2 * x + dx + 1) * inner +
-               channel] =
-            kHidden.clip(shift_round(accumulators_[static_cast<std::size_t>(x) * 4 * inner + o],
-                                     kHiddenFromHidden));
-      }
+    const Inputs around{padded.data() + y * z_pitch, zc, columns, 3,
+                        static_cast<std::ptrdiff_t>(z_pitch)};
+    network_->hyper_.apply(around, {start.data(), 0}, hidden.data(), hc);
+    for (int i = 0; i < 4; ++i)
+      network_->expand_[i].apply({hidden.data(), hc, columns},
+                                 spread.data() + (2 * y + i / 2 + 1) * pitch + (i % 2 + 1) * inner,
+                                 2 * inner);
   }
-
-  // -> mix -> log-scale, cut to the size of y.
-  std::vector<std::int16_t> around(static_cast<std::size_t>(width_) * 9 * inner);
-  std::vector<std::int16_t> mixed(static_cast<std::size_t>(width_) * inner);
-  const std::size_t pitch = static_cast<std::size_t>(spread_width + 2) * inner;
-  for (int y = 0; y < height_; ++y) {
-    std::int16_t* out = around.data();
-    for (int x = 0; x < width_; ++x)
-      for (int row = 0; row < 3; ++row, out += 3 * inner)
-        std::memcpy(out, spread.data() + (y + row) * pitch + static_cast<std::size_t>(x) * inner,
-                    3 * static_cast<std::size_t>(inner) * sizeof *out);
-    network_->mix_.multiply(around.data(), 9 * inner, width_, accumulators_.data());
-    for (std::size_t i = 0; i < mixed.size(); ++i)
-      mixed[i] = kHidden.clip(shift_round(accumulators_[i], kHiddenFromHidden));
-    network_->log_scale_head_.multiply(mixed.data(), inner, width_, accumulators_.data());
-    std::int16_t* line = log_scale_.data() + static_cast<std::size_t>(y) * width_ * channels;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(width_) * channels; ++i)
-      line[i] = kOctaves.clip(shift_round(accumulators_[i], kOctavesFromHidden));
-  }
+  return spread;
 }
 
-void ScaleField::enter_log_scale() {
+// -> mix -> log-scale, cut to the size of y; the log-scale enters the second part at once.
+void ScaleField::run_mix(const std::vector<std::int16_t>& spread) {
   const int channels = network_->latents(), inner = network_->width();
-  std::vector<std::int16_t> line(static_cast<std::size_t>(width_) * channels);
+  const std::size_t pitch = spread.size() / ((height_ + 1) / 2 * 2 + 2);
   for (int y = 0; y < height_; ++y) {
-    const std::int16_t* s = log_scale_.data() + static_cast<std::size_t>(y) * width_ * channels;
-    for (int x = 0; x < width_; ++x)
-      for (int c = 0; c < channels; ++c)
-        line[static_cast<std::size_t>(x) * channels + c] =
-            kOctaves.clip(s[static_cast<std::size_t>(x) * channels + c] + exponent_[c]);
-    std::int32_t* out = entered_.data() + static_cast<std::size_t>(y) * width_ * inner;
-    network_->log_scale_entry_.multiply(line.data(), channels, width_, out);
-    // Its grid is 2^-14, the accumulator it joins 2^-15.
-    for (std::size_t i = 0; i < static_cast<std::size_t>(width_) * inner; ++i) out[i] *= 2;
+    const Inputs around{spread.data() + y * pitch, inner, width_, 3, static_cast<std::ptrdiff_t>(pitch)};
+    network_->mix_.apply(around, narrow_.data(), inner);
+    network_->log_scale_head_.apply({narrow_.data(), inner, width_},
+                                    log_scale_.data() + y * line_.size(), channels);
+    enter_log_scale(y);
   }
 }
 
-void ScaleField::gather_line(int y, std::int16_t* line) const {
+void ScaleField::enter_log_scale(int y) {
   const int channels = network_->latents();
-  const int taps = 2 * network_->neighbours_.pairs();
-  std::vector<std::int32_t> sums(channels);
-  // The 5x5 window as int16, moved along the line column by column.
-  std::vector<std::int16_t> window(static_cast<std::size_t>(5) * (width_ + 2 * kReach) * channels);
-  const std::size_t pitch = static_cast<std::size_t>(width_ + 2 * kReach) * channels;
-  std::copy_n(magnitude_.data() + y * pitch, 5 * pitch, window.data());
-  std::vector<const std::int16_t*> at(taps);
-  for (int x = 0; x < width_; ++x) {
-    for (int tap = 0; tap < taps; ++tap) {
-      const int used = tap < 25 ? tap : 0;  // the last has zero weights
-      at[tap] = window.data() + used / 5 * pitch + static_cast<std::size_t>(x + used % 5) * channels;
-    }
-    network_->neighbours_.apply(at.data(), sums.data());
-    for (int c = 0; c < channels; ++c)
-      line[static_cast<std::size_t>(x) * channels + c] =
-          kSigned.clip(shift_round(sums[c], kSignedFromMagnitude));
+  const std::int16_t* s = log_scale_.data() + y * line_.size();
+  for (int x = 0; x < width_; ++x, s += channels) {
+    std::int16_t* line = line_.data() + static_cast<std::size_t>(x) * channels;
+    for (int c = 0; c < channels; ++c) line[c] = kOctaves.clip(s[c] + exponent_[c]);
   }
+  std::int32_t* entered = entered_.data() + y * start_.size();
+  network_->log_scale_entry_.accumulate({line_.data(), channels, width_}, entered);
+  // Its grid is 2^-14, the accumulator it joins 2^-15.
+  for (std::size_t i = 0; i < start_.size(); ++i) entered[i] *= 2;
 }
 
 void ScaleField::begin_phase(int phase) {
   phase_ = phase;
-  const int channels = network_->latents(), inner = network_->width();
-  const std::int32_t* bias = network_->phase_bias_.data() + static_cast<std::size_t>(phase) * inner;
-  std::vector<std::int16_t> line(static_cast<std::size_t>(width_) * channels);
-  for (int y = 0; y < height_; ++y) {
-    gather_line(y, line.data());
-    network_->gather_.multiply(line.data(), channels, width_, accumulators_.data());
-    const std::int32_t* entered = entered_.data() + static_cast<std::size_t>(y) * width_ * inner;
-    std::int16_t* out = hidden_.data() + (static_cast<std::size_t>(y + 1) * (width_ + 2) + 1) * inner;
-    for (int x = 0; x < width_; ++x)
-      for (int o = 0; o < inner; ++o) {
-        const std::size_t i = static_cast<std::size_t>(x) * inner + o;
-        out[i] = kHidden.clip(
-            shift_round(accumulators_[i] + entered[i] + bias[o] * (1 << 6), kHiddenFromHidden));
-      }
-  }
-}
-
-void ScaleField::rows(int y, const RowRule& rule, std::int16_t* out) {
-  const int channels = network_->latents(), inner = network_->width(), group = this->group();
-  const std::size_t pitch = static_cast<std::size_t>(width_ + 2) * inner;
-  std::vector<std::int16_t> local(static_cast<std::size_t>(width_) * inner);
-  std::vector<std::int32_t> sums(inner);
-  std::vector<const std::int16_t*> at(2 * network_->local_.pairs());
-  for (int x = 0; x < width_; ++x) {
-    for (std::size_t tap = 0; tap < at.size(); ++tap) {
-      const std::size_t used = tap < 9 ? tap : 0;
-      at[tap] = hidden_.data() + (y + used / 3) * pitch + (x + used % 3) * inner;
-    }
-    network_->local_.apply(at.data(), sums.data());
-    for (int o = 0; o < inner; ++o)
-      local[static_cast<std::size_t>(x) * inner + o] =
-          kSigned.clip(shift_round(sums[o], kHiddenFromHidden));
-  }
-  network_->widen_.multiply(local.data(), inner, width_, accumulators_.data());
-  const std::int16_t* centre = hidden_.data() + (y + 1) * pitch + inner;
-  for (std::size_t i = 0; i < wide_.size(); ++i)
-    wide_[i] = kHidden.clip(shift_round(accumulators_[i] + centre[i] * (1 << 9), kHiddenFromHidden));
-  // Positions of one parity code the same group of channels.
-  for (int parity = 0; parity < 2; ++parity) {
-    const int count = (width_ - parity + 1) / 2;
-    if (count <= 0) continue;
-    const int first = channel_group(y, parity, phase_) * group;
-    network_->correction_head_.multiply(wide_.data() + static_cast<std::size_t>(parity) * inner,
-                                        2 * inner, count, accumulators_.data(), first, first + group);
-    for (int i = 0; i < count; ++i) {
-      const int x = 2 * i + parity;
-      const std::int16_t* s =
-          log_scale_.data() + (static_cast<std::size_t>(y) * width_ + x) * channels + first;
-      for (int c = 0; c < group; ++c) {
-        const std::int32_t t = kOctaves.clip(shift_round(
-            accumulators_[static_cast<std::size_t>(i) * group + c], kOctavesFromHidden));
-        out[static_cast<std::size_t>(x) * group + c] = rule.row(s[c] + exponent_[first + c] + t);
-      }
-    }
-  }
+  // Of a neighbour in class d from a position whose class XOR group is r, the phase was d ^ r.
+  for (int r = 0; r < kPhases; ++r) {
+    known_[r].clear();
+    for (const TapPair& pair : near_)
+      if ((network_->neighbours_.pairs()[pair.index]
+    std::copy_if(near_.begin(), near_.end(), std::back_inserter(known_[r]), [&](const TapPair& pair) {
 }
 
 }  // namespace softstair

@@ -41,9 +41,12 @@ class ScaleNetwork {
   friend class ScaleField;
 
   int latents_, hyper_latents_, hyper_width_, width_;
-  Matrix hyper_, expand_, mix_, log_scale_head_, gather_, log_scale_entry_, widen_, correction_head_;
+  Matrix hyper_, mix_, log_scale_head_, log_scale_entry_, gather_, widen_;
+  std::array<Matrix, 4> expand_;                   // one for every position of a 2x2 block
+  std::array<Matrix, kPhases> correction_head_;    // one for every channel group
   Depthwise neighbours_, local_;
-  std::vector<std::int32_t> phase_bias_;
+  std::array<std::vector<std::int32_t>, kPhases> phase_start_;  // bias of gather_ and of the phase
+  std::vector<std::int32_t> first_start_;  // what gather_ comes to in the first phase
 };
 
 // How a log-scale becomes a table row: (s + d + e_c + t - base) >> 2, cut off above at rows - 1;
@@ -53,8 +56,8 @@ struct RowRule {
 
   std::int16_t row(int scale) const {
     const int row = (scale - base) >> 2;
-    if (row < skip) return kSkipped;
-    return static_cast<std::int16_t>(row < 0 ? 0 : row < rows ? row : rows - 1);
+    const int inside = row < 0 ? 0 : row < rows ? row : rows - 1;
+    return row < skip ? kSkipped : static_cast<std::int16_t>(inside);
   }
 };
 
@@ -71,13 +74,18 @@ class ScaleField {
   int channels() const { return network_->latents(); }
   int group() const { return channels() / kPhases; }
 
-  // Prepare a phase; magnitudes of all earlier phases must be known.
+  // Prepare a phase. Magnitudes of all earlier phases must be known, others still zero.
   void begin_phase(int phase);
   // Rows of one line of positions in the phase begun: width() x group() values.
   void rows(int y, const RowRule& rule, std::int16_t* out);
-  // Tell the magnitude of a decoded symbol.
-  void set_symbol(int y, int x, int channel, int symbol) {
-    magnitude_[magnitude_index(y, x) + channel] = magnitude_of(symbol);
+  // Magnitudes of a line of positions, width() x channels(), to be filled with magnitude_of(symbol)
+  // as symbols become known.
+  std::uint8_t* magnitudes(int y) { return magnitude_.data() + magnitude_index(y, 0); }
+  static std::uint8_t magnitude_of(int symbol) {
+    // round(16 min(log2(1 + |q|), 3))
+    constexpr std::array<std::uint8_t, 8> kMagnitude = {0, 16, 25, 32, 37, 41, 45, 48};
+    const int m = symbol < 0 ? -symbol : symbol;
+    return kMagnitude[m < 7 ? m : 7];
   }
 
   // s(z^) of every latent, 1/32 octave, (height, width, channels).
@@ -85,29 +93,30 @@ class ScaleField {
 
  private:
   static constexpr int kReach = 2;  // of the 5x5 neighbourhood
-  static std::uint8_t magnitude_of(int symbol) {
-    // round(16 min(log2(1 + |q|), 3))
-    constexpr std::array<std::uint8_t, 8> kMagnitude = {0, 16, 25, 32, 37, 41, 45, 48};
-    const int m = symbol < 0 ? -symbol : symbol;
-    return kMagnitude[m < 7 ? m : 7];
-  }
   std::size_t magnitude_index(int y, int x) const {
     return (static_cast<std::size_t>(y + kReach) * (width_ + 2 * kReach) + x + kReach) *
            network_->latents();
   }
-  void run_hyper(const std::int16_t* z, const std::int32_t* rate_bias);
-  void enter_log_scale();
-  void gather_line(int y, std::int16_t* line) const;
+  std::size_t hidden_pitch() const {
+    return static_cast<std::size_t>(width_ + 2) * network_->width();
+  }
+  std::vector<std::int16_t> spread_hyper(const std::int16_t* z, const std::int32_t* rate_bias) const;
+  void run_mix(const std::vector<std::int16_t>& spread);
+  void enter_log_scale(int y);
+  void sum_neighbours(int y);
 
   std::shared_ptr<const ScaleNetwork> network_;
   int height_, width_, phase_ = 0;
-  std::vector<std::int32_t> exponent_;
+  std::vector<std::int16_t> exponent_;
   std::vector<std::int16_t> log_scale_;   // (height, width, channels)
   std::vector<std::uint8_t> magnitude_;   // (height + 4, width + 4, channels), zero border
   std::vector<std::int32_t> entered_;     // (height, width, width of the network)
   std::vector<std::int16_t> hidden_;      // (height + 2, width + 2, width), zero border
-  std::vector<std::int16_t> wide_;        // (width, width of the network): one line
-  std::vector<std::int32_t> accumulators_;
+  std::vector<TapPair> near_, local_;     // taps of the 5x5 and the 3x3 neighbourhood
+  std::array<std::vector<TapPair>, kPhases> known_;  // of near_, by position class XOR group
+  // Scratch for one line: as wide as the latents; as the network, twice; starting accumulators.
+  std::vector<std::int16_t> line_, narrow_, wide_;
+  std::vector<std::int32_t> start_;
 };
 
 }  // namespace softstair

@@ -1,7 +1,7 @@
 """Softstair: a learned image codec whose files decode on every machine, on a CPU.
 
-    data = softstair.encode(image, quality=75)     # bytes of a .stair file
-    pixels = softstair.decode(data)                # uint8 (H, W, 3)
+data = softstair.encode(image, quality=75)     # bytes of a .stair file
+pixels = softstair.decode(data)                # uint8 (H, W, 3)
 """
 
 from __future__ import annotations

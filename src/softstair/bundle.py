@@ -26,7 +26,12 @@ from safetensors.numpy import load as load_safetensors
 
 from softstair import _core
 from softstair.errors import BundleNotFound, InvalidBundle
-from softstair.quantize.rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT, interpolate, nearest_point
+from softstair.quantize.rates import (
+    POSITIONS_PER_OCTAVE,
+    POSITIONS_PER_POINT,
+    interpolate,
+    nearest_point,
+)
 from softstair.quantize.scale_network import LAYERS, Layer, ScaleWeights
 from softstair.quantize.tables import TableSet
 
@@ -307,7 +312,14 @@ def read_bundle(data: bytes, origin: str) -> Bundle:
             if sum(info.file_size for info in infos.values()) > min(_MAX_BYTES, len(data)):
                 raise InvalidBundle(f"Bundle {origin} declares more than it holds.")
             entries = {name: archive.read(name) for name in infos}
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        ValueError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise InvalidBundle(f"Bundle {origin} is not a readable ZIP file: {error}.") from error
     return Bundle(entries, origin)
 

@@ -180,9 +180,7 @@ def _parse(data: bytes, max_pixels: int) -> tuple[Stream, Parts]:
             f"{len(data) - reader.offset} bytes follow the end of the stream at byte {reader.offset}."
         )
     plane = None if alpha is None else _unpack_alpha(alpha, header.width)
-    parts = Parts(
-        header_bytes, tile_end - header_bytes, alpha_end - tile_end, reader.offset - alpha_end
-    )
+    parts = Parts(header_bytes, tile_end - header_bytes, alpha_end - tile_end, reader.offset - alpha_end)
     return Stream(header, (tile,), plane, metadata), parts
 
 

@@ -66,9 +66,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def encode_picture(
-    picture: Picture, rate: Rate, bundle: Bundle, *, threads: int | None = None
-) -> Encoded:
+def encode_picture(picture: Picture, rate: Rate, bundle: Bundle, *, threads: int | None = None) -> Encoded:
     """A picture as a .stair file.
 
     Raises:
@@ -79,7 +77,8 @@ def encode_picture(
     height, width = picture.pixels.shape[:2]
     if height * width > MAX_PIXELS:
         raise LimitExceeded(
-            f"The picture has {width}x{height} = {width * height} pixels; at most {MAX_PIXELS} can be encoded."
+            f"The picture has {width}x{height} = {width * height} pixels; at most {MAX_PIXELS} can be "
+            "encoded."
         )
     coder = TileCoder(bundle, networks_of(bundle, threads or usable_cores()))
     analysed = coder.analyse(picture.rgb)
@@ -134,9 +133,7 @@ def decode_picture(
     return Picture(pixels, alpha, stream.metadata)
 
 
-def read_symbols(
-    data: bytes, bundle: Bundle | None = None, *, threads: int | None = None
-) -> Symbols:
+def read_symbols(data: bytes, bundle: Bundle | None = None, *, threads: int | None = None) -> Symbols:
     """The symbols of a .stair file: what must be the same on every machine."""
     stream = read_stream(data)
     coder = _coder_for(stream.header, bundle, threads)

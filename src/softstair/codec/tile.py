@@ -101,7 +101,7 @@ class TileCoder:
         rows, columns, channels = symbols.y.shape
         z_hat = np.ascontiguousarray(symbols.z.transpose(2, 0, 1))[None].astype(np.float32)
         base = self._base(z_hat, hat, rows, columns)
-        step = 1 / self.bundle.gain(position)
+        step = np.float32(1) / self.bundle.gain(position)
         decoded = np.zeros((1, channels, rows, columns), np.float32)
         for phase in range(PHASES):
             mean = self._networks.mean(decoded, base, _one_hot(phase))

@@ -54,9 +54,7 @@ class OnnxNetworks:
 
     def _start(self, name: str) -> ort.InferenceSession:
         try:
-            return ort.InferenceSession(
-                self._graph(name), self._options, providers=["CPUExecutionProvider"]
-            )
+            return ort.InferenceSession(self._graph(name), self._options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise InvalidBundle(f"The graph {name} of the bundle cannot be loaded: {error}") from error
 

@@ -67,9 +67,7 @@ class Codec(nn.Module):
         sigma = torch.exp2(log_scale).clamp(SIGMA_MIN, SIGMA_MAX)
         residual = (y - mean) * gain + torch.rand_like(y) - 0.5
         y_bits = gaussian_bits(residual, sigma)
-        return Passage(
-            self.synthesis(decoded, hat).float(), y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3))
-        )
+        return Passage(self.synthesis(decoded, hat).float(), y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3)))
 
     def quantize(
         self, y: Tensor, z_hat: Tensor, octaves: Tensor, hat: Tensor

@@ -41,7 +41,8 @@ class Optimiser:
     def __init__(self, model: nn.Module, muon_rate: float, adam_rate: float) -> None:
         self._muon_rate = muon_rate
         self._muon: dict[str, Tensor] = {}
-        fast, rest = [], []
+        fast: list[Tensor] = []
+        rest: list[Tensor] = []
         for name, parameter in model.named_parameters():
             if parameter.ndim == 4 and parameter.shape[1] > 1:
                 self._muon[name] = parameter

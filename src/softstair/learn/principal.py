@@ -33,7 +33,7 @@ def start_from_components(codec: Codec, pictures: Tensor, base: float) -> None:
             nn.init.zeros_(block.second.bias)
     analysis, synthesis = codec.analysis, codec.synthesis
     patches = F.pixel_unshuffle(pictures - 0.5, 4)
-    components = _components(patches, patches.shape[1])
+    components = _components(patches, min(codec.shape.stem, patches.shape[1]))
     _lay(analysis.stem[1], components)
     _lay(synthesis.stem[0], components.T)
     signal, width = torch.einsum("oi,bihw->bohw", components, patches), codec.shape.stem
@@ -52,7 +52,7 @@ def start_from_components(codec: Codec, pictures: Tensor, base: float) -> None:
         _lay(down, wide.flatten(1))
         _lay(up, wide.flatten(1).T)
         width = down.out_channels
-    components = _components(signal, codec.shape.latents)
+    components = _components(signal, min(codec.shape.latents, signal.shape[1]))
     unit = 255.0 / (_UNIFORM_STEP / base) ** 0.5  # latents in steps of rate position 0
     _lay(analysis.head.layer, components * unit)
     _lay(synthesis.head.layer, components.T / unit)

@@ -49,12 +49,22 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_every: int = 250
 
 
+class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a bundle's manifest says of the network: one line, licence, data and their licences."""
+
+    description: str = ""
+    licence: str = "unstated"
+    data: str = "unstated"
+    start: str = "principal components"
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of a run."""
 
     name: str
     data: Data
     pretrain: Pretrain
+    about: About = About()
     seed: int = 0
     shape: Shape = Shape()
     rates: Rates = Rates()

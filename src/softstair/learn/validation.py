@@ -37,8 +37,7 @@ def validate(codec: Codec, pictures: list[npt.NDArray[np.uint8]], positions: lis
     """Code pictures (H, W, 3) at rate positions; the mean of every figure over the pictures."""
     rows = [[_code(codec, pixels, position) for pixels in pictures] for position in positions]
     return [
-        Point(position, *np.mean(row, axis=0).tolist())
-        for position, row in zip(positions, rows, strict=True)
+        Point(position, *np.mean(row, axis=0).tolist()) for position, row in zip(positions, rows, strict=True)
     ]
 
 

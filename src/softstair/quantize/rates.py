@@ -29,7 +29,8 @@ def interpolate(at_points: npt.NDArray[np.int32], position: int) -> npt.NDArray[
     low = at_points[point].astype(np.int64)
     high = at_points[upper].astype(np.int64)
     mixed = (low * (POSITIONS_PER_POINT - fraction) + high * fraction + 8) >> 4
-    return mixed.astype(np.int32)
+    result: npt.NDArray[np.int32] = mixed.astype(np.int32)
+    return result
 
 
 def hat_weights(position: int, points: int) -> npt.NDArray[np.float32]:

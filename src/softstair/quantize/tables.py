@@ -110,8 +110,7 @@ def measured_row(
         both[:-1] = 0.5 * (both[:-1] + both[-2::-1])
     mixed = both + pseudo_count * prior
     mixed /= mixed.sum()
-    mixed[-1] = max(mixed[-1], _ESCAPE_FLOOR)
-    return mixed / mixed.sum()
+    return _floored(mixed)
 
 
 def join(rows: list[npt.NDArray[np.uint16]]) -> TableSet:
@@ -141,9 +140,11 @@ def measured_tables(rule: RowRule, counts: Counts) -> TableSet:
 
 
 def _floored(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    p = p.copy()
-    p[-1] = max(p[-1], _ESCAPE_FLOOR)
-    return p / p.sum()
+    """Probabilities whose escape, the last, is never out of reach; they sum to one."""
+    floored = p.copy()
+    floored[-1] = max(floored[-1], _ESCAPE_FLOOR)
+    floored /= floored.sum()
+    return floored
 
 
 def _fold(counts: Counts, largest: int) -> Counts:

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save as save_safetensors
 
-from softstair.bundle import SCHEMA, Bundle, Manifest, Staircases, read_bundle, to_json, write_bundle
+from softstair.bundle import (
+    SCHEMA,
+    Bundle,
+    Manifest,
+    Staircases,
+    read_bundle,
+    to_json,
+    write_bundle,
+)
 from softstair.quantize.scale_network import ScaleWeights
 from softstair.quantize.tables import RowRule, TableSet
 
+from ..checkpoint import load_snapshot
 from ..codec import Codec
+from ..data import Crops, load_pictures
+from ..log import commit
+from ..recipe import Recipe
 from .graphs import export_graphs
 from .integers import integer_gains, integer_weights
 from .measure import Integers, measure_tables
 
 # Rows from sigma 0.11 to 89 steps; what lies below is not coded.
 ROW_RULE = RowRule(base=-102, skip=0, rows=78)
+_MEASURING = 2**31  # as a step of the crops: one that no run reaches
+_CROP_SIDE = 256
 
 
 def export_bundle(
@@ -61,6 +77,42 @@ def export_bundle(
     }
     write_bundle(path, entries)
     return read_bundle(path.read_bytes(), str(path))
+
+
+def export_snapshot(
+    recipe: Recipe,
+    snapshot: Path,
+    data_root: Path,
+    path: Path,
+    *,
+    crops: int,
+) -> Bundle:
+    """Export a snapshot of a run of ``recipe``; tables are measured on ``crops`` training crops.
+
+    Raises:
+        UsageError: the snapshot or the data cannot be read.
+        InvalidBundle: the scale network could overflow as integers.
+    """
+    codec = Codec(recipe.shape)
+    load_snapshot(snapshot, codec)
+    pictures = load_pictures([data_root / name for name in recipe.data.train])
+    provenance = {
+        "recipe": msgspec.to_builtins(recipe),
+        "commit": commit(),
+        "snapshot": hashlib.sha256(snapshot.read_bytes()).hexdigest(),
+        "pictures": len(pictures),
+        "data": recipe.about.data,
+        "start": recipe.about.start,
+    }
+    return export_bundle(
+        codec,
+        Crops(pictures, recipe.seed).batch(_MEASURING, crops, _CROP_SIDE),
+        path,
+        name=recipe.name,
+        description=recipe.about.description,
+        licence=recipe.about.licence,
+        provenance=provenance,
+    )
 
 
 def _scale_tensors(weights: ScaleWeights) -> dict[str, npt.NDArray[Any]]:

@@ -12,7 +12,12 @@ from torch import Tensor
 
 from softstair import _core
 from softstair.quantize.phases import PHASES, phase_channels
-from softstair.quantize.rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT, interpolate, nearest_point
+from softstair.quantize.rates import (
+    POSITIONS_PER_OCTAVE,
+    POSITIONS_PER_POINT,
+    interpolate,
+    nearest_point,
+)
 from softstair.quantize.scale_network import ScaleWeights
 from softstair.quantize.tables import (
     RowRule,

@@ -35,7 +35,7 @@ class Residual(nn.Module):
         self.second = convolution(inner, channels)
         self.activation = nn.LeakyReLU(SLOPE)
         nn.init.kaiming_normal_(self.first.weight, SLOPE)
-        nn.init.zeros_(self.first.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.first.bias)
         with torch.no_grad():
             self.second.weight.mul_(0.3)
 

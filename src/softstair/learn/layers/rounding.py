@@ -37,5 +37,5 @@ class _LowerBound(torch.autograd.Function):
 
 def lower_bound(x: Tensor, bound: float) -> Tensor:
     """``max(x, bound)``; the gradient also passes below the bound where it would raise ``x``."""
-    result: Tensor = _LowerBound.apply(x, bound)  # type: ignore[no-untyped-call]
+    result: Tensor = _LowerBound.apply(x, bound)
     return result

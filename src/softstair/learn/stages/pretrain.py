@@ -33,6 +33,7 @@ from ..recipe import Recipe
 from ..validation import validate
 
 _START_CROPS, _START_SIDE = 32, 256
+_START_BATCH = 2**31 - 1  # as a step of the crops: one that no run reaches
 _OUTLIER = 4.0  # a loss this many times the running mean is skipped
 _PATIENCE = 5  # skipped steps in a row before going back
 _LOG_EVERY = 50
@@ -110,7 +111,7 @@ class _Trainer:
         self._crops = crops
         torch.manual_seed(recipe.seed)
         model = Codec(recipe.shape).to(device)
-        self.codec: Codec = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.codec: Codec = model.to(memory_format=torch.channels_last)
         self.optimiser = Optimiser(self.codec, self.settings.muon_rate, self.settings.adam_rate)
         self.average = {k: v.clone() for k, v in self.codec.state_dict().items()}
         self.step = 0
@@ -123,7 +124,7 @@ class _Trainer:
 
     def start(self, snapshot: Path | None) -> None:
         if snapshot is None:
-            batch = self._crops.batch(-1 % 2**31, _START_CROPS, _START_SIDE)
+            batch = self._crops.batch(_START_BATCH, _START_CROPS, _START_SIDE)
             start_from_components(self.codec, _unit(batch, self.device), self.recipe.rates.base)
         else:
             load_snapshot(snapshot, self.codec)

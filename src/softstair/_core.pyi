@@ -1,0 +1,142 @@
+"""
+Entropy coding and the integer scale network. Everything here is exact.
+"""
+
+from typing import Annotated
+
+import numpy
+from numpy.typing import NDArray
+
+def simd_available() -> bool:
+    """True if vector kernels are built in and usable here."""
+
+class Tables:
+    """A set of integer CDFs, one row after the other."""
+
+    def __init__(
+        self,
+        cdf: Annotated[NDArray[numpy.uint16], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        offsets: Annotated[
+            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
+        ],
+    ) -> None:
+        """Raises ValueError unless every row runs strictly from 0 to 2**14."""
+
+    @property
+    def rows(self) -> int: ...
+
+class ScaleNetwork:
+    """Integer weights, shared by all pictures."""
+
+    def __init__(
+        self,
+        layers: dict[str, tuple[NDArray[numpy.int16], NDArray[numpy.int32]]],
+        phase_bias: Annotated[
+            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
+        ],
+        simd: bool = True,
+    ) -> None:
+        """
+        Raises ValueError if a layer is missing, misshapen or could overflow int32.
+        """
+
+class Model:
+    """All that decides how the symbols of one rate position are read."""
+
+    def __init__(
+        self,
+        network: ScaleNetwork,
+        z_tables: Tables,
+        y_tables: Tables,
+        base: int,
+        skip: int,
+        rate_bias: Annotated[
+            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
+        ],
+        exponent: Annotated[
+            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
+        ],
+    ) -> None: ...
+    def log_scale(
+        self,
+        z: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        height: int,
+        width: int,
+    ) -> object:
+        """s(z^), int16 (height, width, C), 1/32 octave."""
+
+    def decode(self, data: bytes, height: int, width: int) -> tuple[NDArray[numpy.int16], NDArray[numpy.int16]]:
+        """
+        Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.
+        """
+
+class TileEncoder:
+    """Decides and codes the symbols of a tile phase by phase."""
+
+    def __init__(
+        self,
+        model: Model,
+        z: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        height: int,
+        width: int,
+    ) -> None: ...
+    def begin_phase(self) -> object:
+        """
+        Table rows of the next phase, int16 (height, width, C / 4); -1 where nothing is coded.
+        """
+
+    def quantize(
+        self,
+        y: Annotated[
+            NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        mean: Annotated[
+            NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        gain: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        decoded: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")],
+    ) -> None:
+        """
+        Round (y - mean) * gain for the phase begun and write mean + q / gain to `decoded`.
+        """
+
+    def put(
+        self,
+        symbols: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+    ) -> None:
+        """Use given symbols, int16 (height, width, C), for the phase begun."""
+
+    def finish(self) -> bytes:
+        """The coded stream."""
+
+    def cross_entropy(self) -> tuple[float, float]:
+        """Bits that the tables alone charge: (z, y)."""
+
+    @property
+    def coded(self) -> int:
+        """Number of latents of y that are coded."""
+
+    @property
+    def symbols(self) -> object:
+        """Symbols decided so far, int16 (height, width, C)."""
+
+def reconstruct_phase(
+    phase: int,
+    symbols: Annotated[
+        NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+    ],
+    mean: Annotated[
+        NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+    ],
+    step: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    decoded: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")],
+) -> None:
+    """
+    Write mean + q * step of one phase into `decoded`, all (C, height, width) but the symbols.
+    """

@@ -1,0 +1,68 @@
+"""The command line: a module a subcommand, imported when it is called, no logic of its own."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from softstair.errors import SoftstairError
+
+from .exits import exit_code
+
+_COMMANDS = {
+    "encode": "Compress pictures to .stair files.",
+    "decode": "Bring .stair files back as PNG, JPEG or WebP.",
+    "info": "Say what a .stair file holds, without decoding it.",
+    "models": "List the installed bundles.",
+    "try": "Compress a photograph and compare it with JPEG and AVIF.",
+    "doctor": "Check what runs on this machine, and how fast.",
+    "eval": "Measure rate and distortion on a set of pictures.",
+    "train": "Train a network from a recipe (extra learn).",
+    "export": "Turn a trained network into a bundle (extra learn).",
+}
+_MODULES = {"try": "try_", "eval": "eval_"}
+
+
+class _Lazy(click.Group):
+    """Imports a command's module when it is called: starting the command should cost nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"{__name__}.{_MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="softstair")
+def softstair() -> None:
+    """A learned image codec: small files that decode on any machine, on a CPU."""
+
+
+def main() -> None:
+    """Entry point; errors become one sentence on standard error and an exit code."""
+    try:
+        softstair(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(1)
+    except SoftstairError as error:
+        click.echo(f"softstair: {error}", err=True)
+        sys.exit(exit_code(error))

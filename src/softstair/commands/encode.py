@@ -1,0 +1,106 @@
+"""softstair encode."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from softstair.errors import UsageError
+
+from . import files
+
+_SOURCES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
+_UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1_000_000}
+
+
+class _Size(click.ParamType[int]):
+    """A number of bytes such as 180000, 180k or 1.5M."""
+
+    name = "bytes"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKM]?)", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a size; write it like 180000, 180k or 1.5M.", param, ctx)
+        return int(float(match[1]) * _UNITS[match[2]])
+
+
+@click.command("encode")
+@click.argument("sources", nargs=-1, required=True, metavar="IN...")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="File, or folder for several inputs; - is standard output.",
+)
+@click.option("-q", "--quality", type=click.FloatRange(0, 100), help="0 to 100; 75 if nothing is asked for.")
+@click.option("--target-size", type=_Size(), help="Largest file, like 180k; not exceeded.")
+@click.option(
+    "--target-bpp",
+    type=click.FloatRange(0, min_open=True),
+    help="Most bits per pixel; not exceeded.",
+)
+@click.option("--target-psnr", type=float, help="Least PSNR in dB.")
+@click.option(
+    "--rate-position",
+    type=click.IntRange(0, 255),
+    help="The native knob, 1/32 octave of step size.",
+)
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
+@click.option("--strip", metavar="KINDS", default="", help="Metadata to leave out: exif,xmp,icc or all.")
+@click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
+@click.option("--force", is_flag=True, help="Replace outputs that exist.")
+def command(
+    sources: tuple[str, ...],
+    output: str | None,
+    quality: float | None,
+    target_size: int | None,
+    target_bpp: float | None,
+    target_psnr: float | None,
+    rate_position: int | None,
+    jobs: int | None,
+    strip: str,
+    model: str | None,
+    force: bool,
+) -> None:
+    """Compress pictures (PNG, JPEG, WebP, TIFF; a folder means all in it) to .stair files.
+
+    Ask for at most one of quality, rate position and targets. Targets are met on the bytes of
+    the file and never overshot.
+    """
+    from softstair.bundle import open_bundle
+    from softstair.codec import Rate, encode_picture, usable_cores
+    from softstair.codec import strip as without
+    from softstair.pictures import read_picture
+
+    rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr)
+    kinds = _kinds(strip)
+    work_list = files.plan(sources, output, ".stair", _SOURCES)
+    bundle = open_bundle(model)
+    cores = jobs or usable_cores()
+    workers = min(cores, len(work_list))
+
+    def work(job: files.Job) -> str:
+        files.check_free(job.target, force=force)
+        picture = without(read_picture(files.read(job.source), job.source), kinds)
+        encoded = encode_picture(picture, rate, bundle, threads=max(1, cores // workers))
+        files.write(job.target, encoded.data)
+        height, width = picture.pixels.shape[:2]
+        size = len(encoded.data)
+        return (
+            f"{job.source} -> {job.target}: {width}x{height}, {size} bytes, "
+            f"{8 * size / (width * height):.3f} bpp, rate position {encoded.position}"
+        )
+
+    files.run_all(work_list, work, workers, "Encoding")
+
+
+def _kinds(strip: str) -> frozenset[str]:
+    known = {"exif", "xmp", "icc"}
+    kinds = {kind.strip() for kind in strip.split(",") if kind.strip()}
+    if "all" in kinds:
+        return frozenset(known)
+    if kinds - known:
+        raise UsageError(f"--strip takes exif, xmp, icc or all, not {', '.join(sorted(kinds - known))}.")
+    return frozenset(kinds)

@@ -1,0 +1,135 @@
+"""Which peers are installed, with which settings and at which qualities they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from importlib.metadata import version as version_of
+from importlib.util import find_spec
+from typing import Any
+
+import PIL
+from PIL import AvifImagePlugin, features
+
+from softstair.errors import UsageError
+
+from .peers import Codec, HeicPeer, JpegXlPeer, PillowPeer
+
+# About 0.1 to 2 bpp on Kodak.
+_AVIF_QUALITIES = (12, 20, 30, 40, 50, 60, 70, 80, 88)
+_AVIF_PSNR_QUALITIES = (8, 15, 25, 35, 45, 55, 65, 75, 82)
+_HEIC_QUALITIES = (15, 20, 25, 30, 35, 40, 45, 50, 55, 60)
+_JPEG_QUALITIES = (4, 7, 10, 20, 30, 45, 60, 75, 85, 91)
+_WEBP_QUALITIES = (0, 5, 15, 30, 50, 70, 80, 88, 93)
+_JPEG_2000_RATIOS = (240.0, 160.0, 96.0, 60.0, 40.0, 28.0, 20.0, 15.0, 12.0)
+_JPEG_XL_DISTANCES = (24.0, 15.0, 10.0, 7.0, 5.0, 3.5, 2.5, 1.7, 1.2, 0.8)
+
+
+def installed_peers() -> tuple[Codec, ...]:
+    """All peers that this installation can run, each with qualities of about 0.1 to 2 bpp on Kodak.
+
+    AVIF and HEIC run with their default tune, which does not aim at PSNR, but for the peer
+    avif-444-psnr.
+    """
+    peers: list[Codec] = []
+    for available, build in _FAMILIES:
+        if available():
+            peers += build()
+    return tuple(peers)
+
+
+def find_peers(names: Iterable[str]) -> tuple[Codec, ...]:
+    """Peers by name, in the order asked for.
+
+    Raises:
+        UsageError: a name is unknown, or what it needs is not installed.
+    """
+    known = {peer.name: peer for peer in installed_peers()}
+    wanted = list(dict.fromkeys(names))
+    if missing := [name for name in wanted if name not in known]:
+        raise UsageError(f"No peer is called {', '.join(missing)}; installed are {', '.join(known)}.")
+    return tuple(known[name] for name in wanted)
+
+
+def _jpegs() -> list[Codec]:
+    library = f"libjpeg-turbo {features.version('libjpeg_turbo') or 'absent'}"
+    return [
+        PillowPeer(
+            f"jpeg-{digits}",
+            f"{subsampling}, optimize, progressive",
+            f"Pillow {PIL.__version__}, {library}",
+            _JPEG_QUALITIES,
+            "JPEG",
+            (("subsampling", subsampling), ("optimize", True), ("progressive", True)),
+        )
+        for digits, subsampling in (("420", "4:2:0"), ("444", "4:4:4"))
+    ]
+
+
+def _webp() -> list[Codec]:
+    library = f"Pillow {PIL.__version__}, libwebp {features.version('webp')}"
+    options = (("method", 6),)
+    return [PillowPeer("webp", "lossy 4:2:0, method 6", library, _WEBP_QUALITIES, "WEBP", options)]
+
+
+def _avifs() -> list[Codec]:
+    aom = AvifImagePlugin.get_codec_version("aom")
+    library = f"Pillow {PIL.__version__}, libavif {features.version('avif')}, aom {aom}"
+    common = (("codec", "aom"), ("speed", 6), ("max_threads", 1), ("autotiling", False))
+    psnr = (("advanced", (("tune", "psnr"),)),)
+    variants: list[tuple[str, str, str, tuple[int, ...], tuple[tuple[str, Any], ...]]] = [
+        ("avif-420", "4:2:0", "default tune", _AVIF_QUALITIES, ()),
+        ("avif-444", "4:4:4", "default tune", _AVIF_QUALITIES, ()),
+        ("avif-444-psnr", "4:4:4", "tune=psnr", _AVIF_PSNR_QUALITIES, psnr),
+    ]
+    return [
+        PillowPeer(
+            name,
+            f"{subsampling}, speed 6, {tune}, one thread, one tile",
+            library,
+            qualities,
+            "AVIF",
+            (("subsampling", subsampling), *common, *more),
+        )
+        for name, subsampling, tune, qualities, more in variants
+    ]
+
+
+def _jpeg_2000() -> list[Codec]:
+    library = f"Pillow {PIL.__version__}, OpenJPEG {features.version('jpg_2000')}"
+    settings = "9-7 wavelet, by compression ratio, JP2 file"
+    options = (("irreversible", True),)
+    return [
+        PillowPeer("jpeg2000", settings, library, _JPEG_2000_RATIOS, "JPEG2000", options),
+    ]
+
+
+def _jpeg_xl() -> list[Codec]:
+    imagecodecs = import_module("imagecodecs")
+    if not imagecodecs.JPEGXL.available:
+        return []
+    library = f"imagecodecs {imagecodecs.__version__}, {imagecodecs.jpegxl_version()}"
+    settings = "VarDCT, effort 7, by distance, one thread"
+    return [JpegXlPeer("jxl", settings, library, _JPEG_XL_DISTANCES, 7)]
+
+
+def _heics() -> list[Codec]:
+    pillow_heif = import_module("pillow_heif")
+    encoder = pillow_heif.libheif_info()["HEIF"]
+    if not encoder:
+        return []
+    library = f"pillow-heif {version_of('pillow-heif')}, libheif {pillow_heif.libheif_version()}, {encoder}"
+    return [
+        HeicPeer(f"heic-{digits}", f"{name}, default tune", library, _HEIC_QUALITIES, name)
+        for digits, name in (("420", "4:2:0"), ("444", "4:4:4"))
+    ]
+
+
+_FAMILIES: tuple[tuple[Callable[[], bool], Callable[[], list[Codec]]], ...] = (
+    (lambda: bool(features.check("jpg")), _jpegs),
+    (lambda: bool(features.check("jpg_2000")), _jpeg_2000),
+    (lambda: bool(features.check("webp")), _webp),
+    (lambda: bool(features.check("avif")), _avifs),
+    (lambda: find_spec("imagecodecs") is not None, _jpeg_xl),
+    (lambda: find_spec("pillow_heif") is not None, _heics),
+)

@@ -1,0 +1,136 @@
+"""Codecs that people have, run for real in this process.
+
+All of them take 8-bit RGB pixels without metadata and return whole files. Threads are fixed to one
+where the library lets us, as AVIF's bytes depend on their number.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import AvifImagePlugin, Image
+
+from .data import Pixels
+
+class Codec(Protocol):
+    """A codec that can be measured. Must be picklable to be run by more than one job.
+
+    name: unique in a run. settings, version: what else decides the bytes, for people to read.
+    qualities: the values of its own knob to be measured.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def settings(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def qualities(self) -> tuple[float, ...]: ...
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        """A whole file of pixels, uint8 (H, W, 3)."""
+
+    def decode(self, data: bytes) -> Pixels:
+        """Pixels of a file, uint8 (H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class PillowPeer:
+    """A format that Pillow writes. options: as for ``Image.save``; knob: the option of quality."""
+
+    name: str
+    settings: str
+    version: str
+    qualities: tuple[float, ...]
+    format: str
+    options: tuple[tuple[str, Any], ...]
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        """A whole file; quality 0 to 100, for JPEG 2000 the compression ratio."""
+        knob: dict[str, Any] = {"quality": int(quality)}
+        if self.format == "JPEG2000":
+            knob = {"quality_mode": "rates", "quality_layers": [quality]}
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, self.format, **dict(self.options), **knob)
+        return buffer.getvalue()
+
+    def decode(self, data: bytes) -> Pixels:
+        """Pixels of a file, uint8 (H, W, 3)."""
+        with _one_thread(AvifImagePlugin, "DEFAULT_MAX_THREADS"):
+            image = Image.open(io.BytesIO(data), formats=[self.format])
+            return np.asarray(image.convert("RGB"))
+
+
+@dataclass(frozen=True)
+class JpegXlPeer:
+    """JPEG XL by imagecodecs; the knob is libjxl's distance."""
+
+    name: str
+    settings: str
+    version: str
+    qualities: tuple[float, ...]
+    effort: int
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        """A whole file; quality is the distance, smaller for better pictures."""
+        imagecodecs = import_module("imagecodecs")
+        return bytes(
+            imagecodecs.jpegxl_encode(
+                pixels, distance=quality, effort=self.effort, lossless=False, numthreads=1
+            )
+        )
+
+    def decode(self, data: bytes) -> Pixels:
+        """Pixels of a file, uint8 (H, W, 3)."""
+        return np.asarray(import_module("imagecodecs").jpegxl_decode(data, numthreads=1))
+
+
+@dataclass(frozen=True)
+class HeicPeer:
+    """HEIC by pillow-heif, that is x265 and libde265; the encoder's threads are x265's choice."""
+
+    name: str
+    settings: str
+    version: str
+    qualities: tuple[float, ...]
+    subsampling: str
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        """A whole file; quality 0 to 100."""
+        buffer = io.BytesIO()
+        height, width, _ = pixels.shape
+        import_module("pillow_heif").encode(
+            "RGB",
+            (width, height),
+            pixels.tobytes(),
+            buffer,
+            quality=int(quality),
+            subsampling=self.subsampling,
+        )
+        return buffer.getvalue()
+
+    def decode(self, data: bytes) -> Pixels:
+        """Pixels of a file, uint8 (H, W, 3)."""
+        pillow_heif = import_module("pillow_heif")
+        with _one_thread(pillow_heif.options, "DECODE_THREADS"):
+            image = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True).to_pillow()
+        return np.asarray(image.convert("RGB"))
+
+
+@contextmanager
+def _one_thread(module: ModuleType, option: str) -> Iterator[None]:
+    """Both libraries take the number of decoder threads from a global alone."""
+    before = getattr(module, option)
+    setattr(module, option, 1)
+    try:
+        yield
+    finally:
+        setattr(module, option, before)

@@ -1,0 +1,56 @@
+"""Write the golden files anew: a new tiny bundle, its streams, their symbols and pixels."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import softstair
+from softstair.bundle import read_bundle
+from softstair.learn.data import Crops, load_pictures
+from softstair.learn.export.bundle import export_bundle
+from softstair.learn.recipe import read_recipe
+from softstair.learn.stages.pretrain import pretrain
+
+from .test_golden import CASES, FOLDER, pixel_file, symbol_hash
+from .tiny import write_data, write_recipe
+
+
+def make_tiny_bundle(folder: Path) -> None:
+    """Train the tiny network for a few steps and export it."""
+    write_data(folder)
+    recipe = read_recipe(write_recipe(folder / "tiny.toml", steps=60, fixed_from=30))
+    codec = pretrain(recipe, folder, folder / "run", torch.device("cpu"))
+    crops = Crops(load_pictures([folder / "train"]), 0).batch(0, 12, 128)
+    export_bundle(
+        codec,
+        crops,
+        FOLDER / "tiny.stairs",
+        name="tiny",
+        description="For tests: small, hardly trained.",
+        licence="Apache-2.0",
+        provenance={"data": "synthetic"},
+    )
+
+
+def make_streams() -> None:
+    """Code every case with the tiny bundle and note what it must decode to."""
+    tiny = read_bundle((FOLDER / "tiny.stairs").read_bytes(), "tiny.stairs")
+    expected = {}
+    for name, (pixels, position) in CASES.items():
+        data = softstair.encode(pixels, rate_position=position, bundle=tiny, threads=1)
+        (FOLDER / f"{name}.stair").write_bytes(data)
+        expected[name] = {"symbols": symbol_hash(data, tiny), "pixels": pixel_file(name)}
+        np.savez_compressed(FOLDER / pixel_file(name), softstair.decode(data, bundle=tiny, threads=1))
+    (FOLDER / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        make_tiny_bundle(Path(scratch))
+    make_streams()

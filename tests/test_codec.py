@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import softstair
+from softstair.codec import Rate, decode_picture, encode_picture, read_symbols
+from softstair.codec.tile import TileCoder
+from softstair.engine.onnx_runtime import OnnxNetworks
+from softstair.errors import CorruptStream, TargetOutOfReach, UsageError
+from softstair.pictures import Picture, picture_from
+from softstair.stream import read_stream, write_stream
+
+from .tiny import photograph
+
+
+def psnr(one, other) -> float:
+    return float(10 * np.log10(255**2 / np.square(one.astype(float) - other).mean()))
+
+
+def symbol_hash(symbols) -> str:
+    return hashlib.sha256(symbols.z.tobytes() + symbols.y.tobytes()).hexdigest()
+
+
+def test_a_photograph_there_and_back(photo):
+    data = softstair.encode(photo, quality=60)
+    decoded = softstair.decode(data)
+    assert decoded.shape == photo.shape
+    assert decoded.dtype == np.uint8
+    assert len(data) < photo.size / 12
+    assert psnr(photo, decoded) > 28
+
+
+def test_more_quality_is_more_bytes_and_less_error(photo):
+    files = [softstair.encode(photo, quality=q) for q in (0, 25, 50, 75, 100)]
+    sizes = [len(data) for data in files]
+    quality = [psnr(photo, softstair.decode(data)) for data in files]
+    assert sizes == sorted(sizes)
+    assert quality == sorted(quality)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 100), st.integers(1, 100), st.integers(0, 160))
+def test_any_size_any_rate(tiny_bundle, height, width, position):
+    pixels = photograph(height, width)
+    data = softstair.encode(pixels, rate_position=position, bundle=tiny_bundle)
+    assert softstair.decode(data, bundle=tiny_bundle).shape == pixels.shape
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (16, 16), (17, 15), (31, 33)])
+def test_odd_sizes_with_the_shipped_bundle(size):
+    pixels = photograph(*size)
+    assert psnr(pixels, softstair.decode(softstair.encode(pixels, quality=90))) > 25
+
+
+def test_what_the_encoder_reconstructs_is_what_the_decoder_sees(bundle, photo):
+    coder = TileCoder(bundle, OnnxNetworks(bundle.graph, 1))
+    analysed = coder.analyse(photo)
+    coded = coder.code(analysed, 77)
+    symbols = coder.read_symbols(coded.payload, analysed.geometry, 77)
+    np.testing.assert_array_equal(coder.reconstruct(symbols, 77), coded.latents)
+
+
+def test_payload_is_what_the_tables_charge(bundle, photo):
+    for position in (20, 80, 140):
+        encoded = encode_picture(Picture(photo), Rate(position=position), bundle)
+        assert encoded.payload_bytes * 8 < encoded.table_bits * 1.003 + 128
+
+
+def test_symbols_do_not_depend_on_threads_level_or_vector_kernels(bundle, photo):
+    """The same file, read by every configuration: the same symbols, pixels a grey level apart."""
+    data = softstair.encode(photo, quality=60)
+    reference = symbol_hash(read_symbols(data, bundle, threads=1))
+    pixels = softstair.decode(data, threads=1).astype(int)
+    stream = read_stream(data)
+    height, width = -(-photo.shape[0] // 16), -(-photo.shape[1] // 16)
+    for simd in (True, False):
+        model = bundle.model(stream.header.position, simd=simd)
+        z, y = model.decode(stream.tiles[0], height, width)
+        assert hashlib.sha256(z.tobytes() + y.tobytes()).hexdigest() == reference
+    levels = ort.GraphOptimizationLevel
+    for threads in (1, 2):
+        for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_BASIC, levels.ORT_ENABLE_EXTENDED):
+            coder = TileCoder(bundle, OnnxNetworks(bundle.graph, threads, level))
+            geometry = coder.analyse(photo).geometry
+            symbols = coder.read_symbols(stream.tiles[0], geometry, stream.header.position)
+            assert symbol_hash(symbols) == reference
+            latents = coder.reconstruct(symbols, stream.header.position)
+            other = coder.synthesise(latents, geometry, stream.header.position)
+            assert np.abs(other - pixels).max() <= 1
+
+
+def test_grey_pictures_stay_grey(photo):
+    grey = np.asarray(Image.fromarray(photo).convert("L"))
+    decoded = softstair.decode(softstair.encode(grey, quality=60))
+    assert decoded.shape == grey.shape
+    assert psnr(grey, decoded) > 28
+
+
+def test_alpha_is_lossless(photo):
+    alpha = photo[..., :1] // 16 * 17
+    rgba = np.concatenate([photo, alpha], axis=2)
+    decoded = softstair.decode(softstair.encode(rgba))
+    np.testing.assert_array_equal(decoded[..., 3], alpha[..., 0])
+
+
+def test_pil_images(photo):
+    image = Image.fromarray(photo)
+    assert softstair.encode(image) == softstair.encode(photo)
+
+
+@pytest.mark.parametrize("target", [5_000, 20_000, 60_000])
+def test_target_size_is_met_from_below(photo, target):
+    data = softstair.encode(photo, target_size=target)
+    assert 0.97 * target < len(data) <= target
+
+
+def test_target_bpp_and_psnr(photo):
+    pixels = photo.shape[0] * photo.shape[1]
+    assert len(softstair.encode(photo, target_bpp=0.8)) * 8 <= 0.8 * pixels
+    reached = psnr(photo, softstair.decode(softstair.encode(photo, target_psnr=30.0)))
+    assert 30.0 <= reached < 30.3
+
+
+def test_targets_out_of_reach(photo):
+    with pytest.raises(TargetOutOfReach, match="smallest file"):
+        softstair.encode(photo, target_size=100)
+    with pytest.raises(TargetOutOfReach, match="dB"):
+        softstair.encode(photo, target_psnr=80)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "word"),
+    [
+        (np.zeros((4, 4, 3), np.float32), {}, "uint8"),
+        (np.zeros((4, 4, 5), np.uint8), {}, "shape"),
+        (np.zeros((0, 4, 3), np.uint8), {}, "shape"),
+        (np.zeros((4, 4, 3), np.uint8), {"quality": 101}, "Quality"),
+        (np.zeros((4, 4, 3), np.uint8), {"rate_position": 161}, "Rate positions"),
+        (np.zeros((4, 4, 3), np.uint8), {"quality": 5, "target_size": 100}, "one of"),
+    ],
+)
+def test_wishes_that_cannot_be_met(image, options, word):
+    with pytest.raises(UsageError, match=word):
+        softstair.encode(image, **options)
+
+
+def test_the_wrong_bundle_is_told(tiny_bundle, small_photo):
+    data = softstair.encode(small_photo)
+    with pytest.raises(UsageError, match="was made with bundle"):
+        softstair.decode(data, bundle=tiny_bundle)
+
+
+def test_a_rate_position_beyond_the_bundle(bundle, small_photo):
+    from dataclasses import replace
+
+    stream = read_stream(softstair.encode(small_photo))
+    beyond = replace(stream, header=replace(stream.header, position=200))
+    with pytest.raises(CorruptStream, match="200"):
+        decode_picture(write_stream(beyond), bundle)
+
+
+def test_info_needs_no_bundle(small_photo, tiny_bundle):
+    data = softstair.encode(small_photo, rate_position=33, bundle=tiny_bundle)
+    info = softstair.info(data)
+    assert (info.width, info.height, info.rate_position) == (90, 75, 33)
+    assert info.fingerprint == tiny_bundle.fingerprint.hex()
+
+
+def test_sixteen_bit_and_palette_sources():
+    deep = Image.fromarray((np.arange(64 * 64).reshape(64, 64) * 16).astype(np.uint16))
+    picture = picture_from(deep)
+    assert picture.is_grey
+    np.testing.assert_array_equal(picture.pixels, (np.arange(64 * 64).reshape(64, 64) * 16) >> 8)
+    palette = Image.fromarray(photograph(20, 20)).convert("P")
+    np.testing.assert_array_equal(picture_from(palette).pixels, np.asarray(palette.convert("RGB")))

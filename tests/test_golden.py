@@ -1,0 +1,60 @@
+"""Streams of every released format version decode to the same symbols, for ever.
+
+``python -m tests.make_golden`` writes them anew, which needs a line in the changelog: it breaks
+people's files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+import softstair
+from softstair.codec import read_symbols
+from softstair.stream import read_stream
+
+from .conftest import GOLDEN
+from .tiny import photograph
+
+FOLDER = GOLDEN / "v1"
+CASES = {
+    "plain": (photograph(75, 90), 80),
+    "one-pixel": (photograph(1, 1), 120),
+    "four-lanes": (photograph(300, 257, 5), 48),
+    "grey": (photograph(40, 33)[..., 0], 100),
+    "alpha": (np.dstack([photograph(40, 33), photograph(40, 33, 9)[..., 0]]), 100),
+    "noise": (np.random.default_rng(1).integers(0, 256, (48, 48, 3), dtype=np.uint8), 160),
+}
+
+
+def pixel_file(name: str) -> str:
+    return f"{name}.npz"
+
+
+def symbol_hash(data: bytes, bundle) -> str:
+    symbols = read_symbols(data, bundle)
+    return hashlib.sha256(symbols.z.tobytes() + symbols.y.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_streams(name, tiny_bundle):
+    expected = json.loads((FOLDER / "expected.json").read_text())[name]
+    data = (FOLDER / f"{name}.stair").read_bytes()
+    assert symbol_hash(data, tiny_bundle) == expected["symbols"]
+    with np.load(FOLDER / expected["pixels"]) as stored:
+        reference = stored["arr_0"].astype(int)
+    decoded = softstair.decode(data, bundle=tiny_bundle)
+    assert np.abs(decoded - reference).max() <= 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_streams_without_vector_kernels(name, tiny_bundle):
+    expected = json.loads((FOLDER / "expected.json").read_text())[name]
+    stream = read_stream((FOLDER / f"{name}.stair").read_bytes())
+    header = stream.header
+    model = tiny_bundle.model(header.position, simd=False)
+    z, y = model.decode(stream.tiles[0], -(-header.height // 16), -(-header.width // 16))
+    assert hashlib.sha256(z.tobytes() + y.tobytes()).hexdigest() == expected["symbols"]

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra learn is not installed")
+
+from softstair import _core  # noqa: E402
+from softstair.engine.onnx_runtime import OnnxNetworks  # noqa: E402
+from softstair.errors import InvalidBundle, UsageError  # noqa: E402
+from softstair.learn.codec import Codec  # noqa: E402
+from softstair.learn.data import Crops, load_pictures  # noqa: E402
+from softstair.learn.export.graphs import export_graphs  # noqa: E402
+from softstair.learn.export.integers import integer_gains, integer_weights  # noqa: E402
+from softstair.learn.layers.densities import gaussian_bits  # noqa: E402
+from softstair.learn.layers.rates import hat_weights  # noqa: E402
+from softstair.learn.networks import magnitude  # noqa: E402
+from softstair.learn.recipe import read_recipe  # noqa: E402
+from softstair.learn.stages import pretrain as stage  # noqa: E402
+from softstair.quantize.phases import phase_channels, phase_map  # noqa: E402
+from softstair.quantize.rates import interpolate  # noqa: E402
+from softstair.quantize.scale_network import INT32_MAX  # noqa: E402
+from softstair.quantize.tables import RowRule, gaussian_tables, join  # noqa: E402
+
+from .tiny import write_data, write_recipe  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def project(tmp_path):
+    write_data(tmp_path)
+    return tmp_path, read_recipe(write_recipe(tmp_path / "tiny.toml"))
+
+
+def losses(run) -> dict[int, list[dict]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def codec(project):
+    root, recipe = project
+    return stage.pretrain(recipe, root, root / "run", CPU)
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(project):
+    root, recipe = project
+    whole = stage.pretrain(recipe, root, root / "whole", CPU).state_dict()
+    stage.pretrain(recipe, root, root / "parts", CPU, time_budget=1e-9)
+    log = losses(root / "parts")
+    assert log[0]["event"] == "start"
+    assert torch.load(root / "parts" / "checkpoint.pt", weights_only=True)["step"] == 2
+    stage.pretrain(recipe, root, root / "parts", CPU, time_budget=1e-9)  # over a change of batches
+    parts = stage.pretrain(recipe, root, root / "parts", CPU).state_dict()
+    assert [entry["step"] for entry in losses(root / "parts") if entry["event"] == "resume"] == [
+        2,
+        4,
+    ]
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+
+
+def test_losses_are_the_same_after_resuming(project, monkeypatch):
+    root, recipe = project
+    seen: list[float] = []
+    original = stage._Trainer._loss
+
+    def spy(self, picture):
+        loss, values = original(self, picture)
+        seen.append(loss.item())
+        return loss, values
+
+    monkeypatch.setattr(stage._Trainer, "_loss", spy)
+    stage.pretrain(recipe, root, root / "whole", CPU)
+    whole, seen[:] = list(seen), []
+    stage.pretrain(recipe, root, root / "parts", CPU, time_budget=1e-9)
+    stage.pretrain(recipe, root, root / "parts", CPU)
+    assert seen == whole
+
+
+def test_training_learns(project):
+    root, recipe = project
+    recipe = read_recipe(write_recipe(root / "longer.toml", steps=120, fixed_from=100))
+    stage.pretrain(recipe, root, root / "run", CPU)
+    log = [entry for entry in losses(root / "run") if entry["event"] == "train"]
+    assert log[-1]["loss"] < log[0]["loss"]
+
+
+def test_non_finite_steps_are_skipped_counted_and_rolled_back(project, monkeypatch):
+    root, recipe = project
+    original = stage._Trainer._loss
+
+    def sometimes_nan(self, picture):
+        loss, values = original(self, picture)
+        return (loss * float("nan") if 3 <= self.step < 9 else loss), values
+
+    monkeypatch.setattr(stage._Trainer, "_loss", sometimes_nan)
+    codec = stage.pretrain(recipe, root, root / "run", CPU)
+    events = [entry["event"] for entry in losses(root / "run")]
+    assert events.count("skip") == 6
+    assert "roll back" in events
+    assert all(torch.isfinite(value).all() for value in codec.state_dict().values())
+
+
+def test_the_log_opens_with_everything_that_decides_the_run(project):
+    root, recipe = project
+    stage.pretrain(recipe, root, root / "run", CPU)
+    first = losses(root / "run")[0]
+    assert first["recipe"]["pretrain"]["steps"] == recipe.pretrain.steps
+    assert {"torch", "python", "threads", "device"} <= set(first["environment"])
+
+
+def test_crops_depend_on_the_step_alone(project):
+    root, _ = project
+    pictures = load_pictures([root / "train"])
+    one, other = Crops(pictures, 1), Crops(pictures, 1)
+    other.batch(3, 2, 64)
+    np.testing.assert_array_equal(one.batch(7, 4, 64), other.batch(7, 4, 64))
+    assert (one.batch(7, 4, 64) != one.batch(8, 4, 64)).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("name = 3", "name"),
+        ("nonsense", "not valid"),
+        ('name = "x"\nunknown = 1', "unknown|missing"),
+    ],
+)
+def test_bad_recipes_are_one_sentence(tmp_path, text, word):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(UsageError, match=word):
+        read_recipe(tmp_path / "bad.toml")
+
+
+def test_the_core_computes_what_torch_computes_on_fixed_grids(codec):
+    """Every log-scale and every row, in both kernels, against float64 torch: equal integers."""
+    position, height, width = 77, 5, 7
+    rng = np.random.default_rng(0)
+    z = rng.integers(-6, 7, (3, 4, 16)).astype(np.int16)
+    symbols = (rng.integers(-9, 10, (height, width, 64)) * (rng.random((height, width, 64)) < 0.4)).astype(
+        np.int16
+    )
+    weights, gains = integer_weights(codec), integer_gains(codec)
+    rule = RowRule(-102, 0, 78)
+    expected_scale, expected_rows = torch_rows(codec, z, symbols, position, rule)
+    flat = join([np.arange(0, 2**14 + 1, 256, dtype=np.uint16)] * 16)
+    for simd in (True, False):
+        model = _core.Model(
+            weights.build(simd=simd),
+            flat.core,
+            gaussian_tables(rule).core,
+            rule.base,
+            rule.skip,
+            interpolate(weights.rate_bias, position),
+            (interpolate(gains, position) + position).astype(np.int32),
+        )
+        np.testing.assert_array_equal(model.log_scale(z, height, width), expected_scale)
+        tile = _core.TileEncoder(model, z, height, width)
+        for phase in range(4):
+            rows = tile.begin_phase()
+            channels = phase_channels(64, height, width, phase)
+            np.testing.assert_array_equal(rows, np.take_along_axis(expected_rows, channels, axis=2))
+            tile.put(symbols)
+
+
+@torch.no_grad()
+def torch_rows(codec: Codec, z, symbols, position: int, rule: RowRule):
+    codec = codec.double()
+    codec.set_fixed(True)
+    height, width, channels = symbols.shape
+    at = torch.tensor([position])
+    hat = hat_weights(at, codec.shape.rate_points).double()
+    octaves = codec.gains.log2(at, hat)
+    network = codec.scale_network
+    scale = network.log_scale(torch.from_numpy(z).double().permute(2, 0, 1)[None], hat)
+    scale = scale[:, :, :height, :width]
+    entered = network.enter(scale + octaves)
+    phases = torch.from_numpy(phase_map(channels, height, width))
+    known = torch.from_numpy(symbols).double().permute(2, 0, 1)[None]
+    seen, rows = torch.zeros_like(scale), torch.zeros_like(scale)
+    for phase in range(4):
+        total = ((scale + octaves + network.correction(entered, seen, phase)) * 32).round().long()
+        row = (total - rule.base) >> 2
+        row = torch.where(row < rule.skip, -1, row.clamp(0, rule.rows - 1))
+        mask = (phases == phase)[None]
+        rows = torch.where(mask, row.double(), rows)
+        seen = seen + magnitude(torch.where(row >= 0, known, 0.0)) * mask
+    codec.float()
+
+    def order(planes):
+        return planes[0].permute(1, 2, 0).numpy()
+
+    return order((scale * 32).round()).astype(np.int16), order(rows).astype(np.int16)
+
+
+def test_export_proves_bounds_and_refuses_overflow(codec):
+    bounds = integer_weights(codec).bounds()
+    assert max(bounds.values()) < INT32_MAX
+    with torch.no_grad():
+        codec.scale_network.mix.weight.fill_(63.0)
+        codec.scale_network.gather.weight.fill_(63.0)
+        codec.scale_network.mix.bias.fill_(60.0)
+        codec.scale_network.hyper.weight.fill_(63.0)
+    wide = codec.scale_network.mix.weight.abs().sum((1, 2, 3)).max() * 512 * 2047
+    if wide < INT32_MAX:
+        with torch.no_grad():
+            codec.scale_network.mix.bias.fill_(4.0e4)
+    with pytest.raises(InvalidBundle, match="overflow|int16"):
+        integer_weights(codec)
+
+
+def test_weights_beyond_int16_are_refused(codec):
+    with torch.no_grad():
+        codec.scale_network.expand.weight[0, 0] = 65.0
+    with pytest.raises(InvalidBundle, match="expand.*int16"):
+        integer_weights(codec)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 6), (7, 3), (16, 20)])
+@torch.no_grad()
+def test_graphs_compute_what_torch_computes(codec, size):
+    """At several sizes; weights are in half precision in both."""
+    codec = codec.eval()
+    for value in codec.state_dict().values():
+        if value.numel() >= 64:
+            value.copy_(value.half().float())
+    graphs = export_graphs(codec)
+    networks = OnnxNetworks(graphs.__getitem__, 1)
+    height, width = size
+    generator = torch.Generator().manual_seed(0)
+    hat = hat_weights(torch.tensor([40]), codec.shape.rate_points)
+    gain = torch.full((1, 64, 1, 1), 2.0)
+    picture = torch.rand(1, 3, 16 * height, 16 * width, generator=generator)
+    y = codec.analysis(picture)
+    close(networks.analysis(picture.numpy()), y)
+    even = torch.randn(1, 64, 2 * height, 2 * width, generator=generator)
+    z = codec.hyper_analysis(even, codec.deviation, gain, hat)
+    close(networks.hyper_analysis(even.numpy(), gain.numpy(), hat.numpy()), z)
+    base = codec.mean_network.base(z.round(), hat)
+    close(networks.mean_base(z.round().numpy(), hat.numpy()), base)
+    for phase in torch.eye(4):
+        mean = codec.mean_network(even, base, codec.deviation, phase[None])
+        close(networks.mean(even.numpy(), base.numpy(), phase[None].numpy()), mean)
+    close(networks.synthesis(y.numpy(), hat.numpy()), codec.synthesis(y, hat))
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_gaussian_bits_are_those_of_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    values = np.arange(-6, 7.0)
+    for sigma in (0.3, 1.0, 4.0):
+        p = stats.norm.cdf((values + 0.5) / sigma) - stats.norm.cdf((values - 0.5) / sigma)
+        bits = gaussian_bits(torch.from_numpy(values), torch.tensor(sigma))
+        keep = p > 1e-8
+        np.testing.assert_allclose(bits.numpy()[keep], -np.log2(p[keep]), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,66 @@
+"""A network small enough to train and export inside a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+TINY_RECIPE = """
+name = "tiny"
+seed = 3
+
+[data]
+train = ["train"]
+validation = ["train"]
+
+[shape]
+stem = 16
+middle = 32
+deep = 64
+analysis_inner = [8, 8, 8]
+synthesis_inner = [8, 8, 8]
+blocks = [1, 1, 1]
+latents = 64
+hyper_latents = 16
+hyper = 32
+context = 16
+scale_hyper = 16
+scale = 16
+rate_points = 11
+
+[pretrain]
+steps = {steps}
+decay_from = 4
+fixed_from = {fixed_from}
+warm_up = 2
+validate_every = 1000
+checkpoint_every = 2
+batches = [{{ start = 0, count = 4, side = 64 }}, {{ start = 5, count = 2, side = 96 }}]
+"""
+
+
+def photograph(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Pixels with smooth parts, an edge and texture, uint8 (height, width, 3)."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:height, 0:width] / 16.0
+    phase = rng.uniform(0, 6, 3)
+    pixels = 120 + 60 * np.sin(rows[..., None] * 0.7 + phase) * np.cos(columns[..., None] * 0.4 - phase)
+    pixels += np.where(rows + columns * 0.5 > 3, 35, 0)[..., None]
+    pixels += rng.normal(0, 6, (height, width, 1))
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def write_data(root: Path, count: int = 4) -> None:
+    """A folder ``train`` of small PNG pictures."""
+    from PIL import Image
+
+    (root / "train").mkdir(parents=True)
+    for index in range(count):
+        Image.fromarray(photograph(160, 192, index)).save(root / "train" / f"{index}.png")
+
+
+def write_recipe(path: Path, steps: int = 12, fixed_from: int = 8) -> Path:
+    path.write_text(TINY_RECIPE.format(steps=steps, fixed_from=fixed_from))
+    return path
