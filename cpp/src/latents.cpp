@@ -85,8 +85,7 @@ Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8
       if (phase + 1 < kPhases)
         for (std::size_t i = 0; i < count; ++i)
           if (const int symbol = line[list[i].index]; symbol != 0)
-            field.set_symbol(y, static_cast<int>(list[i].index) / channels,
-                             static_cast<int>(list[i].index) % channels, symbol);
+            field.magnitudes(y)[list[i].index] = ScaleField::magnitude_of(symbol);
     }
   }
   decoder.finish();
@@ -133,7 +132,7 @@ void TileEncoder::end_phase() {
       const std::int16_t* at =
           y_.data() + (static_cast<std::size_t>(y) * size_.width + x) * channels() + first;
       for (int c = 0; c < group; ++c)
-        if (at[c] != 0) field_.set_symbol(y, x, first + c, at[c]);
+        if (at[c] != 0) field_.magnitudes(y)[x*channels()+first + c]=ScaleField::magnitude_of(at[c]);
     }
 }
 

@@ -118,6 +118,7 @@ class Depthwise {
   // pairs: the order of taps; kNoTap as the second fills up an odd number.
   Depthwise(const Weights& weights, Pairs pairs, Requantize to, bool simd);
 
+  const Pairs& pairs() const { return pairs_; }
   // Where the taps of a square neighbourhood lie in a plane.
   std::vector<TapPair> place(int side, std::ptrdiff_t pitch, std::ptrdiff_t step) const;
 

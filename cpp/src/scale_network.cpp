@@ -55,8 +55,8 @@ Depthwise::Pairs pairs_by_class(int side) {
 
 }  // namespace
 
-ScaleNetwork::ScaleNetwork(const Layers& layers, std::vector<std::int32_t> phase_bias, bool simd)
-    : phase_bias_(std::move(phase_bias)) {
+ScaleNetwork::ScaleNetwork(const Layers& layers, const std::vector<std::int32_t>& phase_bias,
+                           bool simd) {
   latents_ = layer(layers, "log_scale_head").outputs;
   hyper_latents_ = layer(layers, "hyper").inputs;
   hyper_width_ = layer(layers, "hyper").outputs;
@@ -65,9 +65,9 @@ ScaleNetwork::ScaleNetwork(const Layers& layers, std::vector<std::int32_t> phase
   require_multiple(hyper_latents_, 2, "the number of z channels");
   require_multiple(hyper_width_, Matrix::kPanel, "the width of the hyper layers");
   require_multiple(width_, Matrix::kPanel, "the width of the scale layers");
-  if (phase_bias_.size() != static_cast<std::size_t>(kPhases) * width_)
+  if (phase_bias.size() != static_cast<std::size_t>(kPhases) * width_)
     throw std::invalid_argument("the phase bias has the wrong shape");
-  for (const std::int32_t bias : phase_bias_)
+  for (const std::int32_t bias : phase_bias)
     if (std::abs(static_cast<std::int64_t>(bias)) << 6 > kOuterBias / 4)
       throw std::invalid_argument("the phase bias is too large");
   simd = simd && simd_available();
@@ -86,7 +86,7 @@ ScaleNetwork::ScaleNetwork(const Layers& layers, std::vector<std::int32_t> phase
   log_scale_head_ =
       matrix(check("log_scale_head", latents_, width_, 1, kHidden, 1 << 10), kOctavesFromHidden);
   neighbours_ = Depthwise(check("neighbours", latents_, 1, 25, kMagnitude, 1 << 9),
-                          pairs_by_class(5), kSignedFromMagnitude, simd);
+                          pairs_by_class(kSide), kSignedFromMagnitude, simd);
   // gather + 2 log_scale_entry + phase share one accumulator: half of int32 for each.
   const std::int64_t half = std::int64_t{1} << 30;
   gather_ = matrix(check("gather", width_, latents_, 1, kSigned, half + kOuterBias), kHiddenFromHidden);
@@ -129,7 +129,7 @@ ScaleField::ScaleField(std::shared_ptr<const ScaleNetwork> network, const std::i
   magnitude_.assign(static_cast<std::size_t>(height_ + 2 * kReach) * (width_ + 2 * kReach) * channels, 0);
   entered_.resize(area * inner);
   hidden_.assign((height_ + 2) * hidden_pitch(), 0);
-  near_ = network_->neighbours_.place(5, static_cast<std::ptrdiff_t>(width_ + 2 * kReach) * channels,
+  near_ = network_->neighbours_.place(kSide, static_cast<std::ptrdiff_t>(width_ + 2 * kReach) * channels,
                                       channels);
   local_ = network_->local_.place(3, static_cast<std::ptrdiff_t>(hidden_pitch()), inner);
   line_.resize(static_cast<std::size_t>(width_) * channels);
@@ -197,12 +197,69 @@ void ScaleField::enter_log_scale(int y) {
 
 void ScaleField::begin_phase(int phase) {
   phase_ = phase;
-  // Of a neighbour in class d from a position whose class XOR group is r, the phase was d ^ r.
+  find_known();
+  const int channels = network_->latents(), inner = network_->width();
+  const auto& bias = phase == 0 ? network_->first_start_ : network_->phase_start_[phase];
+  for (int y = 0; y < height_; ++y) {
+    const std::int32_t* entered = entered_.data() + y * start_.size();
+    std::int16_t* out = hidden_.data() + (y + 1) * hidden_pitch() + inner;
+    for (std::size_t i = 0; i < start_.size(); i += inner)
+      for (int o = 0; o < inner; ++o) start_[i + o] = entered[i + o] + bias[o];
+    if (phase == 0) {
+      std::transform(start_.begin(), start_.end(), out, kHiddenFromHidden);
+    } else {
+      sum_neighbours(y);
+      network_->gather_.apply({line_.data(), channels, width_}, {start_.data(), inner}, out, inner);
+    }
+  }
+}
+
+// A neighbour at a distance of class d codes its group g in phase d ^ r, where r is the class of
+// the position itself XOR g: taps of later phases see only zeros and are left out.
+void ScaleField::find_known() {
+  const auto& pairs = network_->neighbours_.pairs();
   for (int r = 0; r < kPhases; ++r) {
     known_[r].clear();
-    for (const TapPair& pair : near_)
-      if ((network_->neighbours_.pairs()[pair.index]
-    std::copy_if(near_.begin(), near_.end(), std::back_inserter(known_[r]), [&](const TapPair& pair) {
+    for (const TapPair& pair : near_) {
+      const int tap = pairs[pair.index][0];
+      if ((position_class(tap / kSide, tap % kSide) ^ r) < phase_) known_[r].push_back(pair);
+    }
+  }
+}
+
+void ScaleField::sum_neighbours(int y) {
+  const int channels = network_->latents(), group = this->group();
+  const std::uint8_t* corner = magnitude_.data() + magnitude_index(y - kReach, -kReach);
+  std::int16_t* line = line_.data();
+  for (int x = 0; x < width_; ++x, corner += channels, line += channels)
+    for (int g = 0; g < kPhases; ++g)
+      network_->neighbours_.apply(corner, known_[position_class(y, x) ^ g], g * group,
+                                  (g + 1) * group, line);
+}
+
+void ScaleField::rows(int y, const RowRule& rule, std::int16_t* out) {
+  const int channels = network_->latents(), inner = network_->width(), group = this->group();
+  const std::int16_t* corner = hidden_.data() + y * hidden_pitch();
+  for (std::size_t i = 0; i < narrow_.size(); i += inner)
+    network_->local_.apply<std::int16_t>(corner + i, local_, 0, inner, narrow_.data() + i);
+
+  // widen adds to the position itself.
+  const std::int16_t* centre = corner + hidden_pitch() + inner;
+  const auto& bias = network_->widen_.bias();
+  for (std::size_t i = 0; i < start_.size(); i += inner)
+    for (int o = 0; o < inner; ++o) start_[i + o] = bias[o] + centre[i + o] * (1 << 9);
+  network_->widen_.apply({narrow_.data(), inner, width_}, {start_.data(), inner}, wide_.data(), inner);
+
+  // Positions of one parity code the same group of channels.
+  for (int parity = 0; parity < 2; ++parity)
+    network_->correction_head_[channel_group(y, parity, phase_)].apply(
+        {wide_.data() + parity * inner, 2 * inner, (width_ - parity + 1) / 2}, out + parity * group,
+        2 * group);
+  const std::int16_t* s = log_scale_.data() + y * line_.size();
+  for (int x = 0; x < width_; ++x, s += channels, out += group) {
+    const int first = channel_group(y, x, phase_) * group;
+    for (int c = 0; c < group; ++c) out[c] = rule.row(s[first + c] + exponent_[first + c] + out[c]);
+  }
 }
 
 }  // namespace softstair

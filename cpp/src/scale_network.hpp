@@ -15,6 +15,7 @@
 namespace softstair {
 
 constexpr int kPhases = 4;
+constexpr int kReach = 2, kSide = 2 * kReach + 1;  // of the neighbourhood of magnitudes
 constexpr std::int16_t kSkipped = -1;  // row of a latent that is not coded: its symbol is zero
 
 // Which of the four channel groups a position codes in a phase.
@@ -30,7 +31,7 @@ class ScaleNetwork {
 
   // phase_bias: (4, width) in 2^-9. Throws std::invalid_argument if a layer is missing, has
   // the wrong shape or could overflow. simd: use vector kernels where available.
-  ScaleNetwork(const Layers& layers, std::vector<std::int32_t> phase_bias, bool simd);
+  ScaleNetwork(const Layers& layers, const std::vector<std::int32_t>& phase_bias, bool simd);
 
   int latents() const { return latents_; }
   int hyper_latents() const { return hyper_latents_; }
@@ -39,6 +40,7 @@ class ScaleNetwork {
 
  private:
   friend class ScaleField;
+  void find_starts(const std::vector<std::int32_t>& phase_bias);
 
   int latents_, hyper_latents_, hyper_width_, width_;
   Matrix hyper_, mix_, log_scale_head_, log_scale_entry_, gather_, widen_;
@@ -92,7 +94,6 @@ class ScaleField {
   const std::vector<std::int16_t>& log_scale() const { return log_scale_; }
 
  private:
-  static constexpr int kReach = 2;  // of the 5x5 neighbourhood
   std::size_t magnitude_index(int y, int x) const {
     return (static_cast<std::size_t>(y + kReach) * (width_ + 2 * kReach) + x + kReach) *
            network_->latents();
@@ -103,6 +104,7 @@ class ScaleField {
   std::vector<std::int16_t> spread_hyper(const std::int16_t* z, const std::int32_t* rate_bias) const;
   void run_mix(const std::vector<std::int16_t>& spread);
   void enter_log_scale(int y);
+  void find_known();
   void sum_neighbours(int y);
 
   std::shared_ptr<const ScaleNetwork> network_;

@@ -1,0 +1,137 @@
+"""Milliseconds by stage and peak memory of the whole path, as a Markdown table.
+
+    python benchmarks/path.py PICTURE... [--threads 1 2] [--runs 9] [--position 80]
+
+Every (picture, threads) pair runs in a process of its own, so that peak memory is its own; times
+are medians after one run to warm up. `cold` is the whole command, start of Python included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from softstair import open_bundle
+from softstair.codec import networks_of
+from softstair.codec.geometry import Geometry
+from softstair.codec.tile import TileCoder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("pictures", nargs="+", type=Path)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--position", type=int, default=80)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.pictures[0], arguments.threads[0], arguments.runs, arguments.position)))
+        return
+    print("| picture | threads | encode ms: analysis | entropy networks and coder | total |", end=" ")
+    print("decode ms: symbols | means | synthesis | total | peak MB encode | decode |")
+    print("|" + " --- |" * 11)
+    for picture in arguments.pictures:
+        for threads in arguments.threads:
+            print(row(picture, threads, arguments.runs, arguments.position), flush=True)
+    cold(arguments.pictures[0])
+
+
+def row(picture: Path, threads: int, runs: int, position: int) -> str:
+    command = [sys.executable, __file__, str(picture), "--one", "--threads", str(threads)]
+    command += ["--runs", str(runs), "--position", str(position)]
+    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    ms = {name: f"{1e3 * value:.1f}" for name, value in result["seconds"].items()}
+    return (
+        f"| {result['size']} | {threads} | {ms['analysis']} | {ms['entropy networks and coder']} | {ms['encode']} | "
+        f"{ms['symbols']} | {ms['means']} | {ms['synthesis']} | {ms['decode']} | "
+        f"{result['encode_mb']:.0f} | {result['decode_mb']:.0f} |"
+    )
+
+
+def measure(path: Path, threads: int, runs: int, position: int) -> dict[str, object]:
+    """Decoding comes first, from a stream another process made, so that both peaks are seen."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    bundle = open_bundle()
+    payload = encode_elsewhere(path, position)
+    geometry = Geometry(pixels.shape[1], pixels.shape[0])
+    coder = TileCoder(bundle, networks_of(bundle, threads))
+    times: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        times[name].append(time.perf_counter() - start)
+
+    for _ in range(runs + 1):
+        with stage("decode"):
+            with stage("symbols"):
+                symbols = coder.read_symbols(payload, geometry, position)
+            with stage("means"):
+                latents = coder.reconstruct(symbols, position)
+            with stage("synthesis"):
+                coder.synthesise(latents, geometry, position)
+    decode_mb = peak()
+    for _ in range(runs + 1):
+        with stage("encode"):
+            with stage("analysis"):
+                analysed = coder.analyse(pixels)
+            with stage("entropy networks and coder"):
+                coder.code(analysed, position)
+    return {
+        "size": f"{geometry.width}x{geometry.height}",
+        "seconds": {name: statistics.median(values[1:]) for name, values in times.items()},
+        "decode_mb": decode_mb,
+        "encode_mb": peak(),
+    }
+
+
+def encode_elsewhere(path: Path, position: int) -> bytes:
+    """The payload, made in a process of its own so that encoding does not count as decoding memory."""
+    from softstair.stream import read_stream
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "picture.stair"
+        command = [sys.executable, "-c", "from softstair.commands import main; main()", "encode", str(path)]
+        subprocess.run([*command, "-o", str(out), "--rate-position", str(position)], check=True, capture_output=True)
+        return read_stream(out.read_bytes()).tiles[0]
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def cold(picture: Path, runs: int = 5) -> None:
+    """Whole commands, from nothing to files."""
+    base = [sys.executable, "-c", "from softstair.commands import main; main()"]
+    with tempfile.TemporaryDirectory() as folder:
+        stream, out = Path(folder) / "p.stair", Path(folder) / "p.jpg"
+        for name, command in (
+            ("encode", ["encode", str(picture), "-o", str(stream), "--force", "-q", "50"]),
+            ("decode", ["decode", str(stream), "-o", str(out), "--force"]),
+        ):
+            seconds = []
+            for _ in range(runs):
+                start = time.perf_counter()
+                subprocess.run([*base, *command], check=True, capture_output=True)
+                seconds.append(time.perf_counter() - start)
+            print(f"\ncold `softstair {name}` of {picture.name}: {statistics.median(seconds):.2f} s")
+
+
+if __name__ == "__main__":
+    main()
