@@ -10,6 +10,13 @@ Needs the extra ``eval``. Nothing here imports torch.
 
 from __future__ import annotations
 
+from softstair.errors import UsageError
+
+try:
+    import scipy  # noqa: F401
+except ImportError as error:
+    raise UsageError("Evaluation needs scipy; install it with: pip install 'softstair[eval]'.") from error
+
 from .catalogue import find_peers, installed_peers
 from .curves import DeltaRate, delta_rate
 from .data import DataSet, find_data_set, hash_pixels

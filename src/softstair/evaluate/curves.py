@@ -95,9 +95,9 @@ def _clean(points: Iterable[Point], name: str) -> tuple[tuple[list[float], list[
             psnrs.append(float(psnr))
     dropped = len(given) - len(rates)
     if len(rates) < FEWEST_POINTS:
+        why = f" ({dropped} dropped: a cheaper one is as good, or they are no numbers)" if dropped else ""
         raise UsageError(
-            f"The {name} curve has {len(rates)} usable points ({dropped} dropped, as a cheaper point "
-            f"is as good or they are no numbers), and a delta rate needs {FEWEST_POINTS}."
+            f"The {name} curve has {len(rates)} usable points{why}, and a delta rate needs {FEWEST_POINTS}."
         )
     return (rates, psnrs), dropped
 

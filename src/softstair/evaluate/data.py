@@ -73,5 +73,5 @@ def hash_pixels(data_set: DataSet) -> str:
         pixels = read_rgb(path)
         height, width, _ = pixels.shape
         digest.update(f"{path.name}\0{width}x{height}\0".encode())
-        digest.update(np.ascontiguousarray(pixels))
+        digest.update(pixels.tobytes())
     return digest.hexdigest()

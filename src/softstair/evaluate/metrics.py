@@ -75,14 +75,13 @@ def ms_ssim(reference: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> f
 
 def _ms_ssim_of_plane(one: npt.NDArray[np.uint8], two: npt.NDArray[np.uint8]) -> float:
     x, y = one.astype(np.float64), two.astype(np.float64)
-    terms = []
+    means = []
     for scale in range(len(_WEIGHTS)):
         if scale:
             x, y = _halve(x), _halve(y)
         luminance, contrast_structure = _similarity(x, y)
-        terms.append(contrast_structure)
-    terms[-1] = np.mean(luminance * terms[-1])
-    means = np.array([np.mean(term) for term in terms])
+        means.append(contrast_structure.mean())
+    means[-1] = (luminance * contrast_structure).mean()
     return float(np.prod(np.maximum(means, 0) ** _WEIGHTS))
 
 

@@ -19,6 +19,7 @@ from PIL import AvifImagePlugin, Image
 
 from .data import Pixels
 
+
 class Codec(Protocol):
     """A codec that can be measured. Must be picklable to be run by more than one job.
 
@@ -34,6 +35,9 @@ class Codec(Protocol):
     def version(self) -> str: ...
     @property
     def qualities(self) -> tuple[float, ...]: ...
+
+    def prepare(self) -> None:
+        """Load what a first picture would otherwise have to wait for."""
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file of pixels, uint8 (H, W, 3)."""
@@ -52,6 +56,9 @@ class PillowPeer:
     qualities: tuple[float, ...]
     format: str
     options: tuple[tuple[str, Any], ...]
+
+    def prepare(self) -> None:
+        """Nothing is left to load."""
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file; quality 0 to 100, for JPEG 2000 the compression ratio."""
@@ -79,6 +86,10 @@ class JpegXlPeer:
     qualities: tuple[float, ...]
     effort: int
 
+    def prepare(self) -> None:
+        """Import imagecodecs' JPEG XL."""
+        self.decode(self.encode(np.zeros((8, 8, 3), np.uint8), 1.0))
+
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file; quality is the distance, smaller for better pictures."""
         imagecodecs = import_module("imagecodecs")
@@ -102,6 +113,10 @@ class HeicPeer:
     version: str
     qualities: tuple[float, ...]
     subsampling: str
+
+    def prepare(self) -> None:
+        """Import pillow-heif."""
+        import_module("pillow_heif")
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file; quality 0 to 100."""

@@ -1,0 +1,73 @@
+"""softstair eval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("eval")
+@click.argument("dataset")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.json")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the named data sets.")
+@click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
+@click.option("--peers", default="", metavar="NAMES", help="Such as jpeg-420,webp,avif-420, or all.")
+@click.option(
+    "--rate-positions", default="", metavar="LIST", help="Such as 0,32,64; all rate points by default."
+)
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Pictures at once.")
+@click.option("--fresh", is_flag=True, help="Measure everything again instead of reusing finished rows.")
+def command(
+    dataset: str,
+    output: Path,
+    data_root: Path | None,
+    model: str | None,
+    peers: str,
+    rate_positions: str,
+    jobs: int,
+    fresh: bool,
+) -> None:
+    """Measure Softstair and other codecs on a data set: real files, decoded again.
+
+    DATASET is kodak, photos768 or large1200 under --data-root, or any folder. Writes one JSON
+    file and, beside it, the same as Markdown.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from softstair.errors import UsageError
+    from softstair.evaluate import (
+        evaluate,
+        find_data_set,
+        find_peers,
+        installed_peers,
+        markdown,
+        softstair_codec,
+    )
+
+    from . import files
+
+    try:
+        positions = [int(part) for part in rate_positions.split(",") if part.strip()] or None
+    except ValueError as error:
+        raise UsageError(
+            f"--rate-positions takes whole numbers like 0,32,64, not {rate_positions}."
+        ) from error
+    names = [name.strip() for name in peers.split(",") if name.strip()]
+    others = installed_peers() if names == ["all"] else find_peers(names)
+    codecs = [softstair_codec(model, positions), *others]
+    data_set = find_data_set(dataset, data_root)
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"Measuring {data_set.name}", total=None)
+        results = evaluate(
+            codecs,
+            data_set,
+            output,
+            jobs=jobs,
+            resume=not fresh,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    report = markdown(results)
+    files.write(str(output.with_suffix(".md")), report.encode())
+    click.echo(report)

@@ -1,0 +1,116 @@
+"""Softstair as a codec to be measured, with what its own tables say of its payload."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+import softstair
+from softstair import _core
+from softstair.bundle import Bundle, open_bundle
+from softstair.codec import Encoded, Rate, decode_picture, encode_picture, networks_of
+from softstair.errors import BundleError, UsageError
+from softstair.pictures import picture_from
+from softstair.quantize.rates import POSITIONS_PER_POINT
+
+from .data import Pixels
+
+
+@dataclass(frozen=True)
+class Softstair:
+    """A bundle with rate positions; ``softstair_codec`` makes one.
+
+    source: of the bundle, as for ``open_bundle``. bundle, fingerprint: its name and what decides
+    decoding, hex. qualities: rate positions.
+    """
+
+    name: str
+    settings: str
+    version: str
+    qualities: tuple[float, ...]
+    source: str | None
+    bundle: str
+    fingerprint: str
+    threads: int
+
+    def prepare(self) -> None:
+        """Load the networks, so that no picture's time includes it."""
+        networks_of(self._open(), self.threads)
+
+    def encode_counted(self, pixels: Pixels, quality: float) -> Encoded:
+        """A .stair file with its payload's bytes and what the tables charge for them, in bits."""
+        rate = Rate(position=int(quality))
+        return encode_picture(picture_from(pixels), rate, self._open(), threads=self.threads)
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        """A .stair file at a rate position."""
+        return self.encode_counted(pixels, quality).data
+
+    def decode(self, data: bytes) -> Pixels:
+        """Pixels of a .stair file, uint8 (H, W, 3)."""
+        return decode_picture(data, self._open(), threads=self.threads).rgb
+
+    def _open(self) -> Bundle:
+        bundle = open_bundle(self.source)
+        if bundle.fingerprint.hex() != self.fingerprint:
+            raise BundleError(
+                f"Bundle {bundle.origin} was {self.fingerprint} when the run began and is "
+                f"{bundle.fingerprint.hex()} now; start again."
+            )
+        return bundle
+
+
+def softstair_codec(
+    source: str | Path | None = None,
+    positions: Iterable[int] | None = None,
+    *,
+    threads: int = 1,
+    name: str | None = None,
+) -> Softstair:
+    """Softstair with a bundle, to be measured.
+
+    Args:
+        source: of the bundle, as for ``open_bundle``; by default the shipped one.
+        positions: rate positions, 1/32 octave of step size; by default all rate points.
+        threads: of the networks, for a picture.
+        name: in results, by default ``softstair-`` and the bundle's name.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+        UsageError: a rate position that the bundle does not have, or none.
+    """
+    origin = None if source is None else str(source)
+    bundle = open_bundle(origin)
+    last = bundle.last_position
+    chosen = tuple(range(0, last + 1, POSITIONS_PER_POINT) if positions is None else positions)
+    if not chosen or any(not 0 <= position <= last for position in chosen):
+        raise UsageError(f"Rate positions run from 0 to {last}, not to {list(chosen)}; name some.")
+    encoder = hashlib.sha256(bundle.graph("analysis") + bundle.graph("hyper_analysis"))
+    return Softstair(
+        name=name or f"softstair-{bundle.name}",
+        settings=f"mode scalar, by rate position, networks with threads={threads}",
+        version=(
+            f"softstair {softstair.__version__} code {_code_hash()}, encoder "
+            f"{encoder.hexdigest()[:16]}, onnxruntime {version_of('onnxruntime')}"
+        ),
+        qualities=tuple(map(float, chosen)),
+        source=origin,
+        bundle=bundle.name,
+        fingerprint=bundle.fingerprint.hex(),
+        threads=threads,
+    )
+
+
+def _code_hash() -> str:
+    """Of all code that encodes and decodes: rows measured with other code are not reused."""
+    root = Path(softstair.__file__).parent
+    paths = [root / "stream.py", root / "bundle.py", Path(_core.__file__)]
+    for folder in ("codec", "engine", "quantize"):
+        paths += sorted((root / folder).glob("*.py"))
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:8]
