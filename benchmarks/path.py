@@ -39,7 +39,11 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(arguments.pictures[0], arguments.threads[0], arguments.runs, arguments.position)))
+        print(
+            json.dumps(
+                measure(arguments.pictures[0], arguments.threads[0], arguments.runs, arguments.position)
+            )
+        )
         return
     print("| picture | threads | encode ms: analysis | entropy networks and coder | total |", end=" ")
     print("decode ms: symbols | means | synthesis | total | peak MB encode | decode |")
@@ -56,7 +60,8 @@ def row(picture: Path, threads: int, runs: int, position: int) -> str:
     result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     ms = {name: f"{1e3 * value:.1f}" for name, value in result["seconds"].items()}
     return (
-        f"| {result['size']} | {threads} | {ms['analysis']} | {ms['entropy networks and coder']} | {ms['encode']} | "
+        f"| {result['size']} | {threads} | {ms['analysis']} | "
+        f"{ms['entropy networks and coder']} | {ms['encode']} | "
         f"{ms['symbols']} | {ms['means']} | {ms['synthesis']} | {ms['decode']} | "
         f"{result['encode_mb']:.0f} | {result['decode_mb']:.0f} |"
     )
@@ -108,7 +113,9 @@ def encode_elsewhere(path: Path, position: int) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "picture.stair"
         command = [sys.executable, "-c", "from softstair.commands import main; main()", "encode", str(path)]
-        subprocess.run([*command, "-o", str(out), "--rate-position", str(position)], check=True, capture_output=True)
+        subprocess.run(
+            [*command, "-o", str(out), "--rate-position", str(position)], check=True, capture_output=True
+        )
         return read_stream(out.read_bytes()).tiles[0]
 
 

@@ -234,7 +234,7 @@ def test_train_and_export(tmp_path):
     assert done.returncode == 0, done.stderr
     snapshot = tmp_path / "run" / "snapshot.safetensors"
     bundle = tmp_path / "mine.stairs"
-    done = run("export", recipe, snapshot, "--data-root", tmp_path, "-o", bundle, "--crops", 2)
+    done = run("export", recipe, snapshot, "--data-root", tmp_path, "-o", bundle)
     assert done.returncode == 0, done.stderr
     Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(tmp_path / "flat.png")
     assert run("encode", tmp_path / "flat.png", "--model", bundle).returncode == 0

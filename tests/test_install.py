@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+import softstair
 
 from .conftest import ROOT
 
@@ -29,3 +32,32 @@ def test_a_fresh_environment_encodes_and_decodes(tmp_path):
     run(softstair, "decode", "photo.stair", "-o", "photo.png")
     assert (tmp_path / "photo.png").stat().st_size > 100_000
     assert "stair" in run(softstair, "try", photo)
+
+
+READ_SYMBOLS = """
+import hashlib, sys
+from softstair import _core
+from softstair.codec import read_symbols
+symbols = read_symbols(open(sys.argv[1], "rb").read(), threads=1)
+print(_core.simd_available(), hashlib.sha256(symbols.z.tobytes() + symbols.y.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.long
+def test_a_build_without_vector_kernels_reads_the_same_symbols(tmp_path, photo):
+    stream = tmp_path / "photo.stair"
+    stream.write_bytes(softstair.encode(photo, quality=60))
+    without = tmp_path / "without"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", without, ROOT]
+    subprocess.run([*install, "-Ccmake.define.SOFTSTAIR_SIMD=OFF"], check=True, capture_output=True)
+
+    def symbols(**environment: str) -> list[str]:
+        command = [sys.executable, "-c", READ_SYMBOLS, stream]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ | environment
+        )
+        return done.stdout.split()
+
+    usual, plain = symbols(), symbols(PYTHONPATH=str(without))
+    assert plain[0] == "False"
+    assert plain[1] == usual[1]

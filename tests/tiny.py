@@ -30,6 +30,9 @@ scale_hyper = 16
 scale = 16
 rate_points = 11
 
+[export]
+crops = 3
+
 [pretrain]
 steps = {steps}
 decay_from = 4

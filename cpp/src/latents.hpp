@@ -39,7 +39,9 @@ struct Symbols {
 };
 
 // Lanes are a fixed rule of the size: short streams cannot pay for four states.
-inline int lanes_for(Size size) { return size.height * size.width >= 256 ? 4 : 1; }
+inline int lanes_for(Size size) {
+  return static_cast<std::int64_t>(size.height) * size.width >= 256 ? 4 : 1;
+}
 
 struct Decoded {
   Symbols symbols;
@@ -61,11 +63,13 @@ class TileEncoder {
   // Table rows of the next phase, (height, width, C / 4); kSkipped where nothing is coded.
   const std::vector<std::int16_t>& begin_phase();
 
-  // Quantize the phase begun: q = round((y - mean) * gain), zero where skipped; decoded receives
-  // mean + q / gain. All (C, height, width), gain (C); other phases are left alone.
-  void quantize(const float* y, const float* mean, const float* gain, float* decoded);
+  // Quantize the phase begun: q = round((y - mean) * gain), zero where that is nearer to zero than
+  // `threshold` (1/2 is plain rounding) or skipped; decoded receives mean + q / gain. All
+  // (C, height, width), gain (C); other phases are left alone.
+  void quantize(const float* y, const float* mean, const float* gain, float threshold,
+                float* decoded);
 
-  // Or put symbols decided elsewhere, (height, width, C); skipped ones must be zero.
+  // Or put symbols decided elsewhere, (height, width, C); where nothing is coded, zero is taken.
   void put(const std::int16_t* symbols);
 
   std::vector<std::uint8_t> finish() const;
@@ -78,12 +82,12 @@ class TileEncoder {
   struct Coded {
     std::int16_t row, value;
   };
-  void record(int y, int x, int channel, int index_in_phase, int symbol);
   void end_phase();
 
   std::shared_ptr<const Model> model_;
   Size size_;
-  std::vector<std::int16_t> z_, y_, rows_;
+  std::vector<std::int16_t> z_, y_;
+  std::vector<std::int16_t> rows_, decided_;  // of the phase begun, (height, width, channels / 4)
   ScaleField field_;
   int phase_ = -1;
   std::vector<Coded> coded_[kPhases];

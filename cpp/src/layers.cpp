@@ -42,7 +42,7 @@ void check_weights(const Weights& w, int outputs, int inputs, int taps,
 }
 
 Matrix::Matrix(const Weights& w, Requantize to, bool simd)
-    : depth_(w.inputs * w.taps), simd_(simd), to_(to), bias_(w.bias) {
+    : depth_(w.inputs * w.taps), simd_(simd && simd_available()), to_(to), bias_(w.bias) {
   if (w.outputs % kPanel != 0 || w.inputs % 2 != 0)
     throw std::invalid_argument("a matrix needs an even number of inputs and full panels");
   panels_.resize(static_cast<std::size_t>(w.outputs) * depth_);
@@ -50,8 +50,10 @@ Matrix::Matrix(const Weights& w, Requantize to, bool simd)
     for (int i = 0; i < w.inputs; ++i)
       for (int tap = 0; tap < w.taps; ++tap) {
         const int k = tap * w.inputs + i;
-        const std::size_t panel = static_cast<std::size_t>(o / kPanel) * kPanel * depth_;
-        panels_[panel + static_cast<std::size_t>(k / 2) * 2 * kPanel + o % kPanel * 2 + k % 2] =
+        const int in_panel = o % kPanel;
+        const std::size_t at =
+            simd_ ? k / 2 * 2 * kPanel + in_panel * 2 + k % 2 : in_panel * depth_ + k;
+        panels_[static_cast<std::size_t>(o - in_panel) * depth_ + at] =
             w.values[(static_cast<std::size_t>(o) * w.inputs + i) * w.taps + tap];
       }
 }
@@ -63,15 +65,17 @@ namespace {
 constexpr int kTile = 6;
 using Sums = std::int32_t[kTile][kPanel];
 
+// Plain dot products, which compilers vectorise for whatever processor they build for.
 void panel_portable(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
   for (int row = 0; row < x.count; ++row) {
-    std::int32_t* sum = sums[row];
-    std::copy_n(start.first + row * start.stride, kPanel, sum);
     const std::int16_t* w = panel;
-    for (int r = 0; r < x.runs; ++r) {
-      const std::int16_t* in = x.first + row * x.stride + r * x.pitch;
-      for (int k = 0; k < run; k += 2, w += 2 * kPanel)
-        for (int o = 0; o < kPanel; ++o) sum[o] += in[k] * w[2 * o] + in[k + 1] * w[2 * o + 1];
+    for (int o = 0; o < kPanel; ++o) {
+      std::int32_t sum = start.first[row * start.stride + o];
+      for (int r = 0; r < x.runs; ++r, w += run) {
+        const std::int16_t* in = x.first + row * x.stride + r * x.pitch;
+        for (int k = 0; k < run; ++k) sum += in[k] * w[k];
+      }
+      sums[row][o] = sum;
     }
   }
 }
@@ -242,7 +246,11 @@ void Matrix::accumulate(const Inputs& x, std::int32_t* y) const {
 }
 
 Depthwise::Depthwise(const Weights& w, Pairs pairs, Requantize to, bool simd)
-    : channels_(w.outputs), simd_(simd), to_(to), pairs_(std::move(pairs)), bias_(w.bias) {
+    : channels_(w.outputs),
+      simd_(simd && simd_available()),
+      to_(to),
+      pairs_(std::move(pairs)),
+      bias_(w.bias) {
   if (channels_ % kPanel != 0) throw std::invalid_argument("a depthwise layer needs full panels");
   weights_.assign(pairs_.size() * channels_ * 2, 0);
   for (std::size_t pair = 0; pair < pairs_.size(); ++pair)

@@ -97,7 +97,8 @@ class Matrix {
   int depth_ = 0;
   bool simd_ = false;
   Requantize to_{};
-  std::vector<std::int16_t> panels_;  // (outputs / 16, depth / 2, 16, 2)
+  // (outputs / 16, depth / 2, 16, 2) for vector kernels, else (outputs, depth).
+  std::vector<std::int16_t> panels_;
   std::vector<std::int32_t> bias_;
 };
 

@@ -40,6 +40,11 @@ void require(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
 }
 
+void throw_if(Fault fault) {
+  if (fault == Fault::truncated) throw nb::value_error("truncated");
+  if (fault == Fault::corrupt) throw nb::value_error("corrupt");
+}
+
 // dict of name -> (int16 (out, in, kh, kw), int32 (out,))
 ScaleNetwork::Layers read_layers(const nb::dict& dict) {
   ScaleNetwork::Layers layers;
@@ -84,7 +89,26 @@ NB_MODULE(_core, m) {
             new (self) Tables(to_vector(cdf), to_vector(offsets));
           },
           "cdf"_a, "offsets"_a, "Raises ValueError unless every row runs strictly from 0 to 2**14.")
-      .def_prop_ro("rows", &Tables::rows);
+      .def_prop_ro("rows", &Tables::rows)
+      .def(
+          "encode",
+          [](const Tables& self, In<std::int16_t, 1> rows, In<std::int16_t, 1> symbols, int lanes) {
+            const std::vector<std::uint8_t> bytes = encode_rows(
+                self, {rows.data(), rows.size()}, {symbols.data(), symbols.size()}, lanes);
+            return nb::bytes(bytes.data(), bytes.size());
+          },
+          "rows"_a, "symbols"_a, "lanes"_a, "Code symbols, int16 (n,), each by its row, int16 (n,).")
+      .def(
+          "decode",
+          [](const Tables& self, nb::bytes data, In<std::int16_t, 1> rows, int lanes) {
+            const std::span<const std::uint8_t> bytes(
+                static_cast<const std::uint8_t*>(data.data()), data.size());
+            std::vector<std::int16_t> symbols;
+            throw_if(decode_rows(self, {rows.data(), rows.size()}, bytes, lanes, symbols));
+            return to_array(std::move(symbols), {rows.size()});
+          },
+          "data"_a, "rows"_a, "lanes"_a,
+          "The symbols again, int16 (n,). Raises ValueError 'truncated' or 'corrupt'.");
 
   nb::class_<ScaleNetwork>(m, "ScaleNetwork", "Integer weights, shared by all pictures.")
       .def(
@@ -118,7 +142,7 @@ NB_MODULE(_core, m) {
                     "z does not have the shape that belongs to y");
             ScaleField field(self.network, z.data(), size.height, size.width,
                              self.rate_bias.data(), self.exponent.data());
-            return to_array(field.log_scale(),
+            return to_array(std::move(field).log_scale(),
                             {height, width, static_cast<std::size_t>(self.network->latents())});
           },
           "z"_a, "height"_a, "width"_a, "s(z^), int16 (height, width, C), 1/32 octave.")
@@ -133,9 +157,7 @@ NB_MODULE(_core, m) {
               nb::gil_scoped_release release;
               decoded = decode_symbols(self, size, bytes);
             }
-            if (decoded.fault == Fault::truncated)
-              throw nb::value_error("truncated");
-            if (decoded.fault == Fault::corrupt) throw nb::value_error("corrupt");
+            throw_if(decoded.fault);
             const auto zc = static_cast<std::size_t>(self.network->hyper_latents());
             const auto channels = static_cast<std::size_t>(self.network->latents());
             return nb::make_tuple(
@@ -175,15 +197,16 @@ NB_MODULE(_core, m) {
       .def(
           "quantize",
           [](TileEncoder& self, In<float, 3> y, In<float, 3> mean, In<float, 1> gain,
-             InOut<float, 3> decoded) {
+             float threshold, InOut<float, 3> decoded) {
             check_planes(self, y);
             check_planes(self, mean);
             check_planes(self, In<float, 3>(decoded));
             require(gain.size() == static_cast<std::size_t>(self.channels()), "gain has the wrong size");
-            self.quantize(y.data(), mean.data(), gain.data(), decoded.data());
+            self.quantize(y.data(), mean.data(), gain.data(), threshold, decoded.data());
           },
-          "y"_a, "mean"_a, "gain"_a, "decoded"_a,
-          "Round (y - mean) * gain for the phase begun and write mean + q / gain to `decoded`.")
+          "y"_a, "mean"_a, "gain"_a, "threshold"_a, "decoded"_a,
+          "Round (y - mean) * gain for the phase begun, to zero below `threshold`, and write\n"
+          "mean + q / gain to `decoded`.")
       .def(
           "put",
           [](TileEncoder& self, In<std::int16_t, 3> symbols) {

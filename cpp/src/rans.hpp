@@ -14,7 +14,7 @@
 
 namespace softstair {
 
-constexpr int kMaxLanes = 4;
+constexpr int kMaxLanes = 4;  // their number is a power of two
 constexpr std::uint32_t kStateLow = 1u << 16;  // states live in [2^16, 2^32)
 constexpr int kLargestSymbol = 32767;
 constexpr int kClassBits = 4;   // of an escape: bit length of what exceeds the table
@@ -36,7 +36,9 @@ class Decoder {
 
   Fault fault() const { return fault_; }
 
-  int read(const Tables& tables, int row, int lane) {
+  // The symbol of a given rank, which decides the lane.
+  int read(const Tables& tables, int row, std::size_t rank) {
+    const int lane = static_cast<int>(rank & (lanes_ - 1));
     std::uint32_t& x = state_[lane];
     const std::uint32_t slot = x & (kProbabilityOne - 1);
     const std::uint16_t* cdf = tables.cdf(row);
@@ -115,7 +117,9 @@ class Encoder {
  public:
   explicit Encoder(int lanes) : lanes_(lanes) { state_.fill(kStateLow); }
 
-  void write_before(const Tables& tables, int row, int lane, int value) {
+  // The symbol of a given rank, which decides the lane.
+  void write_before(const Tables& tables, int row, std::size_t rank, int value) {
+    const int lane = static_cast<int>(rank & (lanes_ - 1));
     const int largest = tables.largest(row);
     int symbol = value + largest;
     if (value < -largest || value > largest) {
@@ -182,7 +186,24 @@ class Encoder {
   std::vector<std::uint16_t> words_;
 };
 
+// Throws std::invalid_argument unless all symbols are in [-32767, 32767].
+void check_symbols(std::span<const std::int16_t> symbols);
+
+// A stream of nothing but given symbols, each by its row, and the way back. Both throw
+// std::invalid_argument if a row, a symbol or the number of lanes is impossible.
+std::vector<std::uint8_t> encode_rows(const Tables& tables, std::span<const std::int16_t> rows,
+                                      std::span<const std::int16_t> symbols, int lanes);
+Fault decode_rows(const Tables& tables, std::span<const std::int16_t> rows,
+                  std::span<const std::uint8_t> bytes, int lanes,
+                  std::vector<std::int16_t>& symbols);
+
 // Bits of a value by its table alone: what an ideal coder would spend.
 double cross_entropy(const Tables& tables, int row, int value);
+
+// True if no stream of so many bytes can hold symbols that cost `bits` by their tables.
+bool cannot_hold(std::size_t bytes, double bits);
+
+// What the cheapest symbol of a row costs by its table, in bits.
+double least_bits(const Tables& tables, int row);
 
 }  // namespace softstair

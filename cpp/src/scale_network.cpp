@@ -2,8 +2,7 @@
 #include "scale_network.hpp"
 
 #include <algorithm>
-#include <cstring>
-#include <limits>
+#include <cstdlib>
 
 namespace softstair {
 namespace {
@@ -57,20 +56,28 @@ Depthwise::Pairs pairs_by_class(int side) {
 
 ScaleNetwork::ScaleNetwork(const Layers& layers, const std::vector<std::int32_t>& phase_bias,
                            bool simd) {
-  latents_ = layer(layers, "log_scale_head").outputs;
-  hyper_latents_ = layer(layers, "hyper").inputs;
-  hyper_width_ = layer(layers, "hyper").outputs;
-  width_ = layer(layers, "mix").outputs;
-  require_multiple(latents_, 4 * Matrix::kPanel, "the number of latent channels");
-  require_multiple(hyper_latents_, 2, "the number of z channels");
-  require_multiple(hyper_width_, Matrix::kPanel, "the width of the hyper layers");
-  require_multiple(width_, Matrix::kPanel, "the width of the scale layers");
+  read_widths(layers);
   if (phase_bias.size() != static_cast<std::size_t>(kPhases) * width_)
     throw std::invalid_argument("the phase bias has the wrong shape");
   for (const std::int32_t bias : phase_bias)
     if (std::abs(static_cast<std::int64_t>(bias)) << 6 > kOuterBias / 4)
       throw std::invalid_argument("the phase bias is too large");
-  simd = simd && simd_available();
+  add_layers(layers, simd);
+  find_starts(phase_bias);
+}
+
+void ScaleNetwork::read_widths(const Layers& layers) {
+  latents_ = layer(layers, "log_scale_head").outputs;
+  hyper_latents_ = layer(layers, "hyper").inputs;
+  hyper_width_ = layer(layers, "hyper").outputs;
+  width_ = layer(layers, "mix").outputs;
+  require_multiple(latents_, 4 * kPanel, "the number of latent channels");
+  require_multiple(hyper_latents_, 2, "the number of z channels");
+  require_multiple(hyper_width_, kPanel, "the width of the hyper layers");
+  require_multiple(width_, kPanel, "the width of the scale layers");
+}
+
+void ScaleNetwork::add_layers(const Layers& layers, bool simd) {
   const auto check = [&](const char* name, int outputs, int inputs, int taps, Range range,
                          std::int64_t extra) -> const Weights& {
     const Weights& w = layer(layers, name);
@@ -79,7 +86,8 @@ ScaleNetwork::ScaleNetwork(const Layers& layers, const std::vector<std::int32_t>
   };
   // `extra`: what joins a layer's own sum, and half of the last bit.
   const auto matrix = [&](const Weights& w, Requantize to) { return Matrix(w, to, simd); };
-  hyper_ = matrix(check("hyper", hyper_width_, hyper_latents_, 9, kHyper, kOuterBias), kHiddenFromHyper);
+  hyper_ = matrix(check("hyper", hyper_width_, hyper_latents_, 9, kHyper, kOuterBias),
+                  kHiddenFromHyper);
   const Weights& expand = check("expand", 4 * width_, hyper_width_, 1, kHidden, 1 << 9);
   for (int i = 0; i < 4; ++i) expand_[i] = matrix(expand.slice(i, 4, width_), kHiddenFromHidden);
   mix_ = matrix(check("mix", width_, width_, 9, kHidden, 1 << 9), kHiddenFromHidden);
@@ -89,7 +97,8 @@ ScaleNetwork::ScaleNetwork(const Layers& layers, const std::vector<std::int32_t>
                           pairs_by_class(kSide), kSignedFromMagnitude, simd);
   // gather + 2 log_scale_entry + phase share one accumulator: half of int32 for each.
   const std::int64_t half = std::int64_t{1} << 30;
-  gather_ = matrix(check("gather", width_, latents_, 1, kSigned, half + kOuterBias), kHiddenFromHidden);
+  gather_ = matrix(check("gather", width_, latents_, 1, kSigned, half + kOuterBias),
+                   kHiddenFromHidden);
   log_scale_entry_ = matrix(
       check("log_scale_entry", width_, latents_, 1, kOctaves, half + half / 2), kHiddenFromHidden);
   local_ = Depthwise(check("local", width_, 1, 9, kHidden, 1 << 9), pairs_by_class(3),
@@ -99,7 +108,6 @@ ScaleNetwork::ScaleNetwork(const Layers& layers, const std::vector<std::int32_t>
   const int group = latents_ / kPhases;
   for (int i = 0; i < kPhases; ++i)
     correction_head_[i] = matrix(head.slice(i * group, 1, group), kOctavesFromHidden);
-  find_starts(phase_bias);
 }
 
 void ScaleNetwork::find_starts(const std::vector<std::int32_t>& phase_bias) {
@@ -109,10 +117,11 @@ void ScaleNetwork::find_starts(const std::vector<std::int32_t>& phase_bias) {
       phase_start_[phase][o] += phase_bias[static_cast<std::size_t>(phase) * width_ + o] * (1 << 6);
   }
   // Before anything is decoded all magnitudes are zero, at every position: gather once.
-  std::vector<std::int16_t> nothing(latents_);
-  neighbours_.apply<std::uint8_t>(nullptr, {}, 0, latents_, nothing.data());
+  const std::vector<std::uint8_t> nothing(latents_);
+  std::vector<std::int16_t> sums(latents_);
+  neighbours_.apply(nothing.data(), {}, 0, latents_, sums.data());
   first_start_.resize(width_);
-  gather_.accumulate({nothing.data(), 0, 1}, first_start_.data());
+  gather_.accumulate({sums.data(), 0, 1}, first_start_.data());
   for (int o = 0; o < width_; ++o) first_start_[o] += phase_start_[0][o] - gather_.bias()[o];
 }
 
@@ -126,10 +135,11 @@ ScaleField::ScaleField(std::shared_ptr<const ScaleNetwork> network, const std::i
   const auto area = static_cast<std::size_t>(height_) * width_;
   const int channels = network_->latents(), inner = network_->width();
   log_scale_.resize(area * channels);
-  magnitude_.assign(static_cast<std::size_t>(height_ + 2 * kReach) * (width_ + 2 * kReach) * channels, 0);
+  const std::size_t magnitude_pitch = static_cast<std::size_t>(width_ + 2 * kReach) * channels;
+  magnitude_.assign((height_ + 2 * kReach) * magnitude_pitch, 0);
   entered_.resize(area * inner);
   hidden_.assign((height_ + 2) * hidden_pitch(), 0);
-  near_ = network_->neighbours_.place(kSide, static_cast<std::ptrdiff_t>(width_ + 2 * kReach) * channels,
+  near_ = network_->neighbours_.place(kSide, static_cast<std::ptrdiff_t>(magnitude_pitch),
                                       channels);
   local_ = network_->local_.place(3, static_cast<std::ptrdiff_t>(hidden_pitch()), inner);
   line_.resize(static_cast<std::size_t>(width_) * channels);
@@ -172,9 +182,10 @@ std::vector<std::int16_t> ScaleField::spread_hyper(const std::int16_t* z,
 // -> mix -> log-scale, cut to the size of y; the log-scale enters the second part at once.
 void ScaleField::run_mix(const std::vector<std::int16_t>& spread) {
   const int channels = network_->latents(), inner = network_->width();
-  const std::size_t pitch = spread.size() / ((height_ + 1) / 2 * 2 + 2);
+  const std::size_t pitch = static_cast<std::size_t>((width_ + 1) / 2 * 2 + 2) * inner;
   for (int y = 0; y < height_; ++y) {
-    const Inputs around{spread.data() + y * pitch, inner, width_, 3, static_cast<std::ptrdiff_t>(pitch)};
+    const Inputs around{spread.data() + y * pitch, inner, width_, 3,
+                        static_cast<std::ptrdiff_t>(pitch)};
     network_->mix_.apply(around, narrow_.data(), inner);
     network_->log_scale_head_.apply({narrow_.data(), inner, width_},
                                     log_scale_.data() + y * line_.size(), channels);
@@ -189,10 +200,8 @@ void ScaleField::enter_log_scale(int y) {
     std::int16_t* line = line_.data() + static_cast<std::size_t>(x) * channels;
     for (int c = 0; c < channels; ++c) line[c] = kOctaves.clip(s[c] + exponent_[c]);
   }
-  std::int32_t* entered = entered_.data() + y * start_.size();
-  network_->log_scale_entry_.accumulate({line_.data(), channels, width_}, entered);
-  // Its grid is 2^-14, the accumulator it joins 2^-15.
-  for (std::size_t i = 0; i < start_.size(); ++i) entered[i] *= 2;
+  network_->log_scale_entry_.accumulate({line_.data(), channels, width_},
+                                        entered_.data() + y * start_.size());
 }
 
 void ScaleField::begin_phase(int phase) {
@@ -203,8 +212,9 @@ void ScaleField::begin_phase(int phase) {
   for (int y = 0; y < height_; ++y) {
     const std::int32_t* entered = entered_.data() + y * start_.size();
     std::int16_t* out = hidden_.data() + (y + 1) * hidden_pitch() + inner;
+    // The grid of the entry is 2^-14, that of the accumulator it joins 2^-15.
     for (std::size_t i = 0; i < start_.size(); i += inner)
-      for (int o = 0; o < inner; ++o) start_[i + o] = entered[i + o] + bias[o];
+      for (int o = 0; o < inner; ++o) start_[i + o] = 2 * entered[i + o] + bias[o];
     if (phase == 0) {
       std::transform(start_.begin(), start_.end(), out, kHiddenFromHidden);
     } else {
@@ -237,7 +247,7 @@ void ScaleField::sum_neighbours(int y) {
                                   (g + 1) * group, line);
 }
 
-void ScaleField::rows(int y, const RowRule& rule, std::int16_t* out) {
+void ScaleField::rows(int y, RowRule rule, std::int16_t* out) {
   const int channels = network_->latents(), inner = network_->width(), group = this->group();
   const std::int16_t* corner = hidden_.data() + y * hidden_pitch();
   for (std::size_t i = 0; i < narrow_.size(); i += inner)
@@ -248,7 +258,8 @@ void ScaleField::rows(int y, const RowRule& rule, std::int16_t* out) {
   const auto& bias = network_->widen_.bias();
   for (std::size_t i = 0; i < start_.size(); i += inner)
     for (int o = 0; o < inner; ++o) start_[i + o] = bias[o] + centre[i + o] * (1 << 9);
-  network_->widen_.apply({narrow_.data(), inner, width_}, {start_.data(), inner}, wide_.data(), inner);
+  network_->widen_.apply({narrow_.data(), inner, width_}, {start_.data(), inner}, wide_.data(),
+                         inner);
 
   // Positions of one parity code the same group of channels.
   for (int parity = 0; parity < 2; ++parity)
@@ -258,7 +269,8 @@ void ScaleField::rows(int y, const RowRule& rule, std::int16_t* out) {
   const std::int16_t* s = log_scale_.data() + y * line_.size();
   for (int x = 0; x < width_; ++x, s += channels, out += group) {
     const int first = channel_group(y, x, phase_) * group;
-    for (int c = 0; c < group; ++c) out[c] = rule.row(s[first + c] + exponent_[first + c] + out[c]);
+    const std::int16_t* exponent = exponent_.data() + first;
+    for (int c = 0; c < group; ++c) out[c] = rule.row(s[first + c] + exponent[c] + out[c]);
   }
 }
 

@@ -3,6 +3,7 @@
 // integers. Grids and order of operations are those of docs/format/scale-network.md.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -40,6 +41,8 @@ class ScaleNetwork {
 
  private:
   friend class ScaleField;
+  void read_widths(const Layers& layers);
+  void add_layers(const Layers& layers, bool simd);
   void find_starts(const std::vector<std::int32_t>& phase_bias);
 
   int latents_, hyper_latents_, hyper_width_, width_;
@@ -56,10 +59,11 @@ class ScaleNetwork {
 struct RowRule {
   int base, skip, rows;
 
+  // Without branches, so that whole lines can be done at once.
   std::int16_t row(int scale) const {
     const int row = (scale - base) >> 2;
-    const int inside = row < 0 ? 0 : row < rows ? row : rows - 1;
-    return row < skip ? kSkipped : static_cast<std::int16_t>(inside);
+    const int inside = std::min(std::max(row, 0), rows - 1);
+    return static_cast<std::int16_t>(row < skip ? kSkipped : inside);
   }
 };
 
@@ -79,19 +83,19 @@ class ScaleField {
   // Prepare a phase. Magnitudes of all earlier phases must be known, others still zero.
   void begin_phase(int phase);
   // Rows of one line of positions in the phase begun: width() x group() values.
-  void rows(int y, const RowRule& rule, std::int16_t* out);
+  void rows(int y, RowRule rule, std::int16_t* out);
   // Magnitudes of a line of positions, width() x channels(), to be filled with magnitude_of(symbol)
   // as symbols become known.
   std::uint8_t* magnitudes(int y) { return magnitude_.data() + magnitude_index(y, 0); }
   static std::uint8_t magnitude_of(int symbol) {
     // round(16 min(log2(1 + |q|), 3))
-    constexpr std::array<std::uint8_t, 8> kMagnitude = {0, 16, 25, 32, 37, 41, 45, 48};
+    static constexpr std::array<std::uint8_t, 8> kMagnitude = {0, 16, 25, 32, 37, 41, 45, 48};
     const int m = symbol < 0 ? -symbol : symbol;
     return kMagnitude[m < 7 ? m : 7];
   }
 
-  // s(z^) of every latent, 1/32 octave, (height, width, channels).
-  const std::vector<std::int16_t>& log_scale() const { return log_scale_; }
+  // s(z^) of every latent, 1/32 octave, (height, width, channels). Ends the use of the field.
+  std::vector<std::int16_t> log_scale() && { return std::move(log_scale_); }
 
  private:
   std::size_t magnitude_index(int y, int x) const {
@@ -101,7 +105,8 @@ class ScaleField {
   std::size_t hidden_pitch() const {
     return static_cast<std::size_t>(width_ + 2) * network_->width();
   }
-  std::vector<std::int16_t> spread_hyper(const std::int16_t* z, const std::int32_t* rate_bias) const;
+  std::vector<std::int16_t> spread_hyper(const std::int16_t* z,
+                                         const std::int32_t* rate_bias) const;
   void run_mix(const std::vector<std::int16_t>& spread);
   void enter_log_scale(int y);
   void find_known();

@@ -19,18 +19,19 @@ class Tables {
   // cdf: all rows one after the other, each starting with 0 and ending with 2^14.
   // offsets: rows + 1 positions into cdf. Throws std::invalid_argument on anything else.
   Tables(std::vector<std::uint16_t> cdf, std::vector<std::int32_t> offsets)
-      : cdf_(std::move(cdf)), offsets_(std::move(offsets)) {
-    if (offsets_.size() < 2 || offsets_.front() != 0 ||
-        offsets_.back() != static_cast<std::int64_t>(cdf_.size()))
+      : cdf_(std::move(cdf)) {
+    if (offsets.size() < 2 || offsets.front() != 0 ||
+        offsets.back() != static_cast<std::int64_t>(cdf_.size()))
       throw std::invalid_argument("table offsets do not cover the table");
-    for (std::size_t row = 0; row + 1 < offsets_.size(); ++row) check_row(row);
+    for (std::size_t row = 0; row + 1 < offsets.size(); ++row)
+      add_row(offsets[row], offsets[row + 1]);
     build_buckets();
   }
 
-  int rows() const { return static_cast<int>(offsets_.size()) - 1; }
-  int largest(int row) const { return (symbols(row) - 2) / 2; }
-  int symbols(int row) const { return offsets_[row + 1] - offsets_[row] - 1; }
-  const std::uint16_t* cdf(int row) const { return cdf_.data() + offsets_[row]; }
+  int rows() const { return static_cast<int>(rows_.size()); }
+  int largest(int row) const { return rows_[row].largest; }
+  int symbols(int row) const { return 2 * rows_[row].largest + 2; }
+  const std::uint16_t* cdf(int row) const { return cdf_.data() + rows_[row].offset; }
 
   // The symbol whose slots contain `slot` < 2^14.
   int find(int row, std::uint32_t slot) const {
@@ -44,15 +45,21 @@ class Tables {
   static constexpr int kBuckets = 64;
   static constexpr int kBucketShift = kProbabilityBits - 6;
 
-  void check_row(std::size_t row) const {
-    const std::int64_t first = offsets_[row], last = offsets_[row + 1];
+  struct Row {
+    std::int32_t offset, largest;
+  };
+
+  void add_row(std::int64_t first, std::int64_t last) {
     const std::int64_t entries = last - first;
-    if (first < 0 || last > static_cast<std::int64_t>(cdf_.size()) || entries < 3 || entries % 2 == 0)
+    if (first < 0 || last > static_cast<std::int64_t>(cdf_.size()) || entries < 3 ||
+        entries % 2 == 0)
       throw std::invalid_argument("a table row needs an even number of symbols, at least two");
     if (cdf_[first] != 0 || cdf_[last - 1] != kProbabilityOne)
       throw std::invalid_argument("a table row must run from 0 to 2^14");
     for (std::int64_t i = first; i + 1 < last; ++i)
       if (cdf_[i] >= cdf_[i + 1]) throw std::invalid_argument("a table row must strictly increase");
+    const std::int64_t largest = (entries - 3) / 2;  // 2 K + 2 symbols have one entry more
+    rows_.push_back({static_cast<std::int32_t>(first), static_cast<std::int32_t>(largest)});
   }
 
   void build_buckets() {
@@ -69,7 +76,7 @@ class Tables {
   }
 
   std::vector<std::uint16_t> cdf_;
-  std::vector<std::int32_t> offsets_;
+  std::vector<Row> rows_;
   std::vector<std::uint16_t> buckets_;
 };
 

@@ -24,6 +24,23 @@ class Tables:
 
     @property
     def rows(self) -> int: ...
+    def encode(
+        self,
+        rows: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        symbols: Annotated[
+            NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)
+        ],
+        lanes: int,
+    ) -> bytes:
+        """Code symbols, int16 (n,), each by its row, int16 (n,)."""
+
+    def decode(
+        self,
+        data: bytes,
+        rows: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        lanes: int,
+    ) -> NDArray[numpy.int16]:
+        """The symbols again, int16 (n,). Raises ValueError 'truncated' or 'corrupt'."""
 
 class ScaleNetwork:
     """Integer weights, shared by all pictures."""
@@ -67,7 +84,9 @@ class Model:
     ) -> object:
         """s(z^), int16 (height, width, C), 1/32 octave."""
 
-    def decode(self, data: bytes, height: int, width: int) -> tuple[NDArray[numpy.int16], NDArray[numpy.int16]]:
+    def decode(
+        self, data: bytes, height: int, width: int
+    ) -> tuple[NDArray[numpy.int16], NDArray[numpy.int16]]:
         """
         Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.
         """
@@ -98,10 +117,12 @@ class TileEncoder:
             NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
         ],
         gain: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        threshold: float,
         decoded: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")],
     ) -> None:
         """
-        Round (y - mean) * gain for the phase begun and write mean + q / gain to `decoded`.
+        Round (y - mean) * gain for the phase begun, to zero below `threshold`, and write
+        mean + q / gain to `decoded`.
         """
 
     def put(

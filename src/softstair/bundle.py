@@ -52,6 +52,19 @@ _ENTRIES = ("manifest.json", *_DECIDING, "analysis.onnx", "hyper_analysis.onnx")
 _MAX_BYTES = 256 << 20
 
 
+class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an encoder does with this bundle and a decoder need not know.
+
+    zero_threshold: residuals nearer to zero than this, in steps, become zero; 1/2 is plain rounding.
+    """
+
+    zero_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.zero_threshold < 1:
+            raise ValueError(f"zero_threshold must lie in [0.5, 1), not at {self.zero_threshold}")
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a bundle says of itself. Nothing here decides decoding."""
 
@@ -61,6 +74,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str
     provenance: dict[str, Any]
     figures: dict[str, Any]
+    encoding: Encoding = Encoding()
 
 
 class Staircases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

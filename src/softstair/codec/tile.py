@@ -1,7 +1,8 @@
 """The path of a tile: pixels to an entropy-coded payload and back.
 
     y = analysis(x);  z^ = round(hyper analysis(y))
-    in four phases: mu from z^ and y^ so far;  q = round((y - mu) * gain);  y^ = mu + q / gain
+    in four phases: mu from z^ and y^ so far;  q = round((y - mu) * gain), zero below a threshold;
+                    y^ = mu + q / gain
 
 The decoder reads all q first, in integers, and only then runs the float networks.
 """
@@ -66,7 +67,7 @@ class TileCoder:
         return Analysed(geometry, self._networks.analysis(to_planes(pixels, geometry)))
 
     def code(self, analysed: Analysed, position: int) -> CodedTile:
-        """Quantize by rounding and code at a rate position."""
+        """Quantize and code at a rate position."""
         networks, hat = self._networks, self._hat(position)
         gain = self.bundle.gain(position)
         z = networks.hyper_analysis(to_even(analysed.latents), gain[None, :, None, None], hat)
@@ -77,10 +78,11 @@ class TileCoder:
         base = self._base(z_hat, hat, rows, columns)
         decoded = np.zeros_like(analysed.latents)
         y = np.ascontiguousarray(analysed.latents[0])
+        threshold = self.bundle.manifest.encoding.zero_threshold
         for phase in range(PHASES):
             tile.begin_phase()
             mean = networks.mean(decoded, base, _one_hot(phase))
-            tile.quantize(y, np.ascontiguousarray(mean[0]), gain, decoded[0])
+            tile.quantize(y, np.ascontiguousarray(mean[0]), gain, threshold, decoded[0])
         return CodedTile(tile.finish(), decoded, sum(tile.cross_entropy()))
 
     def read_symbols(self, payload: bytes, geometry: Geometry, position: int) -> Symbols:

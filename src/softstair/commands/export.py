@@ -21,14 +21,12 @@ from . import files
     default=".",
     help="Where the recipe's data lies.",
 )
-@click.option("--crops", type=click.IntRange(1), default=240, show_default=True, help="To measure tables on.")
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 def command(
     recipe: Path,
     snapshot: Path,
     output: Path,
     data_root: Path,
-    crops: int,
     force: bool,
 ) -> None:
     """Turn a snapshot of a run into a bundle: integer scale network, tables, ONNX graphs."""
@@ -40,11 +38,5 @@ def command(
     from softstair.learn.recipe import read_recipe
 
     files.check_free(str(output), force=force)
-    bundle = export_snapshot(
-        read_recipe(recipe),
-        snapshot,
-        data_root,
-        output,
-        crops=crops,
-    )
+    bundle = export_snapshot(read_recipe(recipe), snapshot, data_root, output)
     click.echo(f"{output}: {bundle.name} {bundle.fingerprint.hex()}, {bundle.size} bytes", err=True)

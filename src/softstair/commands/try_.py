@@ -51,11 +51,11 @@ def command(photo: str, quality: float, output: str | None) -> None:
     click.echo(f"{'':10}{'bytes':>9}{'bpp':>8}{'PSNR':>9}")
     _row("stair", len(encoded.data), picture.rgb, decoded.rgb)
     for name in ("AVIF", "WEBP", "JPEG"):
-        attempt = _nearest_below(picture.rgb, name, len(encoded.data))
+        attempt = nearest_below(picture.rgb, name, len(encoded.data))
         if attempt is None:
             click.echo(f"{name.lower():10}{'cannot be as small':>26}")
         else:
-            _row(name.lower(), *attempt)
+            _row(name.lower(), attempt[0], picture.rgb, attempt[1])
     click.echo(
         f"\nEncoded in {1e3 * (middle - start):.0f} ms and decoded in {1e3 * (end - middle):.0f} ms, "
         f"networks loaded included.\nThe files are in {folder}"
@@ -69,8 +69,8 @@ def _row(name: str, size: int, original: Pixels, decoded: Pixels) -> None:
     click.echo(f"{name:10}{size:>9}{8 * size / (width * height):>8.3f}{psnr:>6.2f} dB")
 
 
-def _nearest_below(original: Pixels, name: str, limit: int) -> tuple[int, Pixels, Pixels] | None:
-    """The best file of another format that is not larger: its size, the original, the decoded."""
+def nearest_below(original: Pixels, name: str, limit: int) -> tuple[int, Pixels] | None:
+    """The best JPEG, WEBP or AVIF of not more than ``limit`` bytes: its size and decoded pixels."""
     from PIL import Image
 
     image = Image.fromarray(original)
@@ -85,7 +85,7 @@ def _nearest_below(original: Pixels, name: str, limit: int) -> tuple[int, Pixels
     if best is None:
         return None
     with Image.open(io.BytesIO(best)) as decoded:
-        return len(best), original, np.asarray(decoded.convert("RGB"))
+        return len(best), np.asarray(decoded.convert("RGB"))
 
 
 def _last_that_fits(encode: Callable[[int], bytes], limit: int) -> bytes | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from softstair.bundle import Encoding
 from softstair.errors import UsageError
 
 from .shape import Shape
@@ -49,6 +50,13 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_every: int = 250
 
 
+class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a bundle is made: training crops to measure tables on, and the encoder's dead zone."""
+
+    crops: int = 240
+    encoding: Encoding = Encoding()
+
+
 class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a bundle's manifest says of the network: one line, licence, data and their licences."""
 
@@ -65,6 +73,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: Data
     pretrain: Pretrain
     about: About = About()
+    export: Export = Export()
     seed: int = 0
     shape: Shape = Shape()
     rates: Rates = Rates()

@@ -14,6 +14,7 @@ from safetensors.numpy import save as save_safetensors
 from softstair.bundle import (
     SCHEMA,
     Bundle,
+    Encoding,
     Manifest,
     Staircases,
     read_bundle,
@@ -47,6 +48,7 @@ def export_bundle(
     description: str,
     licence: str,
     provenance: dict[str, Any],
+    encoding: Encoding | None = None,
 ) -> Bundle:
     """Turn a codec into a bundle and read it back.
 
@@ -56,6 +58,7 @@ def export_bundle(
             of 32.
         path: of the bundle.
         name, description, licence, provenance: go into the manifest.
+        encoding: what encoders shall do; tables are measured on symbols chosen so.
 
     Raises:
         InvalidBundle: the scale network could overflow as integers.
@@ -63,8 +66,9 @@ def export_bundle(
     codec.set_fixed(True)
     codec.eval()
     integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
-    y_tables, z_tables = measure_tables(codec, integers, crops)
-    manifest = Manifest(SCHEMA, name, licence, description, provenance, {})
+    encoding = encoding or Encoding()
+    y_tables, z_tables = measure_tables(codec, integers, crops, encoding.zero_threshold)
+    manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, encoding)
     staircases = Staircases(integers.gains.tolist(), ROW_RULE.base, ROW_RULE.skip)
     entries = {
         "manifest.json": to_json(manifest),
@@ -84,10 +88,8 @@ def export_snapshot(
     snapshot: Path,
     data_root: Path,
     path: Path,
-    *,
-    crops: int,
 ) -> Bundle:
-    """Export a snapshot of a run of ``recipe``; tables are measured on ``crops`` training crops.
+    """Export a snapshot of a run of ``recipe``; tables are measured on its training pictures.
 
     Raises:
         UsageError: the snapshot or the data cannot be read.
@@ -106,12 +108,13 @@ def export_snapshot(
     }
     return export_bundle(
         codec,
-        Crops(pictures, recipe.seed).batch(_MEASURING, crops, _CROP_SIDE),
+        Crops(pictures, recipe.seed).batch(_MEASURING, recipe.export.crops, _CROP_SIDE),
         path,
         name=recipe.name,
         description=recipe.about.description,
         licence=recipe.about.licence,
         provenance=provenance,
+        encoding=recipe.export.encoding,
     )
 
 

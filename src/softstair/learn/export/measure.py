@@ -56,7 +56,7 @@ class _Counts:
 
 
 def measure_tables(
-    codec: Codec, integers: Integers, crops: npt.NDArray[np.uint8]
+    codec: Codec, integers: Integers, crops: npt.NDArray[np.uint8], zero_threshold: float
 ) -> tuple[TableSet, TableSet]:
     """Tables of y and z from the symbols of crops at every rate point and halfway between.
 
@@ -64,6 +64,7 @@ def measure_tables(
         codec: with fixed grids, on the CPU.
         integers: the same codec's integers.
         crops: uint8, (N, 3, side, side), sides a multiple of 32.
+        zero_threshold: of the encoder, in steps.
     """
     points, channels = len(integers.gains), codec.shape.hyper_latents
     counts = _Counts(
@@ -85,7 +86,7 @@ def measure_tables(
             interpolate(integers.weights.rate_bias, position),
             (interpolate(integers.gains, position) + position).astype(np.int32),
         )
-        _count(codec, integers, model, crop, position, counts)
+        _count(codec, integers, model, crop, position, zero_threshold, counts)
     return measured_tables(integers.rule, counts.y), _z_tables(prior, counts.z)
 
 
@@ -105,6 +106,7 @@ def _count(
     model: _core.Model,
     crop: npt.NDArray[np.uint8],
     position: int,
+    zero_threshold: float,
     counts: _Counts,
 ) -> None:
     picture = torch.from_numpy(crop)[None].float() / 255
@@ -124,7 +126,7 @@ def _count(
         rows.append(tile.begin_phase())
         one_hot: Tensor = torch.eye(PHASES)[phase][None]
         mu = codec.mean_network(torch.from_numpy(decoded)[None].clone(), base, codec.deviation, one_hot)
-        tile.quantize(y[0].numpy(), mu[0].numpy(), gain, decoded)
+        tile.quantize(y[0].numpy(), mu[0].numpy(), gain, zero_threshold, decoded)
     symbols = np.clip(tile.symbols, -_SYMBOL_LIMIT, _SYMBOL_LIMIT).astype(np.int64)
     for phase, row in enumerate(rows):
         values = np.take_along_axis(symbols, phase_channels(len(gain), height, width, phase), axis=2)
