@@ -19,6 +19,14 @@ int nearest_symbol(float value) {
   return static_cast<int>(inside + kShift - kShift);
 }
 
+// The nearest symbol, or the one below it in magnitude if the row's threshold is not reached.
+int lower(float residual, int nearest, const float* thresholds) {
+  const int magnitude = nearest < 0 ? -nearest : nearest;
+  if (magnitude == 0 || magnitude > kThresholds || std::abs(residual) >= thresholds[magnitude - 1])
+    return nearest;
+  return nearest < 0 ? nearest + 1 : nearest - 1;
+}
+
 int z_index_row(std::size_t index, int channels) { return static_cast<int>(index % channels); }
 
 }  // namespace
@@ -151,8 +159,8 @@ const std::vector<std::int16_t>& TileEncoder::begin_phase() {
   return rows_;
 }
 
-void TileEncoder::quantize(const float* y, const float* mean, const float* gain, float threshold,
-                           float* decoded) {
+void TileEncoder::quantize(const float* y, const float* mean, const float* gain,
+                           const float* thresholds, float* decoded) {
   if (phase_ < 0) throw std::invalid_argument("no phase was begun");
   const int group = field_.group();
   const std::size_t plane = static_cast<std::size_t>(size_.height) * size_.width;
@@ -167,8 +175,9 @@ void TileEncoder::quantize(const float* y, const float* mean, const float* gain,
           const std::size_t at = channel * plane + position, in_phase = position * group + i;
           const float residual = (y[at] - mean[at]) * gain[channel];
           const int nearest = nearest_symbol(residual);
-          const bool zero = rows_[in_phase] == kSkipped || std::abs(residual) < threshold;
-          const int symbol = zero ? 0 : nearest;
+          const std::int16_t table = rows_[in_phase];
+          const int symbol =
+              table == kSkipped ? 0 : lower(residual, nearest, thresholds + table * kThresholds);
           decided_[in_phase] = static_cast<std::int16_t>(symbol);
           decoded[at] = mean[at] + static_cast<float>(symbol) * step;
         }

@@ -50,6 +50,8 @@ struct Decoded {
 
 Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8_t> bytes);
 
+constexpr int kThresholds = 4;  // of a table row, for magnitudes 1 to 4
+
 // Encodes while the latents are being decided: the means of a phase depend on the symbols of the
 // earlier ones, so a caller asks for the rows of a phase, decides its symbols, puts them, goes on.
 class TileEncoder {
@@ -63,11 +65,13 @@ class TileEncoder {
   // Table rows of the next phase, (height, width, C / 4); kSkipped where nothing is coded.
   const std::vector<std::int16_t>& begin_phase();
 
-  // Quantize the phase begun: q = round((y - mean) * gain), zero where that is nearer to zero than
-  // `threshold` (1/2 is plain rounding) or skipped; decoded receives mean + q / gain. All
-  // (C, height, width), gain (C); other phases are left alone.
-  void quantize(const float* y, const float* mean, const float* gain, float threshold,
+  // Quantize the phase begun: q is (y - mean) * gain rounded, one nearer to zero where its magnitude
+  // lies under the row's threshold to reach that symbol, zero where skipped; decoded receives
+  // mean + q / gain. All (C, height, width), gain (C), thresholds (rows, kThresholds): of magnitudes
+  // 1, 2, ..; beyond them q is rounded. Other phases are left alone.
+  void quantize(const float* y, const float* mean, const float* gain, const float* thresholds,
                 float* decoded);
+  int table_rows() const { return model_->rule.rows; }
 
   // Or put symbols decided elsewhere, (height, width, C); where nothing is coded, zero is taken.
   void put(const std::int16_t* symbols);

@@ -197,16 +197,19 @@ NB_MODULE(_core, m) {
       .def(
           "quantize",
           [](TileEncoder& self, In<float, 3> y, In<float, 3> mean, In<float, 1> gain,
-             float threshold, InOut<float, 3> decoded) {
+             In<float, 2> thresholds, InOut<float, 3> decoded) {
             check_planes(self, y);
             check_planes(self, mean);
             check_planes(self, In<float, 3>(decoded));
             require(gain.size() == static_cast<std::size_t>(self.channels()), "gain has the wrong size");
-            self.quantize(y.data(), mean.data(), gain.data(), threshold, decoded.data());
+            require(thresholds.shape(0) == static_cast<std::size_t>(self.table_rows()) &&
+                        thresholds.shape(1) == kThresholds,
+                    "thresholds need four values for every table row");
+            self.quantize(y.data(), mean.data(), gain.data(), thresholds.data(), decoded.data());
           },
-          "y"_a, "mean"_a, "gain"_a, "threshold"_a, "decoded"_a,
-          "Round (y - mean) * gain for the phase begun, to zero below `threshold`, and write\n"
-          "mean + q / gain to `decoded`.")
+          "y"_a, "mean"_a, "gain"_a, "thresholds"_a, "decoded"_a,
+          "Round (y - mean) * gain for the phase begun, one nearer to zero where the threshold\n"
+          "of its row, (rows, 4), is not reached, and write mean + q / gain to `decoded`.")
       .def(
           "put",
           [](TileEncoder& self, In<std::int16_t, 3> symbols) {

@@ -536,10 +536,11 @@ void check_quantized_tile(const Setting& setting, Size size, unsigned seed) {
   y[plane] = std::numeric_limits<float>::infinity();
   y[2 * plane] = -std::numeric_limits<float>::infinity();
 
+  const std::vector<float> thresholds(static_cast<std::size_t>(model->rule.rows) * kThresholds);
   TileEncoder encoder(model, size, z);
   for (int phase = 0; phase < kPhases; ++phase) {
     encoder.begin_phase();
-    encoder.quantize(y.data(), mean.data(), gain.data(), 0.5f, decoded.data());
+    encoder.quantize(y.data(), mean.data(), gain.data(), thresholds.data(), decoded.data());
     reconstruct_phase(phase, size, channels, encoder.symbols().data(), mean.data(), step.data(),
                       again.data());
   }

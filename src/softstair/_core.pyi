@@ -117,12 +117,14 @@ class TileEncoder:
             NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
         ],
         gain: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
-        threshold: float,
+        thresholds: Annotated[
+            NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
+        ],
         decoded: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")],
     ) -> None:
         """
-        Round (y - mean) * gain for the phase begun, to zero below `threshold`, and write
-        mean + q / gain to `decoded`.
+        Round (y - mean) * gain for the phase begun, one nearer to zero where the threshold
+        of its row, (rows, 4), is not reached, and write mean + q / gain to `decoded`.
         """
 
     def put(

@@ -32,8 +32,9 @@ from softstair.quantize.rates import (
     interpolate,
     nearest_point,
 )
+from softstair.quantize.scalar import thresholds
 from softstair.quantize.scale_network import LAYERS, Layer, ScaleWeights
-from softstair.quantize.tables import TableSet
+from softstair.quantize.tables import RowRule, TableSet
 
 SCHEMA = 1
 SUFFIX = ".stairs"
@@ -55,14 +56,15 @@ _MAX_BYTES = 256 << 20
 class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an encoder does with this bundle and a decoder need not know.
 
-    zero_threshold: residuals nearer to zero than this, in steps, become zero; 1/2 is plain rounding.
+    rate_weight: squared steps that a bit is worth where a symbol is decided; 0 is plain rounding
+    (``quantize.scalar.thresholds``).
     """
 
-    zero_threshold: float = 0.5
+    rate_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.zero_threshold < 1:
-            raise ValueError(f"zero_threshold must lie in [0.5, 1), not at {self.zero_threshold}")
+        if not 0 <= self.rate_weight <= 1:
+            raise ValueError(f"rate_weight must lie in [0, 1], not at {self.rate_weight}")
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,6 +166,12 @@ class Bundle:
             interpolate(scale.rate_bias, position),
             self._exponent(position),
         )
+
+    @cached_property
+    def thresholds(self) -> npt.NDArray[np.float32]:
+        """Where residuals of a table row reach the symbols 1 to 4, in steps, (rows, 4); for encoders."""
+        rule = RowRule(self._staircases.base, self._staircases.skip, self._tables.y.rows)
+        return thresholds(rule, self.manifest.encoding.rate_weight)
 
     @cached_property
     def bounds(self) -> dict[str, int]:

@@ -1,8 +1,7 @@
 """The path of a tile: pixels to an entropy-coded payload and back.
 
     y = analysis(x);  z^ = round(hyper analysis(y))
-    in four phases: mu from z^ and y^ so far;  q = round((y - mu) * gain), zero below a threshold;
-                    y^ = mu + q / gain
+    in four phases: mu from z^ and y^ so far;  q = quantize((y - mu) * gain);  y^ = mu + q / gain
 
 The decoder reads all q first, in integers, and only then runs the float networks.
 """
@@ -78,11 +77,11 @@ class TileCoder:
         base = self._base(z_hat, hat, rows, columns)
         decoded = np.zeros_like(analysed.latents)
         y = np.ascontiguousarray(analysed.latents[0])
-        threshold = self.bundle.manifest.encoding.zero_threshold
+        thresholds = self.bundle.thresholds
         for phase in range(PHASES):
             tile.begin_phase()
             mean = networks.mean(decoded, base, _one_hot(phase))
-            tile.quantize(y, np.ascontiguousarray(mean[0]), gain, threshold, decoded[0])
+            tile.quantize(y, np.ascontiguousarray(mean[0]), gain, thresholds, decoded[0])
         return CodedTile(tile.finish(), decoded, sum(tile.cross_entropy()))
 
     def read_symbols(self, payload: bytes, geometry: Geometry, position: int) -> Symbols:

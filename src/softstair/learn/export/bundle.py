@@ -67,7 +67,7 @@ def export_bundle(
     codec.eval()
     integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
     encoding = encoding or Encoding()
-    y_tables, z_tables = measure_tables(codec, integers, crops, encoding.zero_threshold)
+    y_tables, z_tables = measure_tables(codec, integers, crops, encoding.rate_weight)
     manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, encoding)
     staircases = Staircases(integers.gains.tolist(), ROW_RULE.base, ROW_RULE.skip)
     entries = {

@@ -18,6 +18,7 @@ from softstair.quantize.rates import (
     interpolate,
     nearest_point,
 )
+from softstair.quantize.scalar import thresholds
 from softstair.quantize.scale_network import ScaleWeights
 from softstair.quantize.tables import (
     RowRule,
@@ -56,7 +57,7 @@ class _Counts:
 
 
 def measure_tables(
-    codec: Codec, integers: Integers, crops: npt.NDArray[np.uint8], zero_threshold: float
+    codec: Codec, integers: Integers, crops: npt.NDArray[np.uint8], rate_weight: float
 ) -> tuple[TableSet, TableSet]:
     """Tables of y and z from the symbols of crops at every rate point and halfway between.
 
@@ -64,7 +65,7 @@ def measure_tables(
         codec: with fixed grids, on the CPU.
         integers: the same codec's integers.
         crops: uint8, (N, 3, side, side), sides a multiple of 32.
-        zero_threshold: of the encoder, in steps.
+        rate_weight: of the encoder's thresholds, squared steps a bit.
     """
     points, channels = len(integers.gains), codec.shape.hyper_latents
     counts = _Counts(
@@ -74,6 +75,7 @@ def measure_tables(
     prior = _z_prior(codec)
     start = _z_tables(prior, counts.z)
     y_start = gaussian_tables(integers.rule)
+    staircase = thresholds(integers.rule, rate_weight)
     positions = range(0, (points - 1) * POSITIONS_PER_POINT + 1, POSITIONS_PER_POINT // 2)
     for crop, position in _spread(crops, list(positions)):
         point = nearest_point(position, points)
@@ -86,7 +88,7 @@ def measure_tables(
             interpolate(integers.weights.rate_bias, position),
             (interpolate(integers.gains, position) + position).astype(np.int32),
         )
-        _count(codec, integers, model, crop, position, zero_threshold, counts)
+        _count(codec, integers, model, crop, position, staircase, counts)
     return measured_tables(integers.rule, counts.y), _z_tables(prior, counts.z)
 
 
@@ -106,7 +108,7 @@ def _count(
     model: _core.Model,
     crop: npt.NDArray[np.uint8],
     position: int,
-    zero_threshold: float,
+    staircase: npt.NDArray[np.float32],
     counts: _Counts,
 ) -> None:
     picture = torch.from_numpy(crop)[None].float() / 255
@@ -126,7 +128,7 @@ def _count(
         rows.append(tile.begin_phase())
         one_hot: Tensor = torch.eye(PHASES)[phase][None]
         mu = codec.mean_network(torch.from_numpy(decoded)[None].clone(), base, codec.deviation, one_hot)
-        tile.quantize(y[0].numpy(), mu[0].numpy(), gain, zero_threshold, decoded)
+        tile.quantize(y[0].numpy(), mu[0].numpy(), gain, staircase, decoded)
     symbols = np.clip(tile.symbols, -_SYMBOL_LIMIT, _SYMBOL_LIMIT).astype(np.int64)
     for phase, row in enumerate(rows):
         values = np.take_along_axis(symbols, phase_channels(len(gain), height, width, phase), axis=2)
