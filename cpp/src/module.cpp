@@ -79,6 +79,8 @@ void check_planes(const TileEncoder& tile, const In<float, 3>& planes) {
 }  // namespace
 
 NB_MODULE(_core, m) {
+  // Opened bundles are cached until the process ends; nanobind would report each as a leak.
+  nb::set_leak_warnings(false);
   m.doc() = "Entropy coding and the integer scale network. Everything here is exact.";
   m.def("simd_available", &simd_available, "True if vector kernels are built in and usable here.");
 
