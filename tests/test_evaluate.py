@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import csv
-import warnings
+import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from softstair.errors import SoftstairError, UsageError
 
@@ -15,7 +14,6 @@ pytest.importorskip("scipy", reason="evaluation needs the extra eval")
 
 from softstair.evaluate import (
     DataSet,
-    delta_rate,
     evaluate,
     find_data_set,
     find_peers,
@@ -26,17 +24,17 @@ from softstair.evaluate import (
     psnr,
     read_results,
     softstair_codec,
+    ssimulacra2,
+    write_results,
 )
+from softstair.evaluate.cache import unfinished_beside
 from softstair.evaluate.data import read_rgb
 from softstair.evaluate.own import Softstair
 from softstair.evaluate.peers import PillowPeer
-from softstair.evaluate.run import cache_beside
 
-from .conftest import GOLDEN, ROOT
+from .conftest import GOLDEN
 from .tiny import photograph
 
-POINTS = ROOT.parent / "shared" / "reference" / "points.csv"
-CURVE = [(0.1, 28.0), (0.2, 30.0), (0.4, 32.5), (0.8, 35.5), (1.5, 39.0)]
 BUNDLE = GOLDEN / "v1" / "tiny.stairs"
 
 
@@ -48,6 +46,16 @@ class CountingPeer(PillowPeer):
 
     def encode(self, pixels, quality):
         self.calls.append(quality)
+        return super().encode(pixels, quality)
+
+
+@dataclass(frozen=True)
+class StoppingPeer(CountingPeer):
+    """Is interrupted at its third picture."""
+
+    def encode(self, pixels, quality):
+        if len(self.calls) == 2:
+            raise KeyboardInterrupt
         return super().encode(pixels, quality)
 
 
@@ -77,87 +85,6 @@ def data_set(tmp_path) -> DataSet:
     return find_data_set(folder)
 
 
-def reference_curve(codec: str, variant: str, source: str) -> list[tuple[float, float]]:
-    if not POINTS.exists():
-        pytest.skip("the published figures are not beside this checkout (../shared/reference)")
-    with POINTS.open(newline="") as file:
-        points = [
-            (float(row["bpp"]), float(row["psnr_db"]))
-            for row in csv.DictReader(file)
-            if row["dataset"] == "kodak"
-            and row["codec"] == codec
-            and row["variant"].startswith(variant)
-            and source in row["source_repo"]
-        ]
-    return sorted(points)
-
-
-PAIRS = [
-    (("LALIC", "CVPR 2025, MSE", "Rwkv"), ("VVC intra (VTM)", "VTM 9.1", "CompressAI")),
-    (
-        ("AVIF", "Pillow 13.0.0, libavif 1.4.2 aom, speed 6, 4:4:4, tune", "measured"),
-        ("WebP", "", "measured"),
-    ),
-    (("JPEG XL", "", "measured"), ("VVC intra (VTM)", "VTM 18.0", "lossy-vae")),
-]
-
-
-def test_a_curve_against_itself_needs_no_more_rate():
-    delta = delta_rate(CURVE, CURVE[::-1])
-    assert delta.pchip == pytest.approx(0, abs=1e-12)
-    assert delta.akima == pytest.approx(0, abs=1e-12)
-    assert (delta.low, delta.high, delta.overlap) == (28.0, 39.0, 1.0)
-    assert (delta.dropped_anchor, delta.dropped_test) == (0, 0)
-
-
-def test_ten_percent_more_rate_is_ten_percent():
-    delta = delta_rate(CURVE, [(1.1 * rate, value) for rate, value in CURVE])
-    assert delta.pchip == pytest.approx(10)
-    assert delta.akima == pytest.approx(10)
-
-
-@pytest.mark.parametrize(("test", "anchor"), PAIRS, ids=lambda curve: curve[0])
-def test_delta_rates_agree_with_the_package_bjontegaard(test, anchor):
-    test_curve, anchor_curve = reference_curve(*test), reference_curve(*anchor)
-    pytest.importorskip("bjontegaard", reason="the oracle is in the extra dev")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of matplotlib, which it imports
-        from bjontegaard import bd_rate
-    delta = delta_rate(anchor_curve, test_curve)
-    rates = [np.array(values) for curve in (anchor_curve, test_curve) for values in zip(*curve, strict=True)]
-    for method in ("pchip", "akima"):
-        expected = bd_rate(*rates, method=method, require_matching_points=False, min_overlap=0)
-        assert getattr(delta, method) == pytest.approx(expected, abs=1e-9)
-
-
-def test_a_published_delta_rate_comes_out():
-    test, anchor = PAIRS[0]
-    delta = delta_rate(reference_curve(*anchor), reference_curve(*test))
-    assert delta.pchip == pytest.approx(-15.26, abs=0.01)
-    assert delta.akima == pytest.approx(-15.30, abs=0.01)
-
-
-def test_points_that_a_cheaper_one_beats_are_dropped_and_counted():
-    worse = [(0.5, 32.0), (0.2, 29.0), (2.0, float("nan")), (3.0, None)]
-    delta = delta_rate(CURVE, CURVE + worse)
-    assert delta.pchip == pytest.approx(0, abs=1e-12)
-    assert delta.dropped_test == 4
-
-
-@pytest.mark.parametrize(
-    ("test", "message"),
-    [
-        (CURVE[:3], "3 usable points"),
-        ([*CURVE[:3], (0.9, 20.0)], "1 dropped"),
-        ([(rate, value + 8) for rate, value in CURVE], "share 27%"),
-        ([(rate, value + 20) for rate, value in CURVE], "share 0%"),
-    ],
-)
-def test_curves_that_cannot_be_compared_are_refused(test, message):
-    with pytest.raises(UsageError, match=message):
-        delta_rate(CURVE, test)
-
-
 def test_psnr_of_known_pictures():
     black = np.zeros((4, 5, 3), np.uint8)
     assert psnr(black, black) == float("inf")
@@ -184,6 +111,36 @@ def test_ms_ssim_is_one_for_equal_pictures_and_falls_with_noise():
         ms_ssim(picture[:160], picture[:160])
 
 
+def test_ssimulacra2_is_a_hundred_for_equal_pictures_and_falls_with_noise():
+    picture = photograph(170, 180)
+    noise = np.random.default_rng(1).normal(0, 1, picture.shape)
+    values = [
+        ssimulacra2(picture, np.clip(picture + sigma * noise, 0, 255).astype(np.uint8))
+        for sigma in (2, 10, 40)
+    ]
+    assert ssimulacra2(picture, picture) == 100
+    assert 100 > values[0] > values[1] > values[2]
+    with pytest.raises(UsageError, match="cannot be compared"):
+        ssimulacra2(picture, picture[:-1])
+
+
+@pytest.mark.parametrize("quality", [5, 30, 85])
+def test_metrics_agree_with_second_implementations(kodak, quality):
+    """PSNR by Pillow's statistics, MS-SSIM by pytorch-msssim."""
+    torch = pytest.importorskip("torch", reason="the second implementation needs the extra learn")
+    other = pytest.importorskip("pytorch_msssim", reason="the second implementation is in the extra dev")
+    for path in (kodak[4], kodak[12], kodak[22]):
+        buffer = io.BytesIO()
+        with Image.open(path) as original:
+            original.save(buffer, "JPEG", quality=quality)
+            decoded = Image.open(buffer)
+            squares = ImageStat.Stat(ImageChops.difference(original, decoded)).sum2
+        one, two = read_rgb(path), np.asarray(decoded)
+        assert psnr(one, two) == pytest.approx(10 * np.log10(255**2 * one.size / sum(squares)), abs=1e-4)
+        planes = [torch.from_numpy(x.copy()).permute(2, 0, 1)[None].double() for x in (one, two)]
+        assert ms_ssim(one, two) == pytest.approx(float(other.ms_ssim(*planes, data_range=255)), abs=1e-4)
+
+
 @pytest.mark.long
 def test_metrics_give_what_was_measured_before(kodak):
     """JPEG 4:2:0, quality 10: bpp, PSNR and MS-SSIM of points.csv (source "measured, jpeg420op")."""
@@ -200,12 +157,24 @@ def test_metrics_give_what_was_measured_before(kodak):
 @pytest.mark.parametrize("peer", installed_peers(), ids=lambda peer: peer.name)
 def test_peers_spend_bytes_on_quality(peer):
     pixels = photograph(160, 128)
-    peer.prepare()
     files = [peer.encode(pixels, quality) for quality in (peer.qualities[0], peer.qualities[-1])]
     decoded = [peer.decode(data) for data in files]
     assert all(array.shape == pixels.shape and array.dtype == np.uint8 for array in decoded)
     assert len(files[0]) < len(files[1])
     assert psnr(pixels, decoded[0]) < psnr(pixels, decoded[1])
+
+
+def test_peers_are_found_by_name_and_by_family():
+    assert [peer.name for peer in find_peers(["avif-444", "jp2", "jpeg", "avif"])] == [
+        "avif-444",
+        "jpeg2000",
+        "jpeg-420",
+        "jpeg-444",
+        "avif-420",
+        "avif-444-psnr",
+    ]
+    assert find_peers(["all", "webp"]) == installed_peers()
+    assert find_peers([]) == ()
 
 
 def test_unknown_peers_and_data_sets_are_refused(tmp_path):
@@ -241,29 +210,43 @@ def test_a_run_counts_whole_files(data_set, tmp_path):
             pixels = np.asarray(image)
         data = codec.encode(pixels, row.quality)
         assert row.file_bytes == len(data)
-        assert row.bpp == 8 * len(data) / (row.width * row.height)
-        assert row.psnr == pytest.approx(psnr(pixels, codec.decode(data)))
+        assert row.bpp == pytest.approx(8 * len(data) / (row.width * row.height), abs=1e-6)
+        assert row.psnr == pytest.approx(psnr(pixels, codec.decode(data)), abs=1e-6)
+        assert row.ssimulacra2 == pytest.approx(ssimulacra2(pixels, codec.decode(data)), abs=1e-6)
     low = results.means[0]
     assert low.bpp == pytest.approx(np.mean([row.bpp for row in results.rows[:2]]))
     assert low.psnr == pytest.approx(np.mean([row.psnr for row in results.rows[:2]]))
     mse = np.mean([row.mse for row in results.rows[:2]])
     assert low.psnr_of_mean_mse == pytest.approx(10 * np.log10(255**2 / mse))
     assert low.ms_ssim_db == pytest.approx(-10 * np.log10(1 - low.ms_ssim))
+    assert low.ssimulacra2 == pytest.approx(np.mean([row.ssimulacra2 for row in results.rows[:2]]))
+    assert all(len(line) < 260 for line in output.read_text().splitlines())
 
 
-def test_a_run_goes_on_where_it_stopped(data_set, tmp_path):
+def test_a_run_that_was_stopped_redoes_nothing_finished(data_set, tmp_path):
+    output, peer = tmp_path / "results.json", counting_peer()
+    stopped = StoppingPeer(*vars(peer).values())
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([stopped], data_set, output)
+    unfinished = unfinished_beside(output)
+    assert not output.exists()
+    assert len(unfinished.read_bytes().splitlines()) == 2
+    unfinished.write_bytes(unfinished.read_bytes()[:-20])  # as if stopped in the middle of a line
+    peer.calls.clear()
+    results = evaluate([peer], data_set, output)
+    assert (len(peer.calls), results.reused_rows) == (3, 1)
+    assert not unfinished.exists()
+
+
+def test_an_output_is_its_own_cache(data_set, tmp_path):
     output, peer = tmp_path / "results.json", counting_peer()
     first = evaluate([peer], data_set, output)
     assert len(peer.calls) == 4
-    assert evaluate([peer], data_set, output).rows == first.rows
-    assert len(peer.calls) == 4
-    cache = cache_beside(output)
-    cache.write_bytes(cache.read_bytes()[:-20])  # as if stopped in the middle of a line
     again = evaluate([peer], data_set, output)
-    assert (len(peer.calls), again.reused_rows) == (5, 3)
-    assert evaluate([peer], data_set, output).reused_rows == 4
+    assert again == replace(first, reused_rows=4, machine=again.machine)
+    assert len(peer.calls) == 4
     more = evaluate([replace(peer, qualities=(20, 40, 60))], data_set, output)
-    assert (len(peer.calls), more.reused_rows) == (7, 4)
+    assert (len(peer.calls), more.reused_rows) == (6, 4)
     assert [row.quality for row in more.rows] == [20, 20, 40, 40, 60, 60]
 
 
@@ -277,16 +260,51 @@ def test_rows_of_other_settings_or_pixels_are_not_reused(data_set, tmp_path):
     assert len(peer.calls) == 8
 
 
-def test_several_jobs_find_the_same_and_mark_their_times(data_set, tmp_path):
+def test_a_run_does_not_drop_what_its_output_holds(data_set, tmp_path):
+    output, peer = tmp_path / "results.json", counting_peer()
+    evaluate([peer], data_set, output)
+    before = output.read_bytes()
+    with pytest.raises(UsageError, match=r"would drop \(jpeg at 60\)"):
+        evaluate([replace(peer, qualities=(20,))], data_set, output)
+    with pytest.raises(UsageError, match=r"would drop \(jpeg at 20, jpeg at 60\)"):
+        evaluate([replace(peer, name="other")], data_set, output)
+    with pytest.raises(UsageError, match="holds results of pictures, not of others"):
+        evaluate([peer], replace(data_set, name="others"), output)
+    assert output.read_bytes() == before
+    output.write_text('{"schema": 1}')
+    with pytest.raises(UsageError, match=r"has schema 1, this release reads 2.*--fresh"):
+        evaluate([peer], data_set, output)
+    assert evaluate([peer], data_set, output, resume=False).reused_rows == 0
+
+
+def test_several_jobs_find_the_same(data_set, tmp_path):
     codec = jpeg_at((20,))
     alone = evaluate([codec], data_set, tmp_path / "alone.json")
     together = evaluate([codec], data_set, tmp_path / "together.json", jobs=2)
-    assert not any(row.under_load for row in alone.rows)
-    assert all(row.under_load for row in together.rows)
-    for one, two in zip(alone.rows, together.rows, strict=True):
-        assert replace(two, encode_seconds=one.encode_seconds, decode_seconds=one.decode_seconds) == replace(
-            one, under_load=True
-        )
+    assert alone.rows == together.rows
+
+
+def test_times_are_taken_apart_and_kept(data_set, tmp_path):
+    output, peer = tmp_path / "results.json", counting_peer()
+    steps: list[tuple[int, int]] = []
+    timed = evaluate([peer], data_set, output, timings=1, progress=lambda *step: steps.append(step))
+    assert len(peer.calls) == 4 + 1 + 2  # rows, a first one untimed, times
+    assert steps == [(done, 6) for done in range(1, 7)]
+    assert [(time.quality, time.pictures, time.threads) for time in timed.timings] == [(20, 1, 1), (60, 1, 1)]
+    assert all(0 < time.encode_seconds < 1 and 0 < time.decode_seconds < 1 for time in timed.timings)
+    assert evaluate([peer], data_set, output).timings == timed.timings
+    assert evaluate([replace(peer, version="2")], data_set, output).timings == ()
+    again = evaluate([peer], data_set, output, timings=9)
+    assert [time.pictures for time in again.timings] == [2, 2]
+    assert "| jpeg | 20 | 2 | 1 | " in markdown(again)
+
+
+def test_times_of_another_machine_are_not_kept(data_set, tmp_path):
+    output, peer = tmp_path / "results.json", counting_peer((20,))
+    timed = evaluate([peer], data_set, output, timings=1)
+    elsewhere = replace(timed.machine, processor="another one")
+    write_results(replace(timed, machine=elsewhere), output)
+    assert evaluate([peer], data_set, output).timings == ()
 
 
 def test_softstair_is_measured_with_its_payload(data_set, tmp_path):
@@ -301,8 +319,9 @@ def test_softstair_is_measured_with_its_payload(data_set, tmp_path):
     assert results.codecs[0].fingerprint == codec.fingerprint
     assert results.codecs[1].bundle is None
     report = markdown(results)
-    assert report.count("| ours | ") == 6  # five rates, one pair
+    assert report.count("| ours | ") == 7  # five rates, its cost, one pair
     assert "PSNR of mean MSE" in report
+    assert results.complexity[0].codec == "ours"
 
 
 def test_an_estimate_that_is_off_is_an_error(data_set, tmp_path):
@@ -318,6 +337,8 @@ def test_runs_that_make_no_sense_are_refused(data_set, tmp_path):
         evaluate([peer, peer], data_set, output)
     with pytest.raises(UsageError, match="at least one job"):
         evaluate([peer], data_set, output, jobs=0)
+    with pytest.raises(UsageError, match="no fewer than no timings"):
+        evaluate([peer], data_set, output, timings=-1)
     with pytest.raises(UsageError, match="cannot be written"):
         evaluate([peer], data_set, tmp_path / "missing" / "results.json")
     with pytest.raises(UsageError, match="run from 0 to"):

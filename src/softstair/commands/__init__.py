@@ -19,6 +19,9 @@ _COMMANDS = {
     "try": "Compress a photograph and compare it with JPEG and AVIF.",
     "doctor": "Check what runs on this machine, and how fast.",
     "eval": "Measure rate and distortion on a set of pictures.",
+    "bdrate": "Compare rate-distortion curves by their Bjontegaard delta rate.",
+    "plot": "Draw rate-distortion curves.",
+    "report": "Turn results of an evaluation into one HTML page.",
     "train": "Train a network from a recipe (extra learn).",
     "export": "Turn a trained network into a bundle (extra learn).",
 }

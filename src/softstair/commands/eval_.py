@@ -12,12 +12,20 @@ import click
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.json")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the named data sets.")
 @click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
-@click.option("--peers", default="", metavar="NAMES", help="Such as jpeg-420,webp,avif-420, or all.")
+@click.option("--peers", default="", metavar="NAMES", help="Such as jpeg,webp,avif-420, or all.")
 @click.option(
     "--rate-positions", default="", metavar="LIST", help="Such as 0,32,64; all rate points by default."
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Pictures at once.")
-@click.option("--fresh", is_flag=True, help="Measure everything again instead of reusing finished rows.")
+@click.option(
+    "--timings",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Time N pictures by codec and quality, alone, after all else; 0 keeps earlier times.",
+)
+@click.option("--fresh", is_flag=True, help="Forget what FILE.json holds and measure everything again.")
 def command(
     dataset: str,
     output: Path,
@@ -26,12 +34,13 @@ def command(
     peers: str,
     rate_positions: str,
     jobs: int,
+    timings: int,
     fresh: bool,
 ) -> None:
     """Measure Softstair and other codecs on a data set: real files, decoded again.
 
     DATASET is kodak, photos768 or large1200 under --data-root, or any folder. Writes one JSON
-    file and, beside it, the same as Markdown.
+    file and, beside it, the same as Markdown. Repeated, it measures only what is missing.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -41,7 +50,6 @@ def command(
         evaluate,
         find_data_set,
         find_peers,
-        installed_peers,
         markdown,
         softstair_codec,
     )
@@ -55,8 +63,7 @@ def command(
             f"--rate-positions takes whole numbers like 0,32,64, not {rate_positions}."
         ) from error
     names = [name.strip() for name in peers.split(",") if name.strip()]
-    others = installed_peers() if names == ["all"] else find_peers(names)
-    codecs = [softstair_codec(model, positions), *others]
+    codecs = [softstair_codec(model, positions), *find_peers(names)]
     data_set = find_data_set(dataset, data_root)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(f"Measuring {data_set.name}", total=None)
@@ -65,6 +72,7 @@ def command(
             data_set,
             output,
             jobs=jobs,
+            timings=timings,
             resume=not fresh,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

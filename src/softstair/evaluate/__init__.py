@@ -13,29 +13,52 @@ from __future__ import annotations
 from softstair.errors import UsageError
 
 try:
+    import onnx  # noqa: F401
     import scipy  # noqa: F401
+    import ssimulacra2 as _ssimulacra2  # noqa: F401
 except ImportError as error:
-    raise UsageError("Evaluation needs scipy; install it with: pip install 'softstair[eval]'.") from error
+    raise UsageError(
+        f"Evaluation needs {error.name}; install it with: pip install 'softstair[eval]'."
+    ) from error
 
 from .catalogue import find_peers, installed_peers
+from .complexity import complexity_of
+from .curve_files import (
+    METRICS,
+    Curve,
+    Metric,
+    check_same_pictures,
+    published_beside,
+    published_curves,
+    read_curves,
+)
 from .curves import DeltaRate, delta_rate
 from .data import DataSet, find_data_set, hash_pixels
-from .metrics import mean_squared_error, ms_ssim, psnr
+from .metrics import mean_squared_error, ms_ssim, psnr, ssimulacra2
 from .own import Softstair, softstair_codec
 from .peers import Codec
-from .report import markdown
-from .results import Mean, Results, Row, read_results, write_results
+from .report import delta_table, markdown
+from .results import Complexity, Mean, Part, Results, Row, Timing, read_results, write_results
 from .run import evaluate
 
 __all__ = [
+    "METRICS",
     "Codec",
+    "Complexity",
+    "Curve",
     "DataSet",
     "DeltaRate",
     "Mean",
+    "Metric",
+    "Part",
     "Results",
     "Row",
     "Softstair",
+    "Timing",
+    "check_same_pictures",
+    "complexity_of",
     "delta_rate",
+    "delta_table",
     "evaluate",
     "find_data_set",
     "find_peers",
@@ -45,7 +68,11 @@ __all__ = [
     "mean_squared_error",
     "ms_ssim",
     "psnr",
+    "published_beside",
+    "published_curves",
+    "read_curves",
     "read_results",
     "softstair_codec",
+    "ssimulacra2",
     "write_results",
 ]

@@ -31,24 +31,30 @@ def installed_peers() -> tuple[Codec, ...]:
     AVIF and HEIC run with their default tune, which does not aim at PSNR, but for the peer
     avif-444-psnr.
     """
-    peers: list[Codec] = []
-    for available, build in _FAMILIES:
-        if available():
-            peers += build()
-    return tuple(peers)
+    return tuple(peer for family in _installed_families().values() for peer in family)
 
 
 def find_peers(names: Iterable[str]) -> tuple[Codec, ...]:
-    """Peers by name, in the order asked for.
+    """Peers by name, in the order asked for; each once.
+
+    Args:
+        names: of peers such as avif-444, of families such as avif, or ``all``.
 
     Raises:
         UsageError: a name is unknown, or what it needs is not installed.
     """
-    known = {peer.name: peer for peer in installed_peers()}
-    wanted = list(dict.fromkeys(names))
+    families = _installed_families()
+    known = {peer.name: [peer] for family in families.values() for peer in family}
+    known |= families | {"all": list(installed_peers())}
+    known |= {alias: families[name] for alias, name in _ALIASES.items() if name in families}
+    wanted = list(names)
     if missing := [name for name in wanted if name not in known]:
         raise UsageError(f"No peer is called {', '.join(missing)}; installed are {', '.join(known)}.")
-    return tuple(known[name] for name in wanted)
+    return tuple(dict.fromkeys(peer for name in wanted for peer in known[name]))
+
+
+def _installed_families() -> dict[str, list[Codec]]:
+    return {name: build() for name, available, build in _FAMILIES if available()}
 
 
 def _jpegs() -> list[Codec]:
@@ -109,8 +115,16 @@ def _jpeg_xl() -> list[Codec]:
     if not imagecodecs.JPEGXL.available:
         return []
     library = f"imagecodecs {imagecodecs.__version__}, {imagecodecs.jpegxl_version()}"
-    settings = "VarDCT, effort 7, by distance, one thread"
-    return [JpegXlPeer("jxl", settings, library, _JPEG_XL_DISTANCES, 7)]
+    return [
+        JpegXlPeer(
+            f"jxl-e{effort}",
+            f"VarDCT, effort {effort}, by distance, one thread",
+            library,
+            _JPEG_XL_DISTANCES,
+            effort,
+        )
+        for effort in (7, 9)
+    ]
 
 
 def _heics() -> list[Codec]:
@@ -120,16 +134,19 @@ def _heics() -> list[Codec]:
         return []
     library = f"pillow-heif {version_of('pillow-heif')}, libheif {pillow_heif.libheif_version()}, {encoder}"
     return [
-        HeicPeer(f"heic-{digits}", f"{name}, default tune", library, _HEIC_QUALITIES, name)
+        HeicPeer(
+            f"heic-{digits}", f"{name}, default preset and tune, one thread", library, _HEIC_QUALITIES, name
+        )
         for digits, name in (("420", "4:2:0"), ("444", "4:4:4"))
     ]
 
 
-_FAMILIES: tuple[tuple[Callable[[], bool], Callable[[], list[Codec]]], ...] = (
-    (lambda: bool(features.check("jpg")), _jpegs),
-    (lambda: bool(features.check("jpg_2000")), _jpeg_2000),
-    (lambda: bool(features.check("webp")), _webp),
-    (lambda: bool(features.check("avif")), _avifs),
-    (lambda: find_spec("imagecodecs") is not None, _jpeg_xl),
-    (lambda: find_spec("pillow_heif") is not None, _heics),
+_ALIASES = {"jp2": "jpeg2000"}
+_FAMILIES: tuple[tuple[str, Callable[[], bool], Callable[[], list[Codec]]], ...] = (
+    ("jpeg", lambda: bool(features.check("jpg")), _jpegs),
+    ("jpeg2000", lambda: bool(features.check("jpg_2000")), _jpeg_2000),
+    ("webp", lambda: bool(features.check("webp")), _webp),
+    ("avif", lambda: bool(features.check("avif")), _avifs),
+    ("jxl", lambda: find_spec("imagecodecs") is not None, _jpeg_xl),
+    ("heic", lambda: find_spec("pillow_heif") is not None, _heics),
 )

@@ -1,10 +1,14 @@
-"""Distortion of 8-bit RGB pictures, in float64."""
+"""Distortion of 8-bit RGB pictures, in float64: PSNR, MS-SSIM, SSIMULACRA 2."""
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy.ndimage import correlate1d
+from ssimulacra2 import compute_ssimulacra2
 
 from softstair.errors import UsageError
 
@@ -71,6 +75,27 @@ def ms_ssim(reference: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> f
             f"{reference.shape[1]}x{reference.shape[0]}."
         )
     return float(np.mean([_ms_ssim_of_plane(reference[..., c], other[..., c]) for c in range(3)]).clip(0, 1))
+
+
+def ssimulacra2(reference: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
+    """SSIMULACRA 2: 100 for equal pictures, about 90 for no visible loss, 50 for medium quality.
+
+    By the package ssimulacra2, which reads files: it gets uncompressed ones in memory.
+
+    Args:
+        reference, other: uint8 (H, W, 3), sRGB.
+
+    Raises:
+        UsageError: not uint8 (H, W, 3), or of different sizes.
+    """
+    _check(reference, other)
+    return float(compute_ssimulacra2(_as_file(reference), _as_file(other)))
+
+
+def _as_file(pixels: npt.NDArray[np.uint8]) -> io.BytesIO:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PPM")
+    return buffer
 
 
 def _ms_ssim_of_plane(one: npt.NDArray[np.uint8], two: npt.NDArray[np.uint8]) -> float:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import softstair
 from softstair import _core
-from softstair.bundle import Bundle, open_bundle
-from softstair.codec import Encoded, Rate, decode_picture, encode_picture, networks_of
+from softstair.bundle import Bundle, open_bundle, to_json
+from softstair.codec import Encoded, Rate, decode_picture, encode_picture
 from softstair.errors import BundleError, UsageError
 from softstair.pictures import picture_from
 from softstair.quantize.rates import POSITIONS_PER_POINT
@@ -36,14 +36,10 @@ class Softstair:
     fingerprint: str
     threads: int
 
-    def prepare(self) -> None:
-        """Load the networks, so that no picture's time includes it."""
-        networks_of(self._open(), self.threads)
-
     def encode_counted(self, pixels: Pixels, quality: float) -> Encoded:
         """A .stair file with its payload's bytes and what the tables charge for them, in bits."""
         rate = Rate(position=int(quality))
-        return encode_picture(picture_from(pixels), rate, self._open(), threads=self.threads)
+        return encode_picture(picture_from(pixels), rate, self.open(), threads=self.threads)
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A .stair file at a rate position."""
@@ -51,9 +47,14 @@ class Softstair:
 
     def decode(self, data: bytes) -> Pixels:
         """Pixels of a .stair file, uint8 (H, W, 3)."""
-        return decode_picture(data, self._open(), threads=self.threads).rgb
+        return decode_picture(data, self.open(), threads=self.threads).rgb
 
-    def _open(self) -> Bundle:
+    def open(self) -> Bundle:
+        """The bundle.
+
+        Raises:
+            BundleError: it is missing, damaged or no longer the one that the run began with.
+        """
         bundle = open_bundle(self.source)
         if bundle.fingerprint.hex() != self.fingerprint:
             raise BundleError(
@@ -89,6 +90,7 @@ def softstair_codec(
     if not chosen or any(not 0 <= position <= last for position in chosen):
         raise UsageError(f"Rate positions run from 0 to {last}, not to {list(chosen)}; name some.")
     encoder = hashlib.sha256(bundle.graph("analysis") + bundle.graph("hyper_analysis"))
+    encoder.update(to_json(bundle.manifest.encoding))
     return Softstair(
         name=name or f"softstair-{bundle.name}",
         settings=f"mode scalar, by rate position, networks with threads={threads}",

@@ -24,7 +24,7 @@ class Codec(Protocol):
     """A codec that can be measured. Must be picklable to be run by more than one job.
 
     name: unique in a run. settings, version: what else decides the bytes, for people to read.
-    qualities: the values of its own knob to be measured.
+    qualities: the values of its own knob to be measured. threads: that it is given.
     """
 
     @property
@@ -35,9 +35,8 @@ class Codec(Protocol):
     def version(self) -> str: ...
     @property
     def qualities(self) -> tuple[float, ...]: ...
-
-    def prepare(self) -> None:
-        """Load what a first picture would otherwise have to wait for."""
+    @property
+    def threads(self) -> int: ...
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file of pixels, uint8 (H, W, 3)."""
@@ -56,9 +55,7 @@ class PillowPeer:
     qualities: tuple[float, ...]
     format: str
     options: tuple[tuple[str, Any], ...]
-
-    def prepare(self) -> None:
-        """Nothing is left to load."""
+    threads: int = 1
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file; quality 0 to 100, for JPEG 2000 the compression ratio."""
@@ -85,38 +82,32 @@ class JpegXlPeer:
     version: str
     qualities: tuple[float, ...]
     effort: int
-
-    def prepare(self) -> None:
-        """Import imagecodecs' JPEG XL."""
-        self.decode(self.encode(np.zeros((8, 8, 3), np.uint8), 1.0))
+    threads: int = 1
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file; quality is the distance, smaller for better pictures."""
         imagecodecs = import_module("imagecodecs")
         return bytes(
             imagecodecs.jpegxl_encode(
-                pixels, distance=quality, effort=self.effort, lossless=False, numthreads=1
+                pixels, distance=quality, effort=self.effort, lossless=False, numthreads=self.threads
             )
         )
 
     def decode(self, data: bytes) -> Pixels:
         """Pixels of a file, uint8 (H, W, 3)."""
-        return np.asarray(import_module("imagecodecs").jpegxl_decode(data, numthreads=1))
+        return np.asarray(import_module("imagecodecs").jpegxl_decode(data, numthreads=self.threads))
 
 
 @dataclass(frozen=True)
 class HeicPeer:
-    """HEIC by pillow-heif, that is x265 and libde265; the encoder's threads are x265's choice."""
+    """HEIC by pillow-heif, that is x265 and libde265."""
 
     name: str
     settings: str
     version: str
     qualities: tuple[float, ...]
     subsampling: str
-
-    def prepare(self) -> None:
-        """Import pillow-heif."""
-        import_module("pillow_heif")
+    threads: int = 1
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file; quality 0 to 100."""
@@ -129,6 +120,7 @@ class HeicPeer:
             buffer,
             quality=int(quality),
             subsampling=self.subsampling,
+            enc_params={"x265:pools": str(self.threads)},
         )
         return buffer.getvalue()
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from softstair.errors import UsageError
 
-from .curves import Point, delta_rate
+from .curve_files import METRICS, Curve, Metric, curves_of
+from .curves import delta_rate
 from .results import Results
 
 
 def markdown(results: Results) -> str:
-    """Two tables: bpp, PSNR and MS-SSIM by codec and quality; delta rates by peer.
+    """Tables: rate and distortion by codec and quality, times, complexity, delta rates by peer.
 
     Delta rates are over the mean of the pictures' PSNR. A pair that cannot be compared says why.
     """
@@ -25,7 +26,9 @@ def markdown(results: Results) -> str:
         "PSNR: RGB, mean over pictures. MS-SSIM: -10 log10(1 - mean).",
         "",
     ]
-    return "\n".join([*head, *_codecs(results), "", *_points(results), "", *_deltas(results)]) + "\n"
+    tables = (_codecs, _points, _times, _complexities, _deltas)
+    parts = ["\n".join(lines) for table in tables if (lines := list(table(results)))]
+    return "\n".join(head) + "\n" + "\n\n".join(parts) + "\n"
 
 
 def _codecs(results: Results) -> Iterator[str]:
@@ -35,46 +38,70 @@ def _codecs(results: Results) -> Iterator[str]:
 
 
 def _points(results: Results) -> Iterator[str]:
-    yield "| codec | quality | bpp | PSNR, dB | PSNR of mean MSE, dB | MS-SSIM, dB | enc., ms | dec., ms |"
-    yield "| --- | --: | --: | --: | --: | --: | --: | --: |"
+    yield "| codec | quality | bpp | PSNR, dB | PSNR of mean MSE, dB | MS-SSIM, dB | SSIMULACRA 2 |"
+    yield "| --- | --: | --: | --: | --: | --: | --: |"
     for mean in results.means:
-        mark = "*" if mean.under_load else ""
         yield (
             f"| {mean.codec} | {mean.quality:g} | {mean.bpp:.4f} | {_db(mean.psnr)} | "
-            f"{_db(mean.psnr_of_mean_mse)} | {_db(mean.ms_ssim_db)} | "
-            f"{1000 * mean.encode_seconds:.0f}{mark} | {1000 * mean.decode_seconds:.0f}{mark} |"
+            f"{_db(mean.psnr_of_mean_mse)} | {_db(mean.ms_ssim_db)} | {mean.ssimulacra2:.2f} |"
         )
-    if any(mean.under_load for mean in results.means):
-        yield ""
-        yield "\\* taken while other pictures were coded"
+
+
+def _times(results: Results) -> Iterator[str]:
+    if not results.timings:
+        return
+    yield "| codec | quality | pictures timed | threads | encode, ms | decode, ms | load |"
+    yield "| --- | --: | --: | --: | --: | --: | --: |"
+    for time in results.timings:
+        yield (
+            f"| {time.codec} | {time.quality:g} | {time.pictures} | {time.threads} | "
+            f"{1000 * time.encode_seconds:.1f} | {1000 * time.decode_seconds:.1f} | "
+            f"{'-' if time.load is None else f'{time.load:.2f}'} |"
+        )
+
+
+def _complexities(results: Results) -> Iterator[str]:
+    if not results.complexity:
+        return
+    yield "| codec | encoder, kMAC/pixel | decoder, kMAC/pixel | parameters | bundle, bytes |"
+    yield "| --- | --: | --: | --: | --: |"
+    for cost in results.complexity:
+        yield (
+            f"| {cost.codec} | {cost.encoder_kmac:.2f} | {cost.decoder_kmac:.2f} | {cost.parameters} | "
+            f"{cost.bundle_bytes} |"
+        )
 
 
 def _deltas(results: Results) -> Iterator[str]:
-    own = [codec.name for codec in results.codecs if codec.bundle is not None]
-    peers = [codec.name for codec in results.codecs if codec.bundle is None]
-    if not own or not peers:
-        return
-    yield "| test | anchor | BD-rate PCHIP | BD-rate Akima | over, dB | of test's range | points dropped |"
-    yield "| --- | --- | --: | --: | --- | --: | --: |"
-    for test in own:
-        for anchor in peers:
-            yield _delta(results, anchor, test)
+    curves = curves_of(results, METRICS["psnr"])
+    own = [curve for curve in curves if curve.own]
+    peers = [curve for curve in curves if not curve.own]
+    if own and peers:
+        yield from delta_table(peers, own, METRICS["psnr"])
 
 
-def _delta(results: Results, anchor: str, test: str) -> str:
+def delta_table(anchors: Iterable[Curve], tests: Iterable[Curve], metric: Metric) -> list[str]:
+    """Lines of a table: the delta rate of every test against every anchor, or why there is none."""
+    unit = f", {metric.unit}" if metric.unit else ""
+    lines = [
+        f"| test | anchor | BD-rate PCHIP | BD-rate Akima | over {metric.label}{unit} | "
+        "of test's range | points dropped, test + anchor |",
+        "| --- | --- | --: | --: | --- | --: | --: |",
+    ]
+    tests = list(tests)
+    return lines + [_delta(anchor, test) for anchor in anchors for test in tests]
+
+
+def _delta(anchor: Curve, test: Curve) -> str:
     try:
-        delta = delta_rate(_curve(results, anchor), _curve(results, test))
+        delta = delta_rate(anchor.points, test.points)
     except UsageError as error:
-        return f"| {test} | {anchor} | - | - | {error} | - | - |"
+        return f"| {test.label} | {anchor.label} | - | - | {error} | - | - |"
     return (
-        f"| {test} | {anchor} | {delta.pchip:+.2f} % | {delta.akima:+.2f} % | "
+        f"| {test.label} | {anchor.label} | {delta.pchip:+.2f} % | {delta.akima:+.2f} % | "
         f"{delta.low:.2f} to {delta.high:.2f} | {delta.overlap:.0%} | "
         f"{delta.dropped_test} + {delta.dropped_anchor} |"
     )
-
-
-def _curve(results: Results, codec: str) -> list[Point]:
-    return [(mean.bpp, mean.psnr) for mean in results.means if mean.codec == codec]
 
 
 def _db(value: float | None) -> str:

@@ -1,23 +1,24 @@
-"""Results of a run: what was measured, on what, and their one JSON file."""
+"""Results of a run: what was measured, on what, and their one JSON file.
+
+docs/evaluation.md is the schema, with units. A line of the file holds a row, so that a file in
+version control shows what changed.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import version as version_of
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from softstair.codec import usable_cores
 from softstair.errors import UsageError
 
+from .machine import Machine
 from .metrics import psnr_of
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class Row:
     """One picture through one codec at one quality.
 
     file_bytes: of the whole file. bpp: 8 * file_bytes / pixels. mse: squared grey levels. psnr:
-    dB, None where the picture came back exactly. Times: seconds. under_load: other jobs of the run
-    were at work meanwhile. payload_bytes, table_bits: Softstair's entropy-coded payload and what
-    its tables alone charge for it.
+    dB, None where the picture came back exactly. ms_ssim: 0 to 1. ssimulacra2: its score, 100 for
+    equal pictures, no lower end. payload_bytes, table_bits: Softstair's entropy-coded payload and
+    what its tables alone charge for it.
     """
 
     codec: str
@@ -40,9 +41,7 @@ class Row:
     mse: float
     psnr: float | None
     ms_ssim: float
-    encode_seconds: float
-    decode_seconds: float
-    under_load: bool
+    ssimulacra2: float
     payload_bytes: int | None = None
     table_bits: float | None = None
 
@@ -51,7 +50,7 @@ class Row:
 class Mean:
     """All pictures of one codec at one quality.
 
-    bpp, psnr (dB), ms_ssim and times (seconds): means over pictures, each with equal weight.
+    bpp, psnr (dB), ms_ssim and ssimulacra2: means over pictures, each with equal weight.
     psnr_of_mean_mse: dB, of the mean MSE; never to be mixed with psnr. ms_ssim_db: -10 log10 of
     one minus the mean. None: infinite. entropy_overhead: payload over what its tables charge,
     less one; Softstair alone.
@@ -65,15 +64,57 @@ class Mean:
     psnr_of_mean_mse: float | None
     ms_ssim: float
     ms_ssim_db: float | None
-    encode_seconds: float
-    decode_seconds: float
-    under_load: bool
+    ssimulacra2: float
     entropy_overhead: float | None = None
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How long one codec takes at one quality; one picture at a time, networks loaded.
+
+    pictures: how many were timed. threads: that the codec was given. encode_seconds,
+    decode_seconds: medians over the pictures, between pixels and a whole file in memory. load:
+    one-minute load average when it began, of all programs; None where a system has none.
+    """
+
+    codec: str
+    quality: float
+    pictures: int
+    threads: int
+    encode_seconds: float
+    decode_seconds: float
+    load: float | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network of a bundle. kmac: thousands of multiply-accumulates a picture pixel, all runs."""
+
+    name: str
+    kmac: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What a bundle costs, counted for a picture of 768x512.
+
+    fingerprint: hex. encoder_kmac, decoder_kmac: thousands of multiply-accumulates a picture
+    pixel; both hold the networks that predict symbols. bundle_bytes: of all its entries.
+    """
+
+    codec: str
+    fingerprint: str
+    encoder_kmac: float
+    decoder_kmac: float
+    parameters: int
+    bundle_bytes: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
 class CodecUsed:
-    """A codec of the run; bundle and fingerprint are Softstair's."""
+    """A codec of the run; bundle and fingerprint (hex) are Softstair's."""
 
     name: str
     settings: str
@@ -83,24 +124,10 @@ class CodecUsed:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Where a run took place. load: one-minute load average at its start, other programs' too."""
-
-    machine: str
-    processor: str
-    cores: int
-    python: str
-    numpy: str
-    onnxruntime: str
-    load: float | None
-
-
-@dataclass(frozen=True)
 class Results:
     """All that a run found. rows and means: by codec, quality and picture, in the run's order.
 
-    data_hash: ``hash_pixels`` of the data set. reused_rows: how many rows come from an earlier run,
-    perhaps on another machine, which matters to times alone.
+    data_hash: ``hash_pixels`` of the data set. reused_rows: how many rows come from an earlier run.
     """
 
     schema: int
@@ -112,6 +139,8 @@ class Results:
     jobs: int
     reused_rows: int
     codecs: tuple[CodecUsed, ...]
+    complexity: tuple[Complexity, ...]
+    timings: tuple[Timing, ...]
     means: tuple[Mean, ...]
     rows: tuple[Row, ...]
 
@@ -124,19 +153,6 @@ def average(rows: Iterable[Row]) -> tuple[Mean, ...]:
     return tuple(_average_group(group) for group in groups.values())
 
 
-def describe_machine() -> Machine:
-    """The machine that this process runs on."""
-    return Machine(
-        platform.machine(),
-        _processor(),
-        usable_cores(),
-        platform.python_version(),
-        np.__version__,
-        version_of("onnxruntime"),
-        round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-    )
-
-
 def write_results(results: Results, path: Path) -> None:
     """Write the JSON file, whole or not at all.
 
@@ -145,7 +161,7 @@ def write_results(results: Results, path: Path) -> None:
     """
     temporary = path.with_name(path.name + ".partial")
     try:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+        temporary.write_bytes(_to_json(results))
         temporary.replace(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
@@ -158,14 +174,31 @@ def read_results(path: Path) -> Results:
         UsageError: it cannot be read, or is of another schema.
     """
     try:
-        results = msgspec.json.decode(path.read_bytes(), type=Results)
+        data = path.read_bytes()
+        schema = msgspec.json.decode(data, type=_Schema).schema
+        if schema != SCHEMA:
+            raise UsageError(f"{path} has schema {schema}, this release reads {SCHEMA}; evaluate again.")
+        return msgspec.json.decode(data, type=Results)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} does not hold results of an evaluation: {error}.") from error
-    if results.schema != SCHEMA:
-        raise UsageError(f"{path} has schema {results.schema}, this release reads {SCHEMA}; evaluate again.")
-    return results
+
+
+class _Schema(msgspec.Struct):
+    """The one field that results of every schema have."""
+
+    schema: int
+
+
+def _to_json(results: Results) -> bytes:
+    fields = []
+    for name, value in msgspec.to_builtins(results).items():
+        text = msgspec.json.encode(value).decode()
+        if isinstance(value, (list, tuple)) and value:
+            text = "[\n" + ",\n".join(msgspec.json.encode(item).decode() for item in value) + "\n]"
+        fields.append(f'"{name}":{text}')
+    return ("{" + ",\n".join(fields) + "}\n").encode()
 
 
 def finite(value: float) -> float | None:
@@ -187,18 +220,6 @@ def _average_group(rows: list[Row]) -> Mean:
         psnr_of_mean_mse=finite(psnr_of(float(np.mean([row.mse for row in rows])))),
         ms_ssim=similarity,
         ms_ssim_db=float(-10 * np.log10(1 - similarity)) if similarity < 1 else None,
-        encode_seconds=float(np.mean([row.encode_seconds for row in rows])),
-        decode_seconds=float(np.mean([row.decode_seconds for row in rows])),
-        under_load=any(row.under_load for row in rows),
+        ssimulacra2=float(np.mean([row.ssimulacra2 for row in rows])),
         entropy_overhead=payload / charged - 1 if charged else None,
     )
-
-
-def _processor() -> str:
-    """The processor's name; Linux tells it in /proc/cpuinfo alone."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

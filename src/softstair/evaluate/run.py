@@ -1,42 +1,31 @@
 """Running codecs over a data set: real bytes there, real pixels back.
 
-Every finished picture is kept in a file of JSON lines beside the output, so that a run that was
-stopped, or that is repeated with more codecs, measures only what is missing.
+A run that was stopped, or that is repeated with more codecs, measures only what is missing.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from time import perf_counter
-from typing import BinaryIO
-
-import msgspec
 
 from softstair import __version__
 from softstair.codec import Encoded
 from softstair.errors import SoftstairError, UsageError
 
+from .cache import Moment, Place, Unfinished, check_nothing_is_lost, forget, key_of, read_finished
+from .complexity import complexity_of
 from .data import DataSet, Pixels, hash_pixels, read_rgb
-from .metrics import mean_squared_error, ms_ssim, psnr_of
+from .machine import Machine, describe_machine
+from .metrics import mean_squared_error, ms_ssim, psnr_of, ssimulacra2
 from .own import Softstair
 from .peers import Codec
-from .results import (
-    SCHEMA,
-    CodecUsed,
-    Results,
-    Row,
-    average,
-    describe_machine,
-    finite,
-    write_results,
-)
+from .results import SCHEMA, CodecUsed, Results, Row, Timing, average, finite, write_results
+from .timing import time_codec
 
-Progress = Callable[[int, int], None]  # rows done, rows in all
+Progress = Callable[[int, int], None]  # measurements done, measurements in all
 LARGEST_OVERHEAD = 0.01  # of a payload's bytes against what its tables charge
 _ALARM_BYTES = 10_000  # smaller payloads may differ by more: lanes cost some bytes each
 
@@ -46,17 +35,16 @@ class _Task:
     codec: Codec
     quality: float
     path: Path
-    under_load: bool
 
 
-class _Kept(msgspec.Struct, frozen=True):
-    """A line of the cache. key: of the data set and the codec."""
+@dataclass(frozen=True)
+class _Plan:
+    """What a run measures. keys: by codec name. tasks, moments: in the order of the results."""
 
-    key: str
-    row: Row
-
-
-_Place = tuple[str, float, str]  # key, quality, picture
+    data_hash: str
+    keys: dict[str, str]
+    tasks: dict[Place, _Task]
+    moments: tuple[Moment, ...]
 
 
 def evaluate(
@@ -65,6 +53,7 @@ def evaluate(
     output: Path,
     *,
     jobs: int = 1,
+    timings: int = 0,
     resume: bool = True,
     progress: Progress | None = None,
 ) -> Results:
@@ -73,68 +62,118 @@ def evaluate(
     Args:
         codecs: with names that differ.
         data_set: pictures, each at least 161 pixels a side.
-        output: the JSON file, replaced if there; finished rows lie in ``cache_beside(output)``.
-        jobs: pictures at once. With more than one, times are taken under load and marked so, and
-            the caller's module must be importable (processes are spawned).
-        resume: reuse rows of the cache that belong to the same pixels, and to a codec of the same
-            name, settings, version and bundle.
-        progress: called with the number of finished rows and of all rows.
+        output: the JSON file. What it holds of the same pixels, and of codecs of the same name,
+            settings, version and bundle, is not measured again.
+        jobs: pictures at once; with more than one the caller's module must be importable
+            (processes are spawned).
+        timings: how many pictures, the first of the data set, are timed by codec and quality,
+            after all rows, one at a time. 0 keeps the times that ``output`` has.
+        resume: False forgets ``output`` and what an unfinished run left.
+        progress: called with the number of finished measurements and of all.
 
     Raises:
-        UsageError: no or equally named codecs, no job, a picture that is too small, an output that
-            cannot be written.
+        UsageError: no or equally named codecs, no job, a negative number of timings, a picture that
+            is too small, an output that cannot be written, that holds something else, or that
+            holds rows of codecs or qualities that this run leaves out.
         SoftstairError: a codec returned a picture of another size; or Softstair's payload is more
             than 1 % off what its tables charge, on a payload of more than 10 kB.
     """
     names = [codec.name for codec in codecs]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"Codecs to evaluate need names that differ, not: {', '.join(names)}.")
-    if jobs < 1:
-        raise UsageError(f"An evaluation needs at least one job, not {jobs}.")
-    machine, data_hash = describe_machine(), hash_pixels(data_set)
-    cache = cache_beside(output)
-    keys = {codec.name: _key(codec, data_hash) for codec in codecs}
+    if jobs < 1 or timings < 0:
+        raise UsageError(
+            f"An evaluation needs at least one job, not {jobs}, and no fewer than no timings, not {timings}."
+        )
+    plan = _plan(codecs, data_set)
+    machine = describe_machine()
+    if not resume:
+        forget(output)
+    finished = read_finished(output, data_set.name, machine)
+    check_nothing_is_lost(finished, plan.keys, plan.tasks)
+    rows = {place: finished.rows[place] for place in plan.tasks if place in finished.rows}
+    reused = len(rows)
+    timed = data_set.paths[:timings]
+    times = finished.times_for(plan.moments, len(timed))
+    total = len(plan.tasks) + (len(plan.moments) if timed else 0)
+
+    def step() -> None:
+        if progress is not None:
+            progress(len(rows) + (len(times) if timed else 0), total)
+
+    with Unfinished(output) as unfinished:
+        missing = {place: task for place, task in plan.tasks.items() if place not in rows}
+        for place, row in _measure_all(missing, jobs):
+            rows[place] = row
+            unfinished.add_row(place[0], row)
+            step()
+        if timed:
+            for moment, timing in _time_all(codecs, plan.keys, timed, set(times)):
+                times[moment] = timing
+                unfinished.add_timing(moment[0], timing)
+                step()
+    results = _results(codecs, data_set, plan, rows, times, machine, jobs, reused)
+    write_results(results, output)
+    unfinished.delete()
+    return results
+
+
+def _plan(codecs: Sequence[Codec], data_set: DataSet) -> _Plan:
+    data_hash = hash_pixels(data_set)
+    keys = {codec.name: key_of(_used(codec), data_hash) for codec in codecs}
     tasks = {
-        (keys[codec.name], quality, path.name): _Task(codec, quality, path, jobs > 1)
+        (keys[codec.name], quality, path.name): _Task(codec, quality, path)
         for codec in codecs
         for quality in codec.qualities
         for path in data_set.paths
     }
-    found = _read_cache(cache) if resume else {}
-    rows = {place: found[place] for place in tasks if place in found}
-    reused = len(rows)
-    missing = {place: task for place, task in tasks.items() if place not in rows}
-    with _append_to(cache) as file:
-        for place, row in _measure_all(missing, jobs):
-            rows[place] = row
-            file.write(msgspec.json.encode(_Kept(place[0], row)) + b"\n")
-            file.flush()
-            if progress is not None:
-                progress(len(rows), len(tasks))
-    ordered = tuple(rows[place] for place in tasks)
-    results = Results(
+    moments = tuple((keys[codec.name], quality) for codec in codecs for quality in codec.qualities)
+    return _Plan(data_hash, keys, tasks, moments)
+
+
+def _results(
+    codecs: Sequence[Codec],
+    data_set: DataSet,
+    plan: _Plan,
+    rows: dict[Place, Row],
+    times: dict[Moment, Timing],
+    machine: Machine,
+    jobs: int,
+    reused: int,
+) -> Results:
+    ordered = tuple(rows[place] for place in plan.tasks)
+    return Results(
         schema=SCHEMA,
         data_set=data_set.name,
-        data_hash=data_hash,
+        data_hash=plan.data_hash,
         pictures=len(data_set.paths),
         machine=machine,
         softstair=__version__,
         jobs=jobs,
         reused_rows=reused,
         codecs=tuple(_used(codec) for codec in codecs),
+        complexity=tuple(
+            complexity_of(codec.open(), codec.name) for codec in codecs if isinstance(codec, Softstair)
+        ),
+        timings=tuple(times[moment] for moment in plan.moments if moment in times),
         means=average(ordered),
         rows=ordered,
     )
-    write_results(results, output)
-    return results
 
 
-def cache_beside(output: Path) -> Path:
-    """Where finished rows are kept: ``results.json`` has ``results.rows.jsonl``."""
-    return output.with_suffix(".rows.jsonl")
+def _time_all(
+    codecs: Sequence[Codec], keys: dict[str, str], paths: Sequence[Path], done: set[Moment]
+) -> Iterator[tuple[Moment, Timing]]:
+    """Times that are not done yet, codec by codec."""
+    pictures = [read_rgb(path) for path in paths]
+    for codec in codecs:
+        key = keys[codec.name]
+        missing = [quality for quality in codec.qualities if (key, quality) not in done]
+        for timing in time_codec(codec, missing, pictures):
+            yield (key, timing.quality), timing
 
 
-def _measure_all(tasks: dict[_Place, _Task], jobs: int) -> Iterator[tuple[_Place, Row]]:
+def _measure_all(tasks: dict[Place, _Task], jobs: int) -> Iterator[tuple[Place, Row]]:
     """Rows as they are finished."""
     if jobs == 1 or len(tasks) < 2:
         for place, task in tasks.items():
@@ -152,21 +191,19 @@ def _measure_all(tasks: dict[_Place, _Task], jobs: int) -> Iterator[tuple[_Place
 def _measure(task: _Task) -> Row:
     codec, pixels = task.codec, read_rgb(task.path)
     try:
-        codec.prepare()
-        start = perf_counter()
         data, counted = _encode(codec, pixels, task.quality)
-        encoded = perf_counter()
         decoded = codec.decode(data)
-        end = perf_counter()
         if decoded.shape != pixels.shape:
             raise SoftstairError(f"{pixels.shape} went in, {decoded.shape} came back.")
         if counted is not None:
             _check_estimate(counted)
         error, similarity = mean_squared_error(pixels, decoded), ms_ssim(pixels, decoded)
+        perceived = ssimulacra2(pixels, decoded)
     except SoftstairError as failure:
         where = f"{task.path.name} by {codec.name} at {task.quality:g}"
         raise type(failure)(f"{where}: {failure}") from failure
     height, width, _ = pixels.shape
+    ratio = finite(psnr_of(error))
     return Row(
         codec=codec.name,
         quality=task.quality,
@@ -174,15 +211,13 @@ def _measure(task: _Task) -> Row:
         width=width,
         height=height,
         file_bytes=len(data),
-        bpp=len(data) * 8 / (width * height),
-        mse=error,
-        psnr=finite(psnr_of(error)),
-        ms_ssim=similarity,
-        encode_seconds=encoded - start,
-        decode_seconds=end - encoded,
-        under_load=task.under_load,
+        bpp=round(len(data) * 8 / (width * height), 6),
+        mse=round(error, 6),
+        psnr=None if ratio is None else round(ratio, 6),
+        ms_ssim=round(similarity, 8),
+        ssimulacra2=round(perceived, 6),
         payload_bytes=None if counted is None else counted.payload_bytes,
-        table_bits=None if counted is None else counted.table_bits,
+        table_bits=None if counted is None else round(counted.table_bits, 2),
     )
 
 
@@ -213,34 +248,3 @@ def _used(codec: Codec) -> CodecUsed:
         own.bundle if own else None,
         own.fingerprint if own else None,
     )
-
-
-def _key(codec: Codec, data_hash: str) -> str:
-    """Of all that decides a row beside its quality and picture."""
-    return hashlib.sha256(msgspec.json.encode((SCHEMA, data_hash, _used(codec)))).hexdigest()[:32]
-
-
-def _append_to(path: Path) -> BinaryIO:
-    """The cache, to be appended to; ends a line that an earlier run left unfinished."""
-    try:
-        file = path.open("ab")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
-    if file.tell():
-        file.write(b"\n")
-    return file
-
-
-def _read_cache(path: Path) -> dict[_Place, Row]:
-    """Rows of a cache file; lines that are damaged or of another make are passed over."""
-    kept: dict[_Place, Row] = {}
-    if not path.exists():
-        return kept
-    decoder = msgspec.json.Decoder(_Kept)
-    for line in path.read_bytes().splitlines():
-        try:
-            entry = decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            continue
-        kept[entry.key, entry.row.quality, entry.row.picture] = entry.row
-    return kept
