@@ -40,10 +40,15 @@ class Tables {
   // What a value costs: what an ideal coder would spend on it with this table.
   float bits(int row, int value) const {
     const Row& r = rows_[row];
-    const float* bits = bits_.data() + r.offset + r.largest;
+    const float* bits = bits_around_zero(row);
     if (value >= -r.largest && value <= r.largest) return bits[value];
     const auto over = static_cast<std::uint32_t>((value < 0 ? -value : value) - r.largest);
     return bits[r.largest + 1] + static_cast<float>(kClassBits + std::bit_width(over));
+  }
+
+  // Bits of the values -K..K of a row, as offsets from the pointer.
+  const float* bits_around_zero(int row) const {
+    return bits_.data() + rows_[row].offset + rows_[row].largest;
   }
 
   // The symbol whose slots contain `slot` < 2^14.

@@ -110,6 +110,7 @@ struct Problem {
 };
 
 // Costs and levels of the four branches of latent i.
+template <bool kUniform>
 void branches(const Problem& problem, std::size_t i, float (&cost)[kBranches],
               std::int16_t* levels) {
   constexpr float kLargest = kLargestLevel - 4;
@@ -119,24 +120,30 @@ void branches(const Problem& problem, std::size_t i, float (&cost)[kBranches],
   const float magnitude = std::min(std::abs(residual), kLargest);
   const int sign = residual < 0 ? -1 : 1;
   const int row = 2 * problem.rows[i];
-  const int first = std::min(std::max(floor_index(staircase, magnitude) - 1, 0),
-                             2 * kLargestLevel - 8);
-  for (int index = first; index < first + 4; ++index) {
+  const int below = kUniform ? static_cast<int>(2 * magnitude) : floor_index(staircase, magnitude);
+  const int first = std::min(std::max(below - 1, 0), 2 * kLargestLevel - 8);
+  // Escapes are rare: their costs are worked out only where one of the four levels may be one.
+  const bool inside = (first + 4) / 2 <= std::min(problem.tables.largest(row),
+                                                  problem.tables.largest(row + 1));
+  const float* bits[2] = {problem.tables.bits_around_zero(row),
+                          problem.tables.bits_around_zero(row + 1)};
+  for (int next = 0; next < 4; ++next) {
+    const int index = first + next;
     const int quantizer = index & 1, branch = kBranchOf[index & 3];
     const int level = sign * ((index + quantizer) / 2);
-    const float error = magnitude - staircase.value(index);
-    cost[branch] = weight * error * error +
-                   staircase.rate_weight * problem.tables.bits(row + quantizer, level);
+    const float error =
+        magnitude - (kUniform ? 0.5f * static_cast<float>(index) : staircase.value(index));
+    const float rate =
+        inside ? bits[quantizer][level] : problem.tables.bits(row + quantizer, level);
+    cost[branch] = weight * error * error + staircase.rate_weight * rate;
     levels[branch] = static_cast<std::int16_t>(level);
   }
   const float to_zero = weight * magnitude * magnitude;
   for (int quantizer = 0; quantizer < 2; ++quantizer) {
-    const float zero =
-        to_zero + staircase.rate_weight * problem.tables.bits(row + quantizer, 0);
-    if (zero < cost[2 * quantizer]) {
-      cost[2 * quantizer] = zero;
-      levels[2 * quantizer] = 0;
-    }
+    const float zero = to_zero + staircase.rate_weight * bits[quantizer][0];
+    const bool cheaper = zero < cost[2 * quantizer];
+    cost[2 * quantizer] = cheaper ? zero : cost[2 * quantizer];
+    levels[2 * quantizer] = cheaper ? std::int16_t{0} : levels[2 * quantizer];
   }
 }
 
@@ -159,7 +166,10 @@ void viterbi(const Problem& problem, int lanes, std::int16_t* levels) {
       const std::size_t i = group * lanes + lane;
       if (i >= count) break;
       float cost[kBranches];
-      branches(problem, i, cost, candidates.data() + i * kBranches);
+      if (problem.staircase.grid.empty())
+        branches<true>(problem, i, cost, candidates.data() + i * kBranches);
+      else
+        branches<false>(problem, i, cost, candidates.data() + i * kBranches);
       for (int b = 0; b < kBranches; ++b) metric[b][lane] = cost[b];
       end[lane] = after;
     }
@@ -180,12 +190,11 @@ void viterbi(const Problem& problem, int lanes, std::int16_t* levels) {
     int state = 0;
     for (int s = 1; s < kStates; ++s)
       if (end[lane][s * kLanes + lane] < end[lane][state * kLanes + lane]) state = s;
-    for (std::size_t i = lane + (count - 1 - lane) / lanes * lanes;; i -= lanes) {
-      const std::size_t group = i / lanes;
+    for (std::size_t group = (count - 1 - lane) / lanes + 1; group-- > 0;) {
+      const std::size_t i = group * lanes + lane;
       const int way = taken[group * kStates + state] >> lane & 1;
       levels[i] = candidates[i * kBranches + kEntries[state].branch[way]];
       state = kEntries[state].state[way];
-      if (i < static_cast<std::size_t>(lanes)) break;
     }
   }
 }
