@@ -13,8 +13,9 @@ import softstair
 from softstair.bundle import read_bundle
 from softstair.learn.data import Crops, load_pictures
 from softstair.learn.export.bundle import export_bundle
-from softstair.learn.recipe import read_recipe
+from softstair.learn.recipe import Quantizer, read_recipe
 from softstair.learn.stages.pretrain import pretrain
+from softstair.quantize.staircase import STATES
 
 from .test_golden import CASES, FOLDER, pixel_file, symbol_hash
 from .tiny import write_data, write_recipe
@@ -34,6 +35,7 @@ def make_tiny_bundle(folder: Path) -> None:
         description="For tests: small, hardly trained.",
         licence="Apache-2.0",
         provenance={"data": "synthetic"},
+        quantizers={mode: Quantizer(6 if mode.startswith("tcq") else 0, 0, 0.04) for mode in STATES},
     )
 
 
@@ -42,7 +44,8 @@ def make_streams() -> None:
     tiny = read_bundle((FOLDER / "tiny.stairs").read_bytes(), "tiny.stairs")
     expected = {}
     for name, (pixels, position) in CASES.items():
-        data = softstair.encode(pixels, rate_position=position, bundle=tiny, threads=1)
+        mode = name if name in STATES else "scalar"
+        data = softstair.encode(pixels, rate_position=position, mode=mode, bundle=tiny, threads=1)
         (FOLDER / f"{name}.stair").write_bytes(data)
         expected[name] = {"symbols": symbol_hash(data, tiny), "pixels": pixel_file(name)}
         np.savez_compressed(FOLDER / pixel_file(name), softstair.decode(data, bundle=tiny, threads=1))

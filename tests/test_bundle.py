@@ -86,8 +86,10 @@ def test_unknown_names_are_told():
     [
         ("manifest.json", b"{}", "manifest.json"),
         ("manifest.json", b"\xff", "manifest.json"),
-        ("staircases.json", b'{"gains":[[0]],"base":0,"skip":0}', "gains"),
-        ("staircases.json", b'{"gains":[[0],[0,1]],"base":0,"skip":0}', "gains"),
+        ("staircases.json", b'{"gains":[[0]],"base":0,"modes":{"scalar":{}}}', "gains"),
+        ("staircases.json", b'{"gains":[[0],[0,1]],"base":0,"modes":{"scalar":{}}}', "gains"),
+        ("staircases.json", b'{"gains":[[0],[0]],"base":0,"modes":{"magic":{}}}', "modes"),
+        ("staircases.json", b'{"gains":[[0],[0]],"base":0,"modes":{"scalar":{"step":999}}}', "step"),
         ("scale.safetensors", b"", "scale.safetensors"),
         ("tables.safetensors", b"\x00" * 64, "tables.safetensors"),
     ],

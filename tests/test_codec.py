@@ -15,6 +15,7 @@ from softstair.codec.tile import TileCoder
 from softstair.engine.onnx_runtime import OnnxNetworks
 from softstair.errors import CorruptStream, TargetOutOfReach, UsageError
 from softstair.pictures import Picture, picture_from
+from softstair.quantize.staircase import STATES
 from softstair.stream import read_stream, write_stream
 
 from .tiny import photograph
@@ -59,35 +60,37 @@ def test_odd_sizes_with_the_shipped_bundle(size):
     assert psnr(pixels, softstair.decode(softstair.encode(pixels, quality=90))) > 25
 
 
-def test_what_the_encoder_reconstructs_is_what_the_decoder_sees(bundle, photo):
-    coder = TileCoder(bundle, OnnxNetworks(bundle.graph, 1))
+@pytest.mark.parametrize("mode", STATES)
+def test_what_the_encoder_reconstructs_is_what_the_decoder_sees(bundle, photo, mode):
+    coder = TileCoder(bundle, OnnxNetworks(bundle.graph, 1), mode)
     analysed = coder.analyse(photo)
     coded = coder.code(analysed, 77)
     symbols = coder.read_symbols(coded.payload, analysed.geometry, 77)
     np.testing.assert_array_equal(coder.reconstruct(symbols, 77), coded.latents)
 
 
-def test_payload_is_what_the_tables_charge(bundle, photo):
+@pytest.mark.parametrize("mode", STATES)
+def test_payload_is_what_the_tables_charge(bundle, photo, mode):
     for position in (20, 80, 140):
-        encoded = encode_picture(Picture(photo), Rate(position=position), bundle)
+        encoded = encode_picture(Picture(photo), Rate(position=position), bundle, mode=mode)
         assert encoded.payload_bytes * 8 < encoded.table_bits * 1.003 + 128
 
 
 def test_symbols_do_not_depend_on_threads_level_or_vector_kernels(bundle, photo):
     """The same file, read by every configuration: the same symbols, pixels a grey level apart."""
-    data = softstair.encode(photo, quality=60)
+    data = softstair.encode(photo, quality=60, mode="tcq8")
     reference = symbol_hash(read_symbols(data, bundle, threads=1))
     pixels = softstair.decode(data, threads=1).astype(int)
     stream = read_stream(data)
     height, width = -(-photo.shape[0] // 16), -(-photo.shape[1] // 16)
     for simd in (True, False):
-        model = bundle.model(stream.header.position, simd=simd)
+        model = bundle.model(stream.header.position, stream.header.mode.name.lower(), simd=simd)
         z, y = model.decode(stream.tiles[0], height, width)
         assert hashlib.sha256(z.tobytes() + y.tobytes()).hexdigest() == reference
     levels = ort.GraphOptimizationLevel
     for threads in (1, 2):
         for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_BASIC, levels.ORT_ENABLE_EXTENDED):
-            coder = TileCoder(bundle, OnnxNetworks(bundle.graph, threads, level))
+            coder = TileCoder(bundle, OnnxNetworks(bundle.graph, threads, level), "tcq8")
             geometry = coder.analyse(photo).geometry
             symbols = coder.read_symbols(stream.tiles[0], geometry, stream.header.position)
             assert symbol_hash(symbols) == reference

@@ -14,6 +14,7 @@ import pytest
 
 import softstair
 from softstair.codec import read_symbols
+from softstair.quantize.staircase import STATES
 from softstair.stream import read_stream
 
 from .conftest import GOLDEN
@@ -26,6 +27,7 @@ CASES = {
     "four-lanes": (photograph(300, 257, 5), 48),
     "grey": (photograph(40, 33)[..., 0], 100),
     "alpha": (np.dstack([photograph(40, 33), photograph(40, 33, 9)[..., 0]]), 100),
+    **{mode: (photograph(260, 250, 7), 90) for mode in STATES},
     "noise": (np.random.default_rng(1).integers(0, 256, (48, 48, 3), dtype=np.uint8), 160),
 }
 
@@ -55,6 +57,6 @@ def test_golden_streams_without_vector_kernels(name, tiny_bundle):
     expected = json.loads((FOLDER / "expected.json").read_text())[name]
     stream = read_stream((FOLDER / f"{name}.stair").read_bytes())
     header = stream.header
-    model = tiny_bundle.model(header.position, simd=False)
+    model = tiny_bundle.model(header.position, header.mode.name.lower(), simd=False)
     z, y = model.decode(stream.tiles[0], -(-header.height // 16), -(-header.width // 16))
     assert hashlib.sha256(z.tobytes() + y.tobytes()).hexdigest() == expected["symbols"]

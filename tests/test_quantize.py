@@ -7,33 +7,9 @@ from hypothesis import strategies as st
 
 from softstair.quantize.phases import phase_channels, phase_map
 from softstair.quantize.rates import hat_weights, interpolate, nearest_point
-from softstair.quantize.scalar import THRESHOLDS, thresholds
 from softstair.quantize.tables import BITS, RowRule, gaussian, gaussian_tables, integer_cdf, measured_tables
 
 RULE = RowRule(base=-102, skip=0, rows=78)
-ROUNDING = np.arange(THRESHOLDS) + 0.5
-
-
-def test_without_a_rate_weight_thresholds_round():
-    np.testing.assert_array_equal(thresholds(RULE, 0.0), np.tile(ROUNDING, (RULE.rows, 1)).astype(np.float32))
-
-
-def test_thresholds_are_where_error_plus_rate_is_equal():
-    weight = 0.1
-    for row in (24, 40, 60):
-        p = gaussian(RULE.sigma(row), 8)[8:-1]
-        for k, threshold in enumerate(thresholds(RULE, weight)[row], start=1):
-            if threshold < k - 0.05:
-                below = (threshold - k + 1) ** 2 - weight * np.log2(p[k - 1])
-                above = (threshold - k) ** 2 - weight * np.log2(p[k])
-                assert below == pytest.approx(above, abs=1e-5)
-
-
-def test_thresholds_fall_with_sigma_towards_rounding():
-    found = thresholds(RULE, 0.11)
-    assert (np.diff(found[:, 0]) <= 0).all()
-    assert (found >= ROUNDING - 1e-6).all()
-    np.testing.assert_allclose(found[-1], ROUNDING, atol=1e-3)
 
 
 @settings(deadline=None)

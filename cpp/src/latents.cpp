@@ -11,23 +11,14 @@ namespace {
 constexpr std::int32_t kLargestExponent = 1024;
 constexpr std::int32_t kLargestRateBias = 1 << 24;
 
-// Round half to even, without a call: next to 1.5 * 2^23 a float has no bits left for a fraction.
-int nearest_symbol(float value) {
-  constexpr float kShift = 12582912.0f, kLargest = kLargestSymbol;
-  const float number = value == value ? value : 0.0f;
-  const float inside = std::min(std::max(number, -kLargest), kLargest);
-  return static_cast<int>(inside + kShift - kShift);
-}
-
-// The nearest symbol, or the one below it in magnitude if the row's threshold is not reached.
-int lower(float residual, int nearest, const float* thresholds) {
-  const int magnitude = nearest < 0 ? -nearest : nearest;
-  if (magnitude == 0 || magnitude > kThresholds || std::abs(residual) >= thresholds[magnitude - 1])
-    return nearest;
-  return nearest < 0 ? nearest + 1 : nearest - 1;
-}
-
 int z_index_row(std::size_t index, int channels) { return static_cast<int>(index % channels); }
+
+// Where a symbol lies, in steps.
+float value_of(int symbol, bool fine, const Staircase& staircase) {
+  if (fine) return symbol < 0 ? -staircase.value(-symbol) : staircase.value(symbol);
+  if (staircase.grid.empty()) return static_cast<float>(symbol);
+  return symbol < 0 ? -staircase.value(-2 * symbol) : staircase.value(2 * symbol);
+}
 
 }  // namespace
 
@@ -38,7 +29,7 @@ void Model::check() const {
   };
   if (z_tables->rows() != network->hyper_latents())
     throw std::invalid_argument("z needs a table for every channel");
-  if (rule.rows != y_tables->rows() || rule.skip < -1024 || rule.skip > rule.rows ||
+  if (rule.rows * (trellis->dependent() ? 2 : 1) != y_tables->rows() || rule.skip < -1024 || rule.skip > rule.rows ||
       rule.base < -kLargestExponent || rule.base > kLargestExponent)
     throw std::invalid_argument("the row rule does not fit the tables of y");
   if (rate_bias.size() != static_cast<std::size_t>(network->hyper_width()) ||
@@ -83,26 +74,60 @@ Fault read_z(const Tables& tables, Decoder& decoder, std::vector<std::int16_t>& 
   return decoder.fault();
 }
 
+// Reads the levels of one phase; a lane of a trellis follows its state.
+template <bool kDependent>
+class LevelReader {
+ public:
+  LevelReader(const Model& model, Decoder& decoder, int lanes)
+      : tables_(*model.y_tables), trellis_(*model.trellis), decoder_(decoder), mask_(lanes - 1) {}
+
+  // The symbol of the next coded latent, whose table row is given.
+  int read(int row) {
+    const std::size_t rank = rank_++;
+    if constexpr (!kDependent) return decoder_.read(tables_, row, rank);
+    int& state = state_[rank & mask_];
+    const int quantizer = quantizer_of(state);
+    const int level = decoder_.read(tables_, 2 * row + quantizer, rank);
+    if (level > kLargestLevel || level < -kLargestLevel) [[unlikely]]
+      beyond_ = true;
+    state = trellis_.next(state, level);
+    return index_of(level, quantizer);
+  }
+
+  Fault fault() const {
+    if (decoder_.fault() != Fault::none) return decoder_.fault();
+    return beyond_ ? Fault::corrupt : Fault::none;
+  }
+
+ private:
+  const Tables& tables_;
+  const Trellis& trellis_;
+  Decoder& decoder_;
+  std::size_t rank_ = 0, mask_;
+  int state_[kMaxLanes] = {};
+  bool beyond_ = false;
+};
+
+template <bool kDependent>
 Fault read_y(const Model& model, Size size, Decoder& decoder, ScaleField& field,
              std::vector<std::int16_t>& symbols) {
-  const Tables& tables = *model.y_tables;
   std::vector<std::int16_t> rows(static_cast<std::size_t>(size.width) * field.group());
   std::vector<Entry> list(rows.size());
   for (int phase = 0; phase < kPhases; ++phase) {
     field.begin_phase(phase);
-    std::size_t rank = 0;
+    LevelReader<kDependent> reader(model, decoder, lanes_for(size));
     for (int y = 0; y < size.height; ++y) {
       field.rows(y, model.rule, rows.data());
       const std::size_t count = list_coded(field, y, phase, rows.data(), list.data());
       std::int16_t* line =
           symbols.data() + static_cast<std::size_t>(y) * size.width * field.channels();
       std::uint8_t* magnitudes = field.magnitudes(y);
-      for (std::size_t i = 0; i < count; ++i, ++rank) {
-        const int symbol = decoder.read(tables, list[i].row, rank);
+      for (std::size_t i = 0; i < count; ++i) {
+        const int symbol = reader.read(list[i].row);
         line[list[i].index] = static_cast<std::int16_t>(symbol);
-        magnitudes[list[i].index] = ScaleField::magnitude_of(symbol);
+        magnitudes[list[i].index] = ScaleField::magnitude_of<kDependent>(symbol);
       }
-      if (decoder.fault() != Fault::none) return decoder.fault();
+      if (reader.fault() != Fault::none) return reader.fault();
     }
   }
   return Fault::none;
@@ -129,7 +154,8 @@ Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8
   y.resize(static_cast<std::size_t>(size.height) * size.width * model.network->latents());
   ScaleField field(model.network, z.data(), size.height, size.width, model.rate_bias.data(),
                    model.exponent.data());
-  decoded.fault = read_y(model, size, decoder, field, y);
+  decoded.fault = model.trellis->dependent() ? read_y<true>(model, size, decoder, field, y)
+                                             : read_y<false>(model, size, decoder, field, y);
   if (decoded.fault != Fault::none) return decoded;
 
   decoder.finish();
@@ -159,56 +185,106 @@ const std::vector<std::int16_t>& TileEncoder::begin_phase() {
   return rows_;
 }
 
+void TileEncoder::list_coded() {
+  places_.resize(rows_.size() + 1);  // one more, so that the loop need not know what is coded
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    places_[count] = static_cast<std::int32_t>(i);
+    count += rows_[i] != kSkipped;
+  }
+  places_.resize(count);
+  searched_rows_.resize(count);
+  levels_.resize(count);
+  for (std::size_t i = 0; i < count; ++i) searched_rows_[i] = rows_[places_[i]];
+}
+
 void TileEncoder::quantize(const float* y, const float* mean, const float* gain,
-                           const float* thresholds, float* decoded) {
+                           const Staircase& staircase, std::span<const float> weight,
+                           float* decoded) {
   if (phase_ < 0) throw std::invalid_argument("no phase was begun");
   const int group = field_.group();
   const std::size_t plane = static_cast<std::size_t>(size_.height) * size_.width;
-  for (int row = 0; row < size_.height; ++row)
-    // Positions of one parity code the same channels, which lie in planes of their own.
-    for (int parity = 0; parity < 2; ++parity)
-      for (int i = 0; i < group; ++i) {
-        const int channel = channel_group(row, parity, phase_) * group + i;
-        const float step = 1.0f / gain[channel];
-        for (int x = parity; x < size_.width; x += 2) {
-          const std::size_t position = static_cast<std::size_t>(row) * size_.width + x;
-          const std::size_t at = channel * plane + position, in_phase = position * group + i;
-          const float residual = (y[at] - mean[at]) * gain[channel];
-          const int nearest = nearest_symbol(residual);
-          const std::int16_t table = rows_[in_phase];
-          const int symbol =
-              table == kSkipped ? 0 : lower(residual, nearest, thresholds + table * kThresholds);
-          decided_[in_phase] = static_cast<std::int16_t>(symbol);
-          decoded[at] = mean[at] + static_cast<float>(symbol) * step;
+  // Positions of one parity code the same channels, which lie in planes of their own.
+  const auto for_all = [&](const auto& action) {
+    for (int row = 0; row < size_.height; ++row)
+      for (int parity = 0; parity < 2; ++parity)
+        for (int i = 0; i < group; ++i) {
+          const int channel = channel_group(row, parity, phase_) * group + i;
+          for (int x = parity; x < size_.width; x += 2) {
+            const std::size_t position = static_cast<std::size_t>(row) * size_.width + x;
+            action(channel, channel * plane + position, position * group + i);
+          }
         }
-      }
+  };
+  residual_.resize(rows_.size());
+  for_all([&](int channel, std::size_t at, std::size_t in_phase) {
+    residual_[in_phase] = (y[at] - mean[at]) * gain[channel];
+  });
+  list_coded();
+  const std::size_t count = places_.size();
+  searched_residual_.resize(count);
+  for (std::size_t i = 0; i < count; ++i) searched_residual_[i] = residual_[places_[i]];
+  if (!weight.empty()) {
+    searched_weight_.resize(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t position = places_[i] / group;
+      const int first = channel_group(static_cast<int>(position / size_.width),
+                                      static_cast<int>(position % size_.width), phase_) * group;
+      searched_weight_[i] = weight[first + places_[i] % group];
+    }
+  }
+  search(*model_->trellis, *model_->y_tables, staircase, searched_residual_, searched_rows_,
+         weight.empty() ? std::span<const float>() : std::span<const float>(searched_weight_),
+         lanes_for(size_), levels_.data());
   end_phase();
+  const bool fine = model_->trellis->dependent();
+  for_all([&](int channel, std::size_t at, std::size_t in_phase) {
+    decoded[at] = mean[at] + value_of(decided_[in_phase], fine, staircase) * (1.0f / gain[channel]);
+  });
 }
 
 void TileEncoder::put(const std::int16_t* symbols) {
   if (phase_ < 0) throw std::invalid_argument("no phase was begun");
   check_symbols({symbols, y_.size()});
-  const int group = field_.group();
-  std::size_t in_phase = 0;
-  for (int row = 0; row < size_.height; ++row)
-    for (int x = 0; x < size_.width; ++x, symbols += channels()) {
-      const std::int16_t* given = symbols + channel_group(row, x, phase_) * group;
-      for (int i = 0; i < group; ++i, ++in_phase)
-        decided_[in_phase] = rows_[in_phase] == kSkipped ? std::int16_t{0} : given[i];
-    }
+  list_coded();
+  const int group = field_.group(), lanes = lanes_for(size_);
+  int state[kMaxLanes] = {};
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    const std::size_t position = places_[i] / group;
+    const int first = channel_group(static_cast<int>(position / size_.width),
+                                    static_cast<int>(position % size_.width), phase_) * group;
+    const int symbol = symbols[position * channels() + first + places_[i] % group];
+    levels_[i] = static_cast<std::int16_t>(symbol);
+    if (!model_->trellis->dependent()) continue;
+    int& s = state[i % lanes];
+    const int quantizer = quantizer_of(s);
+    const int level = (symbol + (symbol > 0 ? quantizer : symbol < 0 ? -quantizer : 0)) / 2;
+    if (index_of(level, quantizer) != symbol)
+      throw std::invalid_argument("a symbol is none that the trellis can reach");
+    levels_[i] = static_cast<std::int16_t>(level);
+    s = model_->trellis->next(s, level);
+  }
   end_phase();
 }
 
 void TileEncoder::end_phase() {
-  // One place more than needed, so that the loop need not know whether a latent is coded.
+  const bool dependent = model_->trellis->dependent();
+  const int lanes = lanes_for(size_);
   auto& coded = coded_[phase_];
-  coded.resize(rows_.size() - std::count(rows_.begin(), rows_.end(), kSkipped) + 1);
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < rows_.size(); ++i) {
-    coded[count] = {rows_[i], decided_[i]};
-    count += rows_[i] != kSkipped;
+  coded.resize(places_.size());
+  std::fill(decided_.begin(), decided_.end(), std::int16_t{0});
+  int state[kMaxLanes] = {};
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    const int level = levels_[i];
+    coded[i] = {searched_rows_[i], levels_[i]};
+    decided_[places_[i]] = levels_[i];
+    if (!dependent) continue;
+    int& s = state[i % lanes];
+    const int quantizer = quantizer_of(s);
+    coded[i].row = static_cast<std::int16_t>(2 * searched_rows_[i] + quantizer);
+    decided_[places_[i]] = static_cast<std::int16_t>(index_of(level, quantizer));
+    s = model_->trellis->next(s, level);
   }
-  coded.pop_back();
 
   // Magnitudes become visible to later phases only now.
   const int group = field_.group();
@@ -220,7 +296,7 @@ void TileEncoder::end_phase() {
       const std::size_t line = static_cast<std::size_t>(row) * size_.width * channels();
       std::copy_n(decided, group, y_.data() + line + in_line);
       std::transform(decided, decided + group, field_.magnitudes(row) + in_line,
-                     ScaleField::magnitude_of);
+                     dependent ? ScaleField::magnitude_of<true> : ScaleField::magnitude_of<false>);
     }
 }
 
@@ -230,7 +306,7 @@ std::vector<std::uint8_t> TileEncoder::finish() const {
   for (int phase = kPhases - 1; phase >= 0; --phase)
     for (std::size_t rank = coded_[phase].size(); rank-- > 0;) {
       const Coded& coded = coded_[phase][rank];
-      encoder.write_before(*model_->y_tables, coded.row, rank, coded.value);
+      encoder.write_before(*model_->y_tables, coded.row, rank, coded.level);
     }
   for (std::size_t i = z_.size(); i-- > 0;)
     encoder.write_before(*model_->z_tables, z_index_row(i, zc), i, z_[i]);
@@ -240,22 +316,25 @@ std::vector<std::uint8_t> TileEncoder::finish() const {
 std::pair<double, double> TileEncoder::cross_entropy() const {
   double z_bits = 0, y_bits = 0;
   for (std::size_t i = 0; i < z_.size(); ++i)
-    z_bits += softstair::cross_entropy(*model_->z_tables,
-                                       z_index_row(i, model_->network->hyper_latents()), z_[i]);
+    z_bits += model_->z_tables->bits(z_index_row(i, model_->network->hyper_latents()), z_[i]);
   for (const auto& phase : coded_)
-    for (const Coded& coded : phase)
-      y_bits += softstair::cross_entropy(*model_->y_tables, coded.row, coded.value);
+    for (const Coded& coded : phase) y_bits += model_->y_tables->bits(coded.row, coded.level);
   return {z_bits, y_bits};
 }
 
-std::int64_t TileEncoder::coded() const {
-  std::int64_t count = 0;
-  for (const auto& phase : coded_) count += static_cast<std::int64_t>(phase.size());
-  return count;
+std::pair<std::vector<std::int16_t>, std::vector<std::int16_t>> TileEncoder::coded() const {
+  std::pair<std::vector<std::int16_t>, std::vector<std::int16_t>> all;
+  for (const auto& phase : coded_)
+    for (const Coded& coded : phase) {
+      all.first.push_back(coded.row);
+      all.second.push_back(coded.level);
+    }
+  return all;
 }
 
-void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* symbols,
-                       const float* mean, const float* step, float* decoded) {
+void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* symbols, bool fine,
+                       const Staircase& staircase, const float* mean, const float* step,
+                       float* decoded) {
   const int group = channels / kPhases;
   const std::size_t plane = static_cast<std::size_t>(size.height) * size.width;
   for (int row = 0; row < size.height; ++row)
@@ -264,7 +343,8 @@ void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* s
       const int first = channel_group(row, column, phase) * group;
       for (int c = first; c < first + group; ++c) {
         const std::size_t at = c * plane + position;
-        decoded[at] = mean[at] + static_cast<float>(symbols[position * channels + c]) * step[c];
+        decoded[at] =
+            mean[at] + value_of(symbols[position * channels + c], fine, staircase) * step[c];
       }
     }
 }

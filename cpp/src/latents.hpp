@@ -10,6 +10,7 @@
 #include "rans.hpp"
 #include "scale_network.hpp"
 #include "tables.hpp"
+#include "trellis.hpp"
 
 namespace softstair {
 
@@ -17,7 +18,8 @@ namespace softstair {
 struct Model {
   std::shared_ptr<const ScaleNetwork> network;
   std::shared_ptr<const Tables> z_tables;  // a row for every channel of z
-  std::shared_ptr<const Tables> y_tables;  // a row for every scale
+  const Trellis* trellis;                  // one state: scalar quantization
+  std::shared_ptr<const Tables> y_tables;  // a row for every scale; of a trellis, two: see search
   RowRule rule;
   std::vector<std::int32_t> rate_bias;  // of the scale network's first layer
   std::vector<std::int32_t> exponent;   // d + e_c: log2 of the gain of every channel, 1/32 octave
@@ -33,7 +35,8 @@ struct Size {
   int z_width() const { return (width + 1) / 2; }
 };
 
-// Symbols of a tile: z (z_height, z_width, Z) and y (height, width, C).
+// Symbols of a tile: z (z_height, z_width, Z) and y (height, width, C). Those of y are levels, of a
+// trellis indices on the fine grid, in half steps.
 struct Symbols {
   std::vector<std::int16_t> z, y;
 };
@@ -50,8 +53,6 @@ struct Decoded {
 
 Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8_t> bytes);
 
-constexpr int kThresholds = 4;  // of a table row, for magnitudes 1 to 4
-
 // Encodes while the latents are being decided: the means of a phase depend on the symbols of the
 // earlier ones, so a caller asks for the rows of a phase, decides its symbols, puts them, goes on.
 class TileEncoder {
@@ -65,27 +66,28 @@ class TileEncoder {
   // Table rows of the next phase, (height, width, C / 4); kSkipped where nothing is coded.
   const std::vector<std::int16_t>& begin_phase();
 
-  // Quantize the phase begun: q is (y - mean) * gain rounded, one nearer to zero where its magnitude
-  // lies under the row's threshold to reach that symbol, zero where skipped; decoded receives
-  // mean + q / gain. All (C, height, width), gain (C), thresholds (rows, kThresholds): of magnitudes
-  // 1, 2, ..; beyond them q is rounded. Other phases are left alone.
-  void quantize(const float* y, const float* mean, const float* gain, const float* thresholds,
-                float* decoded);
-  int table_rows() const { return model_->rule.rows; }
+  // Quantize the phase begun: `search` on (y - mean) * gain, in steps. decoded receives mean +
+  // value / gain. All (C, height, width), gain (C), weight (C) or empty: of a channel's squared
+  // error. Other phases are left alone.
+  void quantize(const float* y, const float* mean, const float* gain, const Staircase& staircase,
+                std::span<const float> weight, float* decoded);
 
   // Or put symbols decided elsewhere, (height, width, C); where nothing is coded, zero is taken.
+  // Throws std::invalid_argument if the trellis cannot reach one of them.
   void put(const std::int16_t* symbols);
 
   std::vector<std::uint8_t> finish() const;
   // What the tables alone would charge, in bits: (z, y).
   std::pair<double, double> cross_entropy() const;
   const std::vector<std::int16_t>& symbols() const { return y_; }
-  std::int64_t coded() const;
+  // Table rows and levels of all coded latents of y so far, in coding order.
+  std::pair<std::vector<std::int16_t>, std::vector<std::int16_t>> coded() const;
 
  private:
   struct Coded {
-    std::int16_t row, value;
+    std::int16_t row, level;
   };
+  void list_coded();
   void end_phase();
 
   std::shared_ptr<const Model> model_;
@@ -94,12 +96,17 @@ class TileEncoder {
   std::vector<std::int16_t> rows_, decided_;  // of the phase begun, (height, width, channels / 4)
   ScaleField field_;
   int phase_ = -1;
+  // Of the phase begun: its coded latents, as places in rows_, and what `search` takes and gives.
+  std::vector<std::int32_t> places_;
+  std::vector<std::int16_t> searched_rows_, levels_;
+  std::vector<float> residual_, searched_residual_, searched_weight_;
   std::vector<Coded> coded_[kPhases];
 };
 
-// mean + q / gain for the latents of one phase. symbols (height, width, C); mean and decoded
-// (C, height, width); step (C) = 1 / gain.
-void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* symbols,
-                       const float* mean, const float* step, float* decoded);
+// mean + value * step for the latents of one phase. symbols (height, width, C); mean and decoded
+// (C, height, width); step (C) = 1 / gain. fine: symbols are indices on the fine grid.
+void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* symbols, bool fine,
+                       const Staircase& staircase, const float* mean, const float* step,
+                       float* decoded);
 
 }  // namespace softstair

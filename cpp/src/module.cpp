@@ -69,6 +69,14 @@ Size make_size(std::size_t height, std::size_t width) {
   return {static_cast<int>(height), static_cast<int>(width)};
 }
 
+Staircase make_staircase(float rate_weight, const In<float, 1>& grid) {
+  require(rate_weight >= 0 && rate_weight < 1e6f, "the rate weight is impossible");
+  for (std::size_t i = 0; i < grid.size(); ++i)
+    require(i == 0 ? grid.data()[0] == 0 : grid.data()[i] > grid.data()[i - 1],
+            "a fine grid rises from zero");
+  return {rate_weight, {grid.data(), grid.size()}};
+}
+
 void check_planes(const TileEncoder& tile, const In<float, 3>& planes) {
   require(planes.shape(0) == static_cast<std::size_t>(tile.channels()) &&
               planes.shape(1) == static_cast<std::size_t>(tile.size().height) &&
@@ -126,14 +134,16 @@ NB_MODULE(_core, m) {
           "__init__",
           [](Model* self, std::shared_ptr<ScaleNetwork> network, std::shared_ptr<Tables> z_tables,
              std::shared_ptr<Tables> y_tables, int base, int skip, In<std::int32_t, 1> rate_bias,
-             In<std::int32_t, 1> exponent) {
-            const int rows = y_tables->rows();
-            Model model{std::move(network), std::move(z_tables), std::move(y_tables),
+             In<std::int32_t, 1> exponent, int states) {
+            const Trellis& trellis = Trellis::of(states);
+            const int rows = y_tables->rows() / (trellis.dependent() ? 2 : 1);
+            Model model{std::move(network), std::move(z_tables), &trellis, std::move(y_tables),
                         {base, skip, rows}, to_vector(rate_bias), to_vector(exponent)};
             model.check();
             new (self) Model(std::move(model));
           },
-          "network"_a, "z_tables"_a, "y_tables"_a, "base"_a, "skip"_a, "rate_bias"_a, "exponent"_a)
+          "network"_a, "z_tables"_a, "y_tables"_a, "base"_a, "skip"_a, "rate_bias"_a, "exponent"_a,
+          "states"_a = 1, "states: of the trellis; 1 is scalar quantization.")
       .def(
           "log_scale",
           [](const Model& self, In<std::int16_t, 3> z, std::size_t height, std::size_t width) {
@@ -199,19 +209,22 @@ NB_MODULE(_core, m) {
       .def(
           "quantize",
           [](TileEncoder& self, In<float, 3> y, In<float, 3> mean, In<float, 1> gain,
-             In<float, 2> thresholds, InOut<float, 3> decoded) {
+             float rate_weight, In<float, 1> grid, In<float, 1> weight, InOut<float, 3> decoded) {
             check_planes(self, y);
             check_planes(self, mean);
             check_planes(self, In<float, 3>(decoded));
-            require(gain.size() == static_cast<std::size_t>(self.channels()), "gain has the wrong size");
-            require(thresholds.shape(0) == static_cast<std::size_t>(self.table_rows()) &&
-                        thresholds.shape(1) == kThresholds,
-                    "thresholds need four values for every table row");
-            self.quantize(y.data(), mean.data(), gain.data(), thresholds.data(), decoded.data());
+            const auto channels = static_cast<std::size_t>(self.channels());
+            require(gain.size() == channels, "gain has the wrong size");
+            require(weight.size() == 0 || weight.size() == channels, "weight has the wrong size");
+            const Staircase staircase = make_staircase(rate_weight, grid);
+            nb::gil_scoped_release release;
+            self.quantize(y.data(), mean.data(), gain.data(), staircase,
+                          {weight.data(), weight.size()}, decoded.data());
           },
-          "y"_a, "mean"_a, "gain"_a, "thresholds"_a, "decoded"_a,
-          "Round (y - mean) * gain for the phase begun, one nearer to zero where the threshold\n"
-          "of its row, (rows, 4), is not reached, and write mean + q / gain to `decoded`.")
+          "y"_a, "mean"_a, "gain"_a, "rate_weight"_a, "grid"_a, "weight"_a, "decoded"_a,
+          "Quantize (y - mean) * gain for the phase begun and write mean + value / gain to\n"
+          "`decoded`, planes float32 (C, height, width). rate_weight: squared steps a bit; grid: the\n"
+          "fine grid in steps, or empty; weight: (C,) of squared errors, or empty.")
       .def(
           "put",
           [](TileEncoder& self, In<std::int16_t, 3> symbols) {
@@ -234,7 +247,15 @@ NB_MODULE(_core, m) {
           },
           "The coded stream.")
       .def("cross_entropy", &TileEncoder::cross_entropy, "Bits that the tables alone charge: (z, y).")
-      .def_prop_ro("coded", &TileEncoder::coded, "Number of latents of y that are coded.")
+      .def_prop_ro(
+          "coded",
+          [](const TileEncoder& self) {
+            auto [rows, levels] = self.coded();
+            const std::size_t count = rows.size();
+            return nb::make_tuple(to_array(std::move(rows), {count}),
+                                  to_array(std::move(levels), {count}));
+          },
+          "Table rows and levels of all coded latents, int16 (n,) each, in coding order.")
       .def_prop_ro(
           "symbols",
           [](const TileEncoder& self) {
@@ -245,9 +266,43 @@ NB_MODULE(_core, m) {
           "Symbols decided so far, int16 (height, width, C).");
 
   m.def(
+      "search",
+      [](int states, const Tables& tables, In<float, 1> residual, In<std::int16_t, 1> rows,
+         In<float, 1> weight, float rate_weight, In<float, 1> grid, int lanes) {
+        const Trellis& trellis = Trellis::of(states);
+        const int rows_of_each = tables.rows() / (trellis.dependent() ? 2 : 1);
+        require(lanes == 1 || lanes == 2 || lanes == kMaxLanes, "lanes must be 1, 2 or 4");
+        require(rows.size() == residual.size() &&
+                    (weight.size() == 0 || weight.size() == residual.size()),
+                "every residual needs a row, and a weight or none has one");
+        for (std::size_t i = 0; i < rows.size(); ++i)
+          require(rows.data()[i] >= 0 && rows.data()[i] < rows_of_each, "a row is not in the tables");
+        std::vector<std::int16_t> levels(residual.size());
+        search(trellis, tables, make_staircase(rate_weight, grid), {residual.data(), residual.size()},
+               {rows.data(), rows.size()}, {weight.data(), weight.size()}, lanes, levels.data());
+        return to_array(std::move(levels), {residual.size()});
+      },
+      "states"_a, "tables"_a, "residual"_a, "rows"_a, "weight"_a, "rate_weight"_a, "grid"_a,
+      "lanes"_a, "Levels, int16 (n,), of residuals in steps, float32 (n,).");
+  m.def(
+      "follow",
+      [](int states, In<std::int16_t, 1> levels, int lanes) {
+        const Trellis& trellis = Trellis::of(states);
+        require(lanes == 1 || lanes == 2 || lanes == kMaxLanes, "lanes must be 1, 2 or 4");
+        std::vector<std::int16_t> quantizers(levels.size());
+        int state[kMaxLanes] = {};
+        for (std::size_t i = 0; i < levels.size(); ++i) {
+          int& s = state[i % lanes];
+          quantizers[i] = static_cast<std::int16_t>(quantizer_of(s));
+          s = trellis.next(s, levels.data()[i]);
+        }
+        return to_array(std::move(quantizers), {levels.size()});
+      },
+      "states"_a, "levels"_a, "lanes"_a, "Quantizer, 0 or 1, of every level, int16 (n,).");
+  m.def(
       "reconstruct_phase",
-      [](int phase, In<std::int16_t, 3> symbols, In<float, 3> mean, In<float, 1> step,
-         InOut<float, 3> decoded) {
+      [](int phase, In<std::int16_t, 3> symbols, int states, In<float, 1> grid, In<float, 3> mean,
+         In<float, 1> step, InOut<float, 3> decoded) {
         const std::size_t height = symbols.shape(0), width = symbols.shape(1), c = symbols.shape(2);
         const auto fits = [&](const auto& planes) {
           return planes.shape(0) == c && planes.shape(1) == height && planes.shape(2) == width;
@@ -256,8 +311,9 @@ NB_MODULE(_core, m) {
         require(fits(mean) && fits(decoded) && step.size() == c && c % kPhases == 0,
                 "planes do not have the shape of the symbols");
         reconstruct_phase(phase, make_size(height, width), static_cast<int>(c), symbols.data(),
-                          mean.data(), step.data(), decoded.data());
+                          Trellis::of(states).dependent(), make_staircase(0, grid), mean.data(),
+                          step.data(), decoded.data());
       },
-      "phase"_a, "symbols"_a, "mean"_a, "step"_a, "decoded"_a,
-      "Write mean + q * step of one phase into `decoded`, all (C, height, width) but the symbols.");
+      "phase"_a, "symbols"_a, "states"_a, "grid"_a, "mean"_a, "step"_a, "decoded"_a,
+      "Write mean + value * step of one phase into `decoded`, all (C, height, width) but the symbols.");
 }

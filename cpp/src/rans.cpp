@@ -45,19 +45,6 @@ Fault decode_rows(const Tables& tables, std::span<const std::int16_t> rows,
   return decoder.fault();
 }
 
-double cross_entropy(const Tables& tables, int row, int value) {
-  const int largest = tables.largest(row);
-  const bool escaped = value < -largest || value > largest;
-  const int symbol = escaped ? 2 * largest + 1 : value + largest;
-  const std::uint16_t* cdf = tables.cdf(row);
-  double bits = kProbabilityBits - std::log2(static_cast<double>(cdf[symbol + 1] - cdf[symbol]));
-  if (escaped) {
-    const auto over = static_cast<std::uint32_t>((value < 0 ? -value : value) - largest);
-    bits += 1 + kClassBits + std::bit_width(over) - 1;
-  }
-  return bits;
-}
-
 // Rounding may make a stream shorter than its tables say, but not by much. With M = 2^14, coding a
 // symbol of f slots takes a state x = f q + r >= 4 M to x' >= M q + r, and as M > r,
 //     x' - M >= (x - M) M / f:

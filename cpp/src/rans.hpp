@@ -17,7 +17,6 @@ namespace softstair {
 constexpr int kMaxLanes = 4;  // their number is a power of two
 constexpr std::uint32_t kStateLow = 1u << 16;  // states live in [2^16, 2^32)
 constexpr int kLargestSymbol = 32767;
-constexpr int kClassBits = 4;   // of an escape: bit length of what exceeds the table
 constexpr int kRawChunk = 12;   // raw bits coded at once
 
 // What went wrong while reading; a coder never throws in its inner loop.
@@ -196,9 +195,6 @@ std::vector<std::uint8_t> encode_rows(const Tables& tables, std::span<const std:
 Fault decode_rows(const Tables& tables, std::span<const std::int16_t> rows,
                   std::span<const std::uint8_t> bytes, int lanes,
                   std::vector<std::int16_t>& symbols);
-
-// Bits of a value by its table alone: what an ideal coder would spend.
-double cross_entropy(const Tables& tables, int row, int value);
 
 // True if no stream of so many bytes can hold symbols that cost `bits` by their tables.
 bool cannot_hold(std::size_t bytes, double bits);

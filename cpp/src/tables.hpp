@@ -2,6 +2,8 @@
 // Integer probability tables: what the entropy coder knows of a distribution.
 #pragma once
 
+#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
@@ -11,6 +13,7 @@ namespace softstair {
 
 constexpr int kProbabilityBits = 14;
 constexpr std::uint32_t kProbabilityOne = 1u << kProbabilityBits;
+constexpr int kClassBits = 4;  // of an escape: bit length of what exceeds the table
 
 // A set of CDFs. Row r codes the values -K..K of its own K, then an escape; slots of row r are
 // [cdf[i], cdf[i + 1]) for symbol i = value + K.
@@ -26,12 +29,27 @@ class Tables {
     for (std::size_t row = 0; row + 1 < offsets.size(); ++row)
       add_row(offsets[row], offsets[row + 1]);
     build_buckets();
+    build_bits();
   }
 
   int rows() const { return static_cast<int>(rows_.size()); }
   int largest(int row) const { return rows_[row].largest; }
   int symbols(int row) const { return 2 * rows_[row].largest + 2; }
   const std::uint16_t* cdf(int row) const { return cdf_.data() + rows_[row].offset; }
+
+  // What a value costs: what an ideal coder would spend on it with this table.
+  float bits(int row, int value) const {
+    const Row& r = rows_[row];
+    const float* bits = bits_around_zero(row);
+    if (value >= -r.largest && value <= r.largest) return bits[value];
+    const auto over = static_cast<std::uint32_t>((value < 0 ? -value : value) - r.largest);
+    return bits[r.largest + 1] + static_cast<float>(kClassBits + std::bit_width(over));
+  }
+
+  // Bits of the values -K..K of a row, as offsets from the pointer.
+  const float* bits_around_zero(int row) const {
+    return bits_.data() + rows_[row].offset + rows_[row].largest;
+  }
 
   // The symbol whose slots contain `slot` < 2^14.
   int find(int row, std::uint32_t slot) const {
@@ -75,7 +93,16 @@ class Tables {
     }
   }
 
+  void build_bits() {
+    bits_.resize(cdf_.size());
+    for (std::size_t i = 0; i + 1 < cdf_.size(); ++i)
+      // Between two rows stands a value that nobody reads.
+      bits_[i] = kProbabilityBits - std::log2(static_cast<float>(
+                                        cdf_[i + 1] > cdf_[i] ? cdf_[i + 1] - cdf_[i] : 1));
+  }
+
   std::vector<std::uint16_t> cdf_;
+  std::vector<float> bits_;  // as cdf_: of the symbol whose slots start there
   std::vector<Row> rows_;
   std::vector<std::uint16_t> buckets_;
 };

@@ -159,7 +159,7 @@ void check_round_trip(const Tables& tables, int lanes, const List& list) {
   CHECK(decodes(tables, lanes, list, bytes));
   double bits = 0;
   for (std::size_t i = 0; i < list.rows.size(); ++i)
-    bits += cross_entropy(tables, list.rows[i], list.values[i]);
+    bits += tables.bits(list.rows[i], list.values[i]);
   CHECK(!cannot_hold(bytes.size(), bits));
   CHECK(8.0 * static_cast<double>(bytes.size()) <= 1.01 * bits + 48 * lanes);
   CHECK(!decodes(tables, lanes, list, std::span(bytes).first(bytes.size() - 2)));
@@ -277,11 +277,11 @@ struct Setting {
     y_tables = std::make_shared<Tables>(make_tables(random, random.values<int>(60, 0, 30), 4000));
   }
 
-  RowRule rule() const { return {-60, 3, y_tables->rows()}; }
-  std::shared_ptr<const Model> model(bool simd = true) const {
+  RowRule rule(int states = 1) const { return {-60, 3, y_tables->rows() / (states > 1 ? 2 : 1)}; }
+  std::shared_ptr<const Model> model(bool simd = true, int states = 1) const {
     auto model = std::make_shared<Model>(
-        Model{std::make_shared<ScaleNetwork>(layers, phase_bias, simd), z_tables, y_tables, rule(),
-              rate_bias, exponent});
+        Model{std::make_shared<ScaleNetwork>(layers, phase_bias, simd), z_tables,
+              &Trellis::of(states), y_tables, rule(states), rate_bias, exponent});
     model->check();
     return model;
   }
@@ -520,9 +520,9 @@ std::vector<std::uint8_t> encode_tile(const std::shared_ptr<const Model>& model,
   return encoder.finish();
 }
 
-void check_quantized_tile(const Setting& setting, Size size, unsigned seed) {
+void check_quantized_tile(const Setting& setting, Size size, int states, unsigned seed) {
   Random random(seed);
-  const auto model = setting.model();
+  const auto model = setting.model(true, states);
   const auto z = setting.random_z(random, size);
   const int channels = setting.widths.latents;
   const auto plane = static_cast<std::size_t>(size.height) * size.width;
@@ -536,13 +536,14 @@ void check_quantized_tile(const Setting& setting, Size size, unsigned seed) {
   y[plane] = std::numeric_limits<float>::infinity();
   y[2 * plane] = -std::numeric_limits<float>::infinity();
 
-  const std::vector<float> thresholds(static_cast<std::size_t>(model->rule.rows) * kThresholds);
+  const bool fine = states > 1;
+  const Staircase staircase{fine ? 0.05f : 0.0f, {}};
   TileEncoder encoder(model, size, z);
   for (int phase = 0; phase < kPhases; ++phase) {
     encoder.begin_phase();
-    encoder.quantize(y.data(), mean.data(), gain.data(), thresholds.data(), decoded.data());
-    reconstruct_phase(phase, size, channels, encoder.symbols().data(), mean.data(), step.data(),
-                      again.data());
+    encoder.quantize(y.data(), mean.data(), gain.data(), staircase, {}, decoded.data());
+    reconstruct_phase(phase, size, channels, encoder.symbols().data(), fine, staircase, mean.data(),
+                      step.data(), again.data());
   }
   bool nearest = true;
   for (std::size_t i = 0; i < y.size(); ++i) {
@@ -550,7 +551,7 @@ void check_quantized_tile(const Setting& setting, Size size, unsigned seed) {
     const float limited =
         std::clamp<float>(std::nearbyint(scaled), -kLargestSymbol, kLargestSymbol);
     const int symbol = encoder.symbols()[i % plane * channels + i / plane];
-    nearest &= symbol == 0 || symbol == static_cast<int>(limited);  // zero if skipped
+    nearest &= fine || symbol == 0 || symbol == static_cast<int>(limited);  // zero if skipped
   }
   CHECK(nearest);
   CHECK(encoder.symbols()[0] == 0);
@@ -558,7 +559,7 @@ void check_quantized_tile(const Setting& setting, Size size, unsigned seed) {
   const auto bytes = encoder.finish();
   CHECK(bytes == encode_tile(model, size, {z, encoder.symbols()}));
   for (const bool simd : {true, false}) {
-    const Decoded result = decode_symbols(*setting.model(simd), size, bytes);
+    const Decoded result = decode_symbols(*setting.model(simd, states), size, bytes);
     CHECK(result.fault == Fault::none);
     CHECK(result.symbols.z == z && result.symbols.y == encoder.symbols());
   }
@@ -570,8 +571,52 @@ void test_tiles() {
   unsigned seed = 200;
   for (const Widths widths : {kSmall, kWider}) {
     const Setting setting(++seed, widths);
-    for (const Size size : kSizes) check_quantized_tile(setting, size, ++seed);
+    for (const Size size : kSizes)
+      for (const int states : {1, 4, 8, 16, 32}) check_quantized_tile(setting, size, states, ++seed);
   }
+}
+
+// The best of all sequences of branches, one by one, on short lanes: the search finds it.
+void test_search() {
+  Random random(300);
+  const Tables tables = make_tables(random, std::vector<int>(16, 5), 3000);
+  for (const int states : {4, 8, 16, 32})
+    for (int trial = 0; trial < 60; ++trial) {
+      constexpr int kLatents = 5, kMost = 4;
+      const int lanes = trial % 3 == 0 ? 4 : 1, count = lanes * kLatents - (lanes > 1);
+      std::vector<float> residual(count);
+      for (float& r : residual) r = static_cast<float>(random.between(-3000, 3000)) / 1000;
+      const auto rows = random.values<std::int16_t>(count, 0, 7);
+      std::vector<float> weight(count, 1.0f);
+      if (trial % 2 == 0)
+        for (float& w : weight) w = static_cast<float>(random.between(1, 30)) / 10;
+      // Without rates the nearest of every subset is the best of it, so all levels may compete.
+      const Trellis& trellis = Trellis::of(states);
+      std::vector<std::int16_t> levels(count);
+      search(trellis, tables, {}, residual, rows, weight, lanes, levels.data());
+      for (int lane = 0; lane < lanes; ++lane) {
+        const auto cost_of = [&](const auto& level_at) {
+          int state = 0;
+          float cost = 0;
+          for (int i = lane, step = 0; i < count; i += lanes, ++step) {
+            const int level = level_at(i, step);
+            const float error = residual[i] - 0.5f * index_of(level, quantizer_of(state));
+            cost += weight[i] * error * error;
+            state = trellis.next(state, level);
+          }
+          return cost;
+        };
+        float least = 1e9f;
+        for (int code = 0; code < 9 * 9 * 9 * 9 * 9; ++code) {
+          int digits[kLatents];
+          for (int i = 0, rest = code; i < kLatents; ++i, rest /= 9) digits[i] = rest % 9 - kMost;
+          least = std::min(least, cost_of([&](int, int step) { return digits[step]; }));
+        }
+        const float found = cost_of([&](int i, int) { return int{levels[i]}; });
+        CHECK(std::abs(found - least) < 1e-4f);
+      }
+    }
+  CHECK(refused([] { Trellis::of(2); }));
 }
 
 void test_misuse() {
@@ -602,11 +647,26 @@ bool survives(const std::shared_ptr<const Model>& model, Size size,
   return std::equal(bytes.begin(), bytes.end(), again.begin(), again.end());
 }
 
-void check_hostile(const Setting& setting, Size size, unsigned seed, int stride) {
+// A tile whose latents are far from what its tables expect, so that escapes are among its symbols.
+std::vector<std::uint8_t> random_tile(const Setting& setting, const std::shared_ptr<const Model>& model,
+                                      Size size, Random& random) {
+  const auto z = setting.random_z(random, size);
+  const auto symbols = setting.random_y(random, size);
+  const std::vector<float> y(symbols.begin(), symbols.end()), mean(y.size());
+  const std::vector<float> gain(setting.widths.latents, 1.0f);
+  std::vector<float> decoded(y.size());
+  TileEncoder encoder(model, size, z);
+  for (int phase = 0; phase < kPhases; ++phase) {
+    encoder.begin_phase();
+    encoder.quantize(y.data(), mean.data(), gain.data(), {}, {}, decoded.data());
+  }
+  return encoder.finish();
+}
+
+void check_hostile(const Setting& setting, Size size, int states, unsigned seed, int stride) {
   Random random(seed);
-  const auto model = setting.model();
-  const Symbols symbols{setting.random_z(random, size), setting.random_y(random, size)};
-  const auto bytes = encode_tile(model, size, symbols);
+  const auto model = setting.model(true, states);
+  const auto bytes = random_tile(setting, model, size, random);
   CHECK(decode_symbols(*model, size, bytes).fault == Fault::none);
   bool all_fail = true, all_survive = true;
   for (std::size_t length = 0; length < bytes.size(); length += stride)
@@ -625,14 +685,16 @@ void check_hostile(const Setting& setting, Size size, unsigned seed, int stride)
 
 void test_hostile_streams() {
   const Setting setting(11, kSmall);
-  check_hostile(setting, {1, 1}, 12, 1);
-  check_hostile(setting, {3, 4}, 13, 1);
-  check_hostile(setting, {16, 17}, 14, 19);
+  for (const int states : {1, 8}) {
+    check_hostile(setting, {1, 1}, states, 12, 1);
+    check_hostile(setting, {3, 4}, states, 13, 1);
+    check_hostile(setting, {16, 17}, states, 14, 19);
+  }
 
   Random random(15);
-  const auto model = setting.model();
   bool all_survive = true;
-  for (int trial = 0; trial < 5000; ++trial) {
+  for (int trial = 0; trial < 6000; ++trial) {
+    const auto model = setting.model(true, trial % 2 == 0 ? 1 : 4 << trial % 4);
     const bool large = trial % 50 == 0;  // four lanes
     const Size size = large ? Size{16, 18} : Size{random.between(1, 4), random.between(1, 5)};
     const int length = random.between(0, large ? 20000 : 400);
@@ -663,6 +725,7 @@ int main() {
   test_network();
   test_refused_weights();
   test_refused_models();
+  test_search();
   test_tiles();
   test_misuse();
   test_hostile_streams();

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from softstair.bundle import Bundle, open_bundle
-from softstair.codec import Rate, decode_picture, encode_picture
+from softstair.codec import Rate, choose_mode, decode_picture, encode_picture
 from softstair.errors import BundleError, SoftstairError, StreamError, UsageError
 from softstair.pictures import picture_from
 from softstair.stream import MAX_PIXELS, Header, read_header
@@ -57,6 +57,8 @@ def encode(
     target_size: int | None = None,
     target_bpp: float | None = None,
     target_psnr: float | None = None,
+    effort: int | None = None,
+    mode: str | None = None,
     bundle: Bundle | None = None,
     threads: int | None = None,
 ) -> bytes:
@@ -69,6 +71,9 @@ def encode(
         target_size: bytes of the file, not exceeded.
         target_bpp: bits per pixel of the file, not exceeded.
         target_psnr: dB (RGB), at least.
+        effort: 1 to 9, from fast to small (docs/modes.md).
+        mode: how symbols are chosen: scalar, rdoq, tcq4, tcq8, tcq16 or tcq32; by default the
+            bundle's own.
         bundle: by default the shipped one.
         threads: of the networks; by default all usable cores.
 
@@ -79,7 +84,9 @@ def encode(
         UsageError: an image or a wish that cannot be met.
     """
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr)
-    return encode_picture(picture_from(image), rate, bundle or open_bundle(), threads=threads).data
+    bundle = bundle or open_bundle()
+    chosen = choose_mode(bundle, effort, mode)
+    return encode_picture(picture_from(image), rate, bundle, mode=chosen, threads=threads).data
 
 
 def decode(

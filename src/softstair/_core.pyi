@@ -39,15 +39,17 @@ class Tables:
         data: bytes,
         rows: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
         lanes: int,
-    ) -> NDArray[numpy.int16]:
-        """The symbols again, int16 (n,). Raises ValueError 'truncated' or 'corrupt'."""
+    ) -> object:
+        """
+        The symbols again, int16 (n,). Raises ValueError 'truncated' or 'corrupt'.
+        """
 
 class ScaleNetwork:
     """Integer weights, shared by all pictures."""
 
     def __init__(
         self,
-        layers: dict[str, tuple[NDArray[numpy.int16], NDArray[numpy.int32]]],
+        layers: dict,
         phase_bias: Annotated[
             NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
         ],
@@ -73,7 +75,10 @@ class Model:
         exponent: Annotated[
             NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
         ],
-    ) -> None: ...
+        states: int = 1,
+    ) -> None:
+        """states: of the trellis; 1 is scalar quantization."""
+
     def log_scale(
         self,
         z: Annotated[
@@ -84,9 +89,7 @@ class Model:
     ) -> object:
         """s(z^), int16 (height, width, C), 1/32 octave."""
 
-    def decode(
-        self, data: bytes, height: int, width: int
-    ) -> tuple[NDArray[numpy.int16], NDArray[numpy.int16]]:
+    def decode(self, data: bytes, height: int, width: int) -> tuple:
         """
         Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.
         """
@@ -117,14 +120,17 @@ class TileEncoder:
             NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
         ],
         gain: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
-        thresholds: Annotated[
-            NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
+        rate_weight: float,
+        grid: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        weight: Annotated[
+            NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)
         ],
         decoded: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")],
     ) -> None:
         """
-        Round (y - mean) * gain for the phase begun, one nearer to zero where the threshold
-        of its row, (rows, 4), is not reached, and write mean + q / gain to `decoded`.
+        Quantize (y - mean) * gain for the phase begun and write mean + value / gain to
+        `decoded`, planes float32 (C, height, width). rate_weight: squared steps a bit; grid: the
+        fine grid in steps, or empty; weight: (C,) of squared errors, or empty.
         """
 
     def put(
@@ -142,18 +148,41 @@ class TileEncoder:
         """Bits that the tables alone charge: (z, y)."""
 
     @property
-    def coded(self) -> int:
-        """Number of latents of y that are coded."""
+    def coded(self) -> tuple:
+        """
+        Table rows and levels of all coded latents, int16 (n,) each, in coding order.
+        """
 
     @property
     def symbols(self) -> object:
         """Symbols decided so far, int16 (height, width, C)."""
+
+def search(
+    states: int,
+    tables: Tables,
+    residual: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    rows: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    weight: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    rate_weight: float,
+    grid: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    lanes: int,
+) -> object:
+    """Levels, int16 (n,), of residuals in steps, float32 (n,)."""
+
+def follow(
+    states: int,
+    levels: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    lanes: int,
+) -> object:
+    """Quantizer, 0 or 1, of every level, int16 (n,)."""
 
 def reconstruct_phase(
     phase: int,
     symbols: Annotated[
         NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
     ],
+    states: int,
+    grid: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
     mean: Annotated[
         NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
     ],
@@ -161,5 +190,5 @@ def reconstruct_phase(
     decoded: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")],
 ) -> None:
     """
-    Write mean + q * step of one phase into `decoded`, all (C, height, width) but the symbols.
+    Write mean + value * step of one phase into `decoded`, all (C, height, width) but the symbols.
     """

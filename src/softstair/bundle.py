@@ -25,16 +25,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from softstair import _core
-from softstair.errors import BundleNotFound, InvalidBundle
+from softstair.errors import BundleNotFound, InvalidBundle, UsageError
 from softstair.quantize.rates import (
     POSITIONS_PER_OCTAVE,
     POSITIONS_PER_POINT,
     interpolate,
     nearest_point,
 )
-from softstair.quantize.scalar import thresholds
 from softstair.quantize.scale_network import LAYERS, Layer, ScaleWeights
-from softstair.quantize.tables import RowRule, TableSet
+from softstair.quantize.staircase import STATES, Encoding, Staircase
+from softstair.quantize.tables import TableSet
 
 SCHEMA = 1
 SUFFIX = ".stairs"
@@ -53,20 +53,6 @@ _ENTRIES = ("manifest.json", *_DECIDING, "analysis.onnx", "hyper_analysis.onnx")
 _MAX_BYTES = 256 << 20
 
 
-class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an encoder does with this bundle and a decoder need not know.
-
-    rate_weight: squared steps that a bit is worth where a symbol is decided; 0 is plain rounding
-    (``quantize.scalar.thresholds``).
-    """
-
-    rate_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rate_weight <= 1:
-            raise ValueError(f"rate_weight must lie in [0, 1], not at {self.rate_weight}")
-
-
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a bundle says of itself. Nothing here decides decoding."""
 
@@ -83,19 +69,20 @@ class Staircases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Quantizers by rate point.
 
     gains: e_c of every rate point and channel, 1/32 octave, so that the gain is
-    ``2**((d + e_c) / 32)``. base, skip: the row rule of the scalar mode.
+    ``2**((d + e_c) / 32)``. base: where table rows begin (``RowRule``). modes: those that the
+    bundle has tables for.
     """
 
     gains: list[list[int]]
     base: int
-    skip: int
+    modes: dict[str, Staircase]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Tables of a bundle: y of the scalar mode, and z for every rate point and channel."""
+    """Tables of a bundle: y by mode, and z for every rate point and channel."""
 
-    y: TableSet
+    y: dict[str, TableSet]
     z: TableSet
 
 
@@ -111,12 +98,13 @@ class Bundle:
                 f"Bundle {origin} has schema {self.manifest.schema}, this release reads {SCHEMA}; update it."
             )
         self._staircases: Staircases = self._decode("staircases.json", Staircases)
-        self._check_gains()
+        self._check_staircases()
         self._scale = self._read_scale()
         self._tables = self._read_tables()
         self.fingerprint = fingerprint(entries)
         try:
-            self.model(0)
+            for mode in self.modes:
+                self.model(0, mode)
         except ValueError as error:
             raise InvalidBundle(f"Bundle {origin} contradicts itself: {error}.") from error
 
@@ -146,32 +134,48 @@ class Bundle:
         """An ONNX graph, one of ``GRAPHS``."""
         return self._entries[f"{name}.onnx"]
 
-    def gain(self, position: int) -> npt.NDArray[np.float32]:
-        """Gain of every channel at a rate position, (C,), steps per latent unit."""
-        exponent = self._exponent(position).astype(np.float64)
-        return np.exp2(exponent / POSITIONS_PER_OCTAVE).astype(np.float32)
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Modes that streams of this bundle can have."""
+        return tuple(self._staircases.modes)
 
-    def model(self, position: int, *, simd: bool = True) -> _core.Model:
-        """All that decides how symbols at a rate position are read."""
-        scale, staircases = self._scale, self._staircases
+    def gain(self, position: int) -> npt.NDArray[np.float32]:
+        """Gain of every channel at a rate position, (C,)."""
+        return _power(self._exponent(position))
+
+    def step(self, position: int, mode: str) -> npt.NDArray[np.float32]:
+        """Step of every channel at a rate position in a mode, (C,), latent units."""
+        return np.float32(1) / self.inverse_step(position, mode)
+
+    def inverse_step(self, position: int, mode: str) -> npt.NDArray[np.float32]:
+        """One over the step, (C,): the gain less what the mode's steps are wider."""
+        return _power(self._exponent(position) - self._staircases.modes[mode].step)
+
+    def model(self, position: int, mode: str, *, simd: bool = True) -> _core.Model:
+        """All that decides how symbols at a rate position are read in a mode."""
+        scale, staircase = self._scale, self._staircases.modes[mode]
         z_channels = scale.layers["hyper"].weight.shape[1]
         point = nearest_point(position, self.points)
         z_tables = self._tables.z.select(point * z_channels, z_channels)
         return _core.Model(
             scale.core if simd else scale.build(simd=False),
             z_tables.core,
-            self._tables.y.core,
-            staircases.base,
-            staircases.skip,
+            self._tables.y[mode].core,
+            self._staircases.base,
+            staircase.skip,
             interpolate(scale.rate_bias, position),
-            self._exponent(position),
+            self._exponent(position) - np.int32(staircase.step),
+            STATES[mode],
         )
 
-    @cached_property
-    def thresholds(self) -> npt.NDArray[np.float32]:
-        """Where residuals of a table row reach the symbols 1 to 4, in steps, (rows, 4); for encoders."""
-        rule = RowRule(self._staircases.base, self._staircases.skip, self._tables.y.rows)
-        return thresholds(rule, self.manifest.encoding.rate_weight)
+    def check_mode(self, mode: str) -> None:
+        """Raises UsageError if the bundle does not have a mode."""
+        if mode not in self.modes:
+            raise UsageError(f"Bundle {self.name} has no mode {mode}; it has {', '.join(self.modes)}.")
+
+    def rate_weight(self, mode: str) -> float:
+        """Squared steps that a bit is worth to an encoder in a mode."""
+        return self.manifest.encoding.rate_weights.get(mode, 0.0)
 
     @cached_property
     def bounds(self) -> dict[str, int]:
@@ -188,8 +192,10 @@ class Bundle:
         except (msgspec.MsgspecError, ValueError) as error:
             raise InvalidBundle(f"Entry {name} of bundle {self.origin} is not valid: {error}.") from error
 
-    def _check_gains(self) -> None:
-        gains = self._staircases.gains
+    def _check_staircases(self) -> None:
+        gains, modes = self._staircases.gains, self._staircases.modes
+        if not modes or set(modes) - set(STATES) or self.manifest.encoding.mode not in modes:
+            raise InvalidBundle(f"Bundle {self.origin} has modes that this release does not know.")
         if not 2 <= len(gains) <= 17 or len({len(row) for row in gains}) != 1:
             raise InvalidBundle(f"Bundle {self.origin} has a ragged or empty list of gains.")
         if any(abs(value) > 1024 for row in gains for value in row):
@@ -218,17 +224,23 @@ class Bundle:
 
     def _read_tables(self) -> Tables:
         kinds = {"cdf": ("uint16", 1), "offsets": ("int32", 1)}
-        expected = {f"{part}.{name}": kind for part in ("y.scalar", "z") for name, kind in kinds.items()}
+        parts = ["z", *(f"y.{mode}" for mode in self.modes)]
+        expected = {f"{part}.{name}": kind for part in parts for name, kind in kinds.items()}
         tensors = self._tensors("tables.safetensors", expected)
-        y = TableSet(tensors["y.scalar.cdf"], tensors["y.scalar.offsets"])
+        y = {mode: TableSet(tensors[f"y.{mode}.cdf"], tensors[f"y.{mode}.offsets"]) for mode in self.modes}
         z = TableSet(tensors["z.cdf"], tensors["z.offsets"])
         try:
-            _ = y.core, z.core
+            _ = z.core, *(tables.core for tables in y.values())
         except ValueError as error:
             raise InvalidBundle(f"The tables of bundle {self.origin} are not valid: {error}.") from error
         if z.rows != self.points * self._scale.layers["hyper"].weight.shape[1]:
             raise InvalidBundle(f"Bundle {self.origin} needs a z table for every rate point and channel.")
         return Tables(y, z)
+
+
+def _power(exponent: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """2**(exponent / 32)."""
+    return np.exp2(exponent.astype(np.float64) / POSITIONS_PER_OCTAVE).astype(np.float32)
 
 
 def fingerprint(entries: Mapping[str, bytes]) -> bytes:

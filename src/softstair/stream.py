@@ -39,6 +39,11 @@ class Mode(IntEnum):
     """How symbols were chosen and are coded."""
 
     SCALAR = 0
+    RDOQ = 1
+    TCQ4 = 2
+    TCQ8 = 3
+    TCQ16 = 4
+    TCQ32 = 5
 
 
 class _Flag(IntFlag):

@@ -21,6 +21,18 @@ from .rate_control import largest_within, smallest_reaching
 from .tile import CodedTile, Symbols, TileCoder
 
 DEFAULT_QUALITY = 75.0
+# What the time of an encoder buys: mode by effort.
+MODE_OF_EFFORT = {
+    1: "scalar",
+    2: "rdoq",
+    3: "tcq4",
+    4: "tcq8",
+    5: "tcq8",
+    6: "tcq16",
+    7: "tcq16",
+    8: "tcq32",
+    9: "tcq32",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,23 @@ class Encoded:
     payload_bytes: int
 
 
+def choose_mode(bundle: Bundle, effort: int | None = None, mode: str | None = None) -> str:
+    """The mode of an effort, the mode asked for, or else the bundle's own.
+
+    Raises:
+        UsageError: both are asked for, no such effort, or the bundle lacks the mode.
+    """
+    if effort is not None:
+        if mode is not None:
+            raise UsageError(f"Ask for effort {effort} or for mode {mode}, not for both.")
+        if effort not in MODE_OF_EFFORT:
+            raise UsageError(f"Efforts run from 1 to {max(MODE_OF_EFFORT)}, not to {effort}.")
+        mode = MODE_OF_EFFORT[effort]
+    mode = mode or bundle.manifest.encoding.mode
+    bundle.check_mode(mode)
+    return mode
+
+
 @lru_cache(maxsize=4)
 def networks_of(bundle: Bundle, threads: int) -> Networks:
     """The networks of a bundle, kept so that a second picture does not load them again."""
@@ -66,13 +95,15 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def encode_picture(picture: Picture, rate: Rate, bundle: Bundle, *, threads: int | None = None) -> Encoded:
-    """A picture as a .stair file.
+def encode_picture(
+    picture: Picture, rate: Rate, bundle: Bundle, *, mode: str | None = None, threads: int | None = None
+) -> Encoded:
+    """A picture as a .stair file. ``mode``: by default the bundle's own.
 
     Raises:
         LimitExceeded: more pixels than a decoder accepts by default.
         TargetOutOfReach: no rate position meets the target.
-        UsageError: a quality or position outside its range.
+        UsageError: a quality or position outside its range, or a mode that the bundle lacks.
     """
     height, width = picture.pixels.shape[:2]
     if height * width > MAX_PIXELS:
@@ -80,7 +111,8 @@ def encode_picture(picture: Picture, rate: Rate, bundle: Bundle, *, threads: int
             f"The picture has {width}x{height} = {width * height} pixels; at most {MAX_PIXELS} can be "
             "encoded."
         )
-    coder = TileCoder(bundle, networks_of(bundle, threads or usable_cores()))
+    mode = choose_mode(bundle, mode=mode)
+    coder = TileCoder(bundle, networks_of(bundle, threads or usable_cores()), mode)
     analysed = coder.analyse(picture.rgb)
 
     @cache
@@ -91,7 +123,7 @@ def encode_picture(picture: Picture, rate: Rate, bundle: Bundle, *, threads: int
             width,
             height,
             Colour.GREY if picture.is_grey else Colour.RGB,
-            Mode.SCALAR,
+            Mode[mode.upper()],
             position,
         )
         alpha = None if picture.alpha is None else picture.alpha.tobytes()
@@ -157,7 +189,9 @@ def _coder_for(header: Header, bundle: Bundle | None, threads: int | None) -> Ti
         raise CorruptStream(
             f"Rate position {header.position} is beyond the bundle's last, {bundle.last_position}."
         )
-    return TileCoder(bundle, networks_of(bundle, threads or usable_cores()))
+    mode = header.mode.name.lower()
+    bundle.check_mode(mode)
+    return TileCoder(bundle, networks_of(bundle, threads or usable_cores()), mode)
 
 
 def _choose(

@@ -19,6 +19,7 @@ from softstair.engine import Networks, Planes
 from softstair.errors import CorruptStream
 from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import hat_weights
+from softstair.quantize.staircase import STATES, UNIFORM, UNWEIGHTED
 
 from .geometry import Geometry, to_even, to_pixels, to_planes
 
@@ -47,17 +48,20 @@ class CodedTile:
 
 @dataclass(frozen=True)
 class Symbols:
-    """Symbols of a tile, int16: z (h, w, Z) and y (rows, columns, C)."""
+    """Symbols of a tile, int16: z (h, w, Z) and y (rows, columns, C).
+
+    Those of y are in steps; in the modes of a trellis, in half steps.
+    """
 
     z: npt.NDArray[np.int16]
     y: npt.NDArray[np.int16]
 
 
 class TileCoder:
-    """Codes and decodes tiles with one bundle and one set of networks."""
+    """Codes and decodes tiles with one bundle and one set of networks in one mode."""
 
-    def __init__(self, bundle: Bundle, networks: Networks) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, networks: Networks, mode: str) -> None:
+        self.bundle, self.mode = bundle, mode
         self._networks = networks
 
     def analyse(self, pixels: npt.NDArray[np.uint8]) -> Analysed:
@@ -68,20 +72,22 @@ class TileCoder:
     def code(self, analysed: Analysed, position: int) -> CodedTile:
         """Quantize and code at a rate position."""
         networks, hat = self._networks, self._hat(position)
-        gain = self.bundle.gain(position)
-        z = networks.hyper_analysis(to_even(analysed.latents), gain[None, :, None, None], hat)
+        gain = self.bundle.gain(position)[None, :, None, None]
+        z = networks.hyper_analysis(to_even(analysed.latents), gain, hat)
         z_hat = np.clip(np.rint(z), -_Z_LIMIT, _Z_LIMIT)
         rows, columns = analysed.geometry.rows, analysed.geometry.columns
         z_symbols = np.ascontiguousarray(z_hat[0].transpose(1, 2, 0)).astype(np.int16)
-        tile = _core.TileEncoder(self.bundle.model(position), z_symbols, rows, columns)
+        tile = _core.TileEncoder(self.bundle.model(position, self.mode), z_symbols, rows, columns)
         base = self._base(z_hat, hat, rows, columns)
         decoded = np.zeros_like(analysed.latents)
         y = np.ascontiguousarray(analysed.latents[0])
-        thresholds = self.bundle.thresholds
+        scale = self.bundle.inverse_step(position, self.mode)
+        rate_weight = self.bundle.rate_weight(self.mode)
         for phase in range(PHASES):
             tile.begin_phase()
             mean = networks.mean(decoded, base, _one_hot(phase))
-            tile.quantize(y, np.ascontiguousarray(mean[0]), gain, thresholds, decoded[0])
+            mean = np.ascontiguousarray(mean[0])
+            tile.quantize(y, mean, scale, rate_weight, UNIFORM, UNWEIGHTED, decoded[0])
         return CodedTile(tile.finish(), decoded, sum(tile.cross_entropy()))
 
     def read_symbols(self, payload: bytes, geometry: Geometry, position: int) -> Symbols:
@@ -91,7 +97,7 @@ class TileCoder:
             CorruptStream: the payload is not what an encoder wrote.
         """
         try:
-            z, y = self.bundle.model(position).decode(payload, geometry.rows, geometry.columns)
+            z, y = self.bundle.model(position, self.mode).decode(payload, geometry.rows, geometry.columns)
         except ValueError as error:
             raise CorruptStream(f"The payload of tile 0 cannot be decoded: {error}.") from error
         return Symbols(z, y)
@@ -102,11 +108,12 @@ class TileCoder:
         rows, columns, channels = symbols.y.shape
         z_hat = np.ascontiguousarray(symbols.z.transpose(2, 0, 1))[None].astype(np.float32)
         base = self._base(z_hat, hat, rows, columns)
-        step = np.float32(1) / self.bundle.gain(position)
+        step, states = self.bundle.step(position, self.mode), STATES[self.mode]
         decoded = np.zeros((1, channels, rows, columns), np.float32)
         for phase in range(PHASES):
             mean = self._networks.mean(decoded, base, _one_hot(phase))
-            _core.reconstruct_phase(phase, symbols.y, np.ascontiguousarray(mean[0]), step, decoded[0])
+            mean = np.ascontiguousarray(mean[0])
+            _core.reconstruct_phase(phase, symbols.y, states, UNIFORM, mean, step, decoded[0])
         return decoded
 
     def synthesise(self, latents: Planes, geometry: Geometry, position: int) -> npt.NDArray[np.uint8]:

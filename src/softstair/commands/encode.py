@@ -7,6 +7,7 @@ import re
 import click
 
 from softstair.errors import UsageError
+from softstair.quantize.staircase import STATES
 
 from . import files
 
@@ -47,6 +48,15 @@ class _Size(click.ParamType[int]):
     type=click.IntRange(0, 255),
     help="The native knob, 1/32 octave of step size.",
 )
+@click.option(
+    "-e",
+    "--effort",
+    type=click.IntRange(1, 9),
+    help="1 scalar, 2 rdoq, 3 tcq4, 4-5 tcq8, 6-7 tcq16, 8-9 tcq32.",
+)
+@click.option(
+    "--mode", type=click.Choice(list(STATES)), help="How symbols are chosen; the bundle's own by default."
+)
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
 @click.option("--strip", metavar="KINDS", default="", help="Metadata to leave out: exif,xmp,icc or all.")
 @click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
@@ -59,6 +69,8 @@ def command(
     target_bpp: float | None,
     target_psnr: float | None,
     rate_position: int | None,
+    effort: int | None,
+    mode: str | None,
     jobs: int | None,
     strip: str,
     model: str | None,
@@ -70,7 +82,7 @@ def command(
     the file and never overshot.
     """
     from softstair.bundle import open_bundle
-    from softstair.codec import Rate, encode_picture, usable_cores
+    from softstair.codec import Rate, choose_mode, encode_picture, usable_cores
     from softstair.codec import strip as without
     from softstair.pictures import read_picture
 
@@ -78,13 +90,14 @@ def command(
     kinds = _kinds(strip)
     work_list = files.plan(sources, output, ".stair", _SOURCES)
     bundle = open_bundle(model)
+    chosen = choose_mode(bundle, effort, mode)
     cores = jobs or usable_cores()
     workers = min(cores, len(work_list))
 
     def work(job: files.Job) -> str:
         files.check_free(job.target, force=force)
         picture = without(read_picture(files.read(job.source), job.source), kinds)
-        encoded = encode_picture(picture, rate, bundle, threads=max(1, cores // workers))
+        encoded = encode_picture(picture, rate, bundle, mode=chosen, threads=max(1, cores // workers))
         files.write(job.target, encoded.data)
         height, width = picture.pixels.shape[:2]
         size = len(encoded.data)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from softstair.bundle import Encoding
 from softstair.errors import UsageError
+from softstair.quantize.staircase import STATES
 
 from .shape import Shape
 
@@ -50,11 +50,31 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_every: int = 250
 
 
+class Quantizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A mode of the bundle; see ``softstair.quantize.staircase``.
+
+    step: 1/32 octave wider than one over the gain. skip: table row below which nothing is coded.
+    rate_weight: squared steps that a bit is worth to the encoder.
+    """
+
+    step: int = 0
+    skip: int = 0
+    rate_weight: float = 0.0
+
+
 class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a bundle is made: training crops to measure tables on, and the encoder's dead zone."""
+    """How a bundle is made: crops to measure tables on, its modes, and the one that is taken
+    where nothing else is asked for."""
 
     crops: int = 240
-    encoding: Encoding = Encoding()
+    mode: str = "scalar"
+    modes: dict[str, Quantizer] = msgspec.field(
+        default_factory=lambda: {mode: Quantizer() for mode in STATES}
+    )
+
+    def __post_init__(self) -> None:
+        if self.mode not in self.modes or set(self.modes) - set(STATES):
+            raise ValueError(f"modes must be some of {', '.join(STATES)} and hold {self.mode}")
 
 
 class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,6 +23,7 @@ _ESCAPE_FLOOR = 2e-5
 _PSEUDO_COUNT = 200.0  # weight of the model's distribution against counts
 
 Counts = npt.NDArray[np.int64]
+Probabilities = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class TableSet:
         offsets = self.offsets[start : start + count + 1]
         return TableSet(self.cdf[offsets[0] : offsets[-1]], offsets - offsets[0])
 
-    def probabilities(self, row: int) -> npt.NDArray[np.float64]:
+    def probabilities(self, row: int) -> Probabilities:
         """Probabilities of a row's symbols, escape last."""
         cdf = self.cdf[self.offsets[row] : self.offsets[row + 1]].astype(np.int64)
         return np.diff(cdf) / float(1 << BITS)
@@ -65,19 +66,28 @@ class RowRule:
         return float(2 ** ((self.base + 4 * row + 1.5) / 32))
 
     def alphabet(self, row: int) -> int:
-        """K of a row's Gaussian table."""
+        """K of a row's tables."""
         return int(min(np.ceil(_TAIL * self.sigma(row)), _LARGEST_ALPHABET))
 
 
-def gaussian(sigma: float, largest: int) -> npt.NDArray[np.float64]:
-    """Probabilities of -K..K and of everything outside, under a rounded N(0, sigma)."""
-    edges = np.arange(-largest, largest + 2) - 0.5
+def gaussian(sigma: float, largest: int, quantizer: int | None = None) -> Probabilities:
+    """Probabilities of the levels -K..K and of everything outside, under N(0, sigma) in steps.
+
+    quantizer: None for rounding; 0 and 1 are those of a trellis, whose cells are those of nearest
+    members: of quantizer 0 as for rounding, of quantizer 1 around zero up to a quarter of a step,
+    then up to 1, 2, ..
+    """
+    if quantizer == 1:
+        positive = np.concatenate([[0.25], np.arange(1, largest + 1)])
+    else:
+        positive = np.arange(largest + 1) + 0.5
+    edges = np.concatenate([-positive[::-1], positive])
     cumulative = np.array([0.5 * (1 + erf(edge / (sigma * sqrt(2)))) for edge in edges])
     inside = np.diff(cumulative)
     return np.append(inside, max(1 - inside.sum(), 0.0))
 
 
-def integer_cdf(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
+def integer_cdf(probabilities: Probabilities) -> npt.NDArray[np.uint16]:
     """A CDF of 14 bits, every symbol at least one slot, as near to the probabilities as can be.
 
     Slots are given out by the largest loss of code length, so that the sum is exact.
@@ -96,11 +106,11 @@ def integer_cdf(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16
 
 def measured_row(
     counts: Counts,
-    prior: npt.NDArray[np.float64],
+    prior: Probabilities,
     pseudo_count: float = _PSEUDO_COUNT,
     *,
     symmetric: bool = True,
-) -> npt.NDArray[np.float64]:
+) -> Probabilities:
     """Counts (2K + 2, escape last) smoothed with a prior of the same shape.
 
     ``symmetric`` for y: means are removed before coding, so what asymmetry counts show is noise.
@@ -119,27 +129,40 @@ def join(rows: list[npt.NDArray[np.uint16]]) -> TableSet:
     return TableSet(np.concatenate(rows), offsets.astype(np.int32))
 
 
-def gaussian_tables(rule: RowRule) -> TableSet:
-    """Tables of the model's own distribution."""
-    return join([integer_cdf(_floored(gaussian(rule.sigma(r), rule.alphabet(r)))) for r in range(rule.rows)])
+def gaussian_tables(rule: RowRule, states: int = 1) -> TableSet:
+    """Tables of the model's own distribution; of a trellis, row r of quantizer q at 2 r + q."""
+    return join(
+        [
+            integer_cdf(_floored(gaussian(rule.sigma(row), rule.alphabet(row), quantizer)))
+            for row, quantizer in _rows(rule, states)
+        ]
+    )
 
 
-def measured_tables(rule: RowRule, counts: Counts) -> TableSet:
-    """Tables from counts of symbols by row, smoothed with the model's distribution.
+def measured_tables(rule: RowRule, counts: Counts, states: int = 1) -> TableSet:
+    """Tables from counts of levels by row, smoothed with the model's distribution.
 
     Args:
         rule: how rows and sigmas belong together.
-        counts: int64, shape (rows, 2 * L + 1): how often symbol ``column - L`` was seen.
+        counts: int64, shape (rows, 2 * L + 1): how often level ``column - L`` was seen; of a
+            trellis (2 * rows, 2 * L + 1), row r of quantizer q at 2 r + q.
+        states: of the trellis, 1 for none.
     """
     rows = []
-    for row in range(rule.rows):
+    for (row, quantizer), seen in zip(_rows(rule, states), counts, strict=True):
         largest = rule.alphabet(row)
-        seen = _fold(counts[row], largest)
-        rows.append(integer_cdf(measured_row(seen, gaussian(rule.sigma(row), largest))))
+        prior = gaussian(rule.sigma(row), largest, quantizer)
+        rows.append(integer_cdf(measured_row(_fold(seen, largest), prior)))
     return join(rows)
 
 
-def _floored(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _rows(rule: RowRule, states: int) -> list[tuple[int, int | None]]:
+    """Rows of a set with the quantizer that each belongs to."""
+    quantizers: tuple[int | None, ...] = (None,) if states == 1 else (0, 1)
+    return [(row, quantizer) for row in range(rule.rows) for quantizer in quantizers]
+
+
+def _floored(p: Probabilities) -> Probabilities:
     """Probabilities whose escape, the last, is never out of reach; they sum to one."""
     floored = p.copy()
     floored[-1] = max(floored[-1], _ESCAPE_FLOOR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from safetensors.numpy import save as save_safetensors
 from softstair.bundle import (
     SCHEMA,
     Bundle,
-    Encoding,
     Manifest,
     Staircases,
     read_bundle,
@@ -22,16 +22,17 @@ from softstair.bundle import (
     write_bundle,
 )
 from softstair.quantize.scale_network import ScaleWeights
+from softstair.quantize.staircase import STATES, Encoding, Staircase
 from softstair.quantize.tables import RowRule, TableSet
 
 from ..checkpoint import load_snapshot
 from ..codec import Codec
 from ..data import Crops, load_pictures
 from ..log import commit
-from ..recipe import Recipe
+from ..recipe import Quantizer, Recipe
 from .graphs import export_graphs
 from .integers import integer_gains, integer_weights
-from .measure import Integers, measure_tables
+from .measure import Integers, measure_y_tables, measure_z_tables, samples
 
 # Rows from sigma 0.11 to 89 steps; what lies below is not coded.
 ROW_RULE = RowRule(base=-102, skip=0, rows=78)
@@ -48,7 +49,8 @@ def export_bundle(
     description: str,
     licence: str,
     provenance: dict[str, Any],
-    encoding: Encoding | None = None,
+    quantizers: Mapping[str, Quantizer] | None = None,
+    mode: str = "scalar",
 ) -> Bundle:
     """Turn a codec into a bundle and read it back.
 
@@ -58,7 +60,9 @@ def export_bundle(
             of 32.
         path: of the bundle.
         name, description, licence, provenance: go into the manifest.
-        encoding: what encoders shall do; tables are measured on symbols chosen so.
+        quantizers: modes and their settings; tables are measured on symbols chosen so. By
+            default all modes as if they were plain.
+        mode: what an encoder takes where nothing else is asked for.
 
     Raises:
         InvalidBundle: the scale network could overflow as integers.
@@ -66,17 +70,22 @@ def export_bundle(
     codec.set_fixed(True)
     codec.eval()
     integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
-    encoding = encoding or Encoding()
-    y_tables, z_tables = measure_tables(codec, integers, crops, encoding.rate_weight)
-    manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, encoding)
-    staircases = Staircases(integers.gains.tolist(), ROW_RULE.base, ROW_RULE.skip)
+    quantizers = quantizers or {name: Quantizer() for name in STATES}
+    taken = samples(codec, integers, crops)
+    z_tables = measure_z_tables(codec, taken)
+    y_tables = measure_y_tables(codec, integers, taken, z_tables, quantizers)
+    weights = {key: quantizer.rate_weight for key, quantizer in quantizers.items()}
+    manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, Encoding(mode, weights))
+    modes = {key: Staircase(quantizer.step, quantizer.skip) for key, quantizer in quantizers.items()}
+    staircases = Staircases(integers.gains.tolist(), ROW_RULE.base, modes)
+    tables = _table_tensors("z", z_tables)
+    for key, tables_of_mode in y_tables.items():
+        tables |= _table_tensors(f"y.{key}", tables_of_mode)
     entries = {
         "manifest.json": to_json(manifest),
         "staircases.json": to_json(staircases),
         "scale.safetensors": save_safetensors(_scale_tensors(integers.weights)),
-        "tables.safetensors": save_safetensors(
-            {**_table_tensors("y.scalar", y_tables), **_table_tensors("z", z_tables)}
-        ),
+        "tables.safetensors": save_safetensors(tables),
         **{f"{graph}.onnx": data for graph, data in export_graphs(codec).items()},
     }
     write_bundle(path, entries)
@@ -114,7 +123,8 @@ def export_snapshot(
         description=recipe.about.description,
         licence=recipe.about.licence,
         provenance=provenance,
-        encoding=recipe.export.encoding,
+        quantizers=recipe.export.modes,
+        mode=recipe.export.mode,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from softstair import _core
-from softstair.quantize.phases import PHASES, phase_channels
+from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import (
     POSITIONS_PER_OCTAVE,
     POSITIONS_PER_POINT,
     interpolate,
     nearest_point,
 )
-from softstair.quantize.scalar import thresholds
 from softstair.quantize.scale_network import ScaleWeights
+from softstair.quantize.staircase import STATES, UNIFORM, UNWEIGHTED
 from softstair.quantize.tables import (
     RowRule,
     TableSet,
@@ -32,111 +32,142 @@ from softstair.quantize.tables import (
 
 from ..codec import Codec
 from ..layers.rates import hat_weights
+from ..recipe import Quantizer
 
 _Z_LIMIT = 127  # the scale network clips z^ there
 _Z_TAIL = 1e-4
 _Z_PSEUDO_COUNT = 30.0
-_SYMBOL_LIMIT = 1024
+_LEVEL_LIMIT = 1024
+# Tables decide levels and levels make tables: so many rounds on a part of the samples come first.
+_ROUNDS = {"scalar": 0, "rdoq": 3, "tcq4": 5, "tcq8": 5, "tcq16": 5, "tcq32": 5}
+_ROUND_SHARE = 8
 
 
 @dataclass(frozen=True)
 class Integers:
-    """The integer parts of a codec. gains: e_c, int32 (points, C)."""
+    """The integer parts of a codec. gains: e_c, int32 (points, C); rule: with nothing skipped."""
 
     weights: ScaleWeights
     gains: npt.NDArray[np.int32]
     rule: RowRule
 
 
-@dataclass
-class _Counts:
-    """y: by (row, symbol + limit); z: by (point, channel, symbol + limit)."""
+@dataclass(frozen=True)
+class Sample:
+    """A crop at a rate position: latents (C, h, w), z^ as symbols (h/2, w/2, Z), what means share."""
 
-    y: npt.NDArray[np.int64]
-    z: npt.NDArray[np.int64]
+    position: int
+    latents: npt.NDArray[np.float32]
+    z: npt.NDArray[np.int16]
+    base: Tensor
 
 
-def measure_tables(
-    codec: Codec, integers: Integers, crops: npt.NDArray[np.uint8], rate_weight: float
-) -> tuple[TableSet, TableSet]:
-    """Tables of y and z from the symbols of crops at every rate point and halfway between.
+def samples(codec: Codec, integers: Integers, crops: npt.NDArray[np.uint8]) -> list[Sample]:
+    """Every crop at a third of the rate points and of the places halfway between.
 
     Args:
         codec: with fixed grids, on the CPU.
         integers: the same codec's integers.
         crops: uint8, (N, 3, side, side), sides a multiple of 32.
-        rate_weight: of the encoder's thresholds, squared steps a bit.
     """
-    points, channels = len(integers.gains), codec.shape.hyper_latents
-    counts = _Counts(
-        np.zeros((integers.rule.rows, 2 * _SYMBOL_LIMIT + 1), np.int64),
-        np.zeros((points, channels, 2 * _Z_LIMIT + 1), np.int64),
-    )
-    prior = _z_prior(codec)
-    start = _z_tables(prior, counts.z)
-    y_start = gaussian_tables(integers.rule)
-    staircase = thresholds(integers.rule, rate_weight)
-    positions = range(0, (points - 1) * POSITIONS_PER_POINT + 1, POSITIONS_PER_POINT // 2)
-    for crop, position in _spread(crops, list(positions)):
-        point = nearest_point(position, points)
-        model = _core.Model(
-            integers.weights.core,
-            start.select(point * channels, channels).core,
-            y_start.core,
-            integers.rule.base,
-            integers.rule.skip,
-            interpolate(integers.weights.rate_bias, position),
-            (interpolate(integers.gains, position) + position).astype(np.int32),
-        )
-        _count(codec, integers, model, crop, position, staircase, counts)
-    return measured_tables(integers.rule, counts.y), _z_tables(prior, counts.z)
-
-
-def _spread(
-    crops: npt.NDArray[np.uint8], positions: list[int]
-) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
-    """Every crop at a third of the positions, so that all positions are seen equally often."""
+    last = (len(integers.gains) - 1) * POSITIONS_PER_POINT
+    positions = range(0, last + 1, POSITIONS_PER_POINT // 2)
+    result = []
     for index, crop in enumerate(crops):
-        for position in positions[index % 3 :: 3]:
-            yield crop, position
+        y = latents_of(codec, crop)
+        result += [sample(codec, integers, y, position) for position in positions[index % 3 :: 3]]
+    return result
+
+
+def measure_z_tables(codec: Codec, taken: Iterable[Sample]) -> TableSet:
+    """A row for every rate point and channel, point by point."""
+    points, channels = codec.shape.rate_points, codec.shape.hyper_latents
+    counts = np.zeros((points, channels, 2 * _Z_LIMIT + 1), np.int64)
+    for one in taken:
+        channel = np.broadcast_to(np.arange(channels), one.z.shape)
+        point = nearest_point(one.position, points)
+        np.add.at(counts[point], (channel, one.z.astype(np.int64) + _Z_LIMIT), 1)
+    return _z_tables(_z_prior(codec), counts)
+
+
+def measure_y_tables(
+    codec: Codec,
+    integers: Integers,
+    taken: list[Sample],
+    z_tables: TableSet,
+    quantizers: Mapping[str, Quantizer],
+) -> dict[str, TableSet]:
+    """Tables of y by mode, each from the levels that its own search chooses with them."""
+    measured = {}
+    for mode, quantizer in quantizers.items():
+        tables = gaussian_tables(integers.rule, STATES[mode])
+        parts = [taken[start::_ROUND_SHARE] for start in range(_ROUNDS[mode])] + [taken]
+        for part in parts:
+            counts = np.zeros((tables.rows, 2 * _LEVEL_LIMIT + 1), np.int64)
+            for one in part:
+                tile = quantize(codec, integers, one, z_tables, tables, mode, quantizer)[0]
+                rows, levels = tile.coded
+                clipped = np.clip(levels, -_LEVEL_LIMIT, _LEVEL_LIMIT).astype(np.int64)
+                np.add.at(counts, (rows, clipped + _LEVEL_LIMIT), 1)
+            tables = measured_tables(integers.rule, counts, STATES[mode])
+        measured[mode] = tables
+    return measured
 
 
 @torch.no_grad()
-def _count(
+def quantize(
     codec: Codec,
     integers: Integers,
-    model: _core.Model,
-    crop: npt.NDArray[np.uint8],
-    position: int,
-    staircase: npt.NDArray[np.float32],
-    counts: _Counts,
-) -> None:
-    picture = torch.from_numpy(crop)[None].float() / 255
+    sample: Sample,
+    z_tables: TableSet,
+    y_tables: TableSet,
+    mode: str,
+    quantizer: Quantizer,
+) -> tuple[_core.TileEncoder, npt.NDArray[np.float32]]:
+    """Decide the symbols of a sample as the codec does; their encoder, and y^ (C, h, w)."""
+    position, states = sample.position, STATES[mode]
+    exponent = interpolate(integers.gains, position) + np.int32(position - quantizer.step)
+    channels = codec.shape.hyper_latents
+    point = nearest_point(position, len(integers.gains))
+    rule = replace(integers.rule, skip=quantizer.skip)
+    model = _core.Model(
+        integers.weights.core,
+        z_tables.select(point * channels, channels).core,
+        y_tables.core,
+        rule.base,
+        rule.skip,
+        interpolate(integers.weights.rate_bias, position),
+        exponent.astype(np.int32),
+        states,
+    )
+    scale = np.exp2(exponent / POSITIONS_PER_OCTAVE).astype(np.float32)
+    tile = _core.TileEncoder(model, sample.z, *sample.latents.shape[1:])
+    decoded = np.zeros_like(sample.latents)
+    for phase in range(PHASES):
+        tile.begin_phase()
+        one_hot: Tensor = torch.eye(PHASES)[phase][None]
+        known = torch.from_numpy(decoded)[None]
+        mean = codec.mean_network(known, sample.base, codec.deviation, one_hot)[0].numpy()
+        tile.quantize(sample.latents, mean, scale, quantizer.rate_weight, UNIFORM, UNWEIGHTED, decoded)
+    return tile, decoded
+
+
+@torch.no_grad()
+def latents_of(codec: Codec, crop: npt.NDArray[np.uint8]) -> Tensor:
+    """y of pixels (3, H, W), float32 (1, C, h, w)."""
+    return codec.analysis(torch.from_numpy(crop)[None].float() / 255)
+
+
+@torch.no_grad()
+def sample(codec: Codec, integers: Integers, y: Tensor, position: int) -> Sample:
+    """Latents (1, C, h, w), h and w even, at a rate position."""
     hat = hat_weights(torch.tensor([position]), codec.shape.rate_points)
     exponent = interpolate(integers.gains, position) + position
-    gain = np.exp2(exponent / POSITIONS_PER_OCTAVE).astype(np.float32)
-    y = codec.analysis(picture)
-    z = codec.hyper_analysis(y, codec.deviation, torch.from_numpy(gain)[None, :, None, None], hat)
+    gain = torch.from_numpy(np.exp2(exponent / POSITIONS_PER_OCTAVE).astype(np.float32))
+    z = codec.hyper_analysis(y, codec.deviation, gain[None, :, None, None], hat)
     z_hat = z.round().clamp(-_Z_LIMIT, _Z_LIMIT)
-    base = codec.mean_network.base(z_hat, hat)
-    height, width = y.shape[2:]
-    z_symbols = np.ascontiguousarray(z_hat[0].permute(1, 2, 0).numpy().astype(np.int16))
-    tile = _core.TileEncoder(model, z_symbols, height, width)
-    decoded = np.zeros(y.shape[1:], np.float32)
-    rows = []
-    for phase in range(PHASES):
-        rows.append(tile.begin_phase())
-        one_hot: Tensor = torch.eye(PHASES)[phase][None]
-        mu = codec.mean_network(torch.from_numpy(decoded)[None].clone(), base, codec.deviation, one_hot)
-        tile.quantize(y[0].numpy(), mu[0].numpy(), gain, staircase, decoded)
-    symbols = np.clip(tile.symbols, -_SYMBOL_LIMIT, _SYMBOL_LIMIT).astype(np.int64)
-    for phase, row in enumerate(rows):
-        values = np.take_along_axis(symbols, phase_channels(len(gain), height, width, phase), axis=2)
-        coded = row >= 0
-        np.add.at(counts.y, (row[coded], values[coded] + _SYMBOL_LIMIT), 1)
-    point = nearest_point(position, len(integers.gains))
-    channel = np.broadcast_to(np.arange(z_symbols.shape[2]), z_symbols.shape)
-    np.add.at(counts.z[point], (channel, z_symbols.astype(np.int64) + _Z_LIMIT), 1)
+    symbols = np.ascontiguousarray(z_hat[0].permute(1, 2, 0).numpy().astype(np.int16))
+    return Sample(position, y[0].contiguous().numpy(), symbols, codec.mean_network.base(z_hat, hat))
 
 
 @torch.no_grad()

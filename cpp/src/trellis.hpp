@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Trellis-coded quantization: two quantizers, switched by the parities of earlier levels.
+// M. W. Marcellin and T. R. Fischer, "Trellis coded quantization of memoryless and Gauss-Markov
+// sources", IEEE Trans. Commun. 38(1), 1990; with entropy-coded levels and the sign-symmetric
+// quantizers of dependent quantization (H. Schwarz et al., "Hybrid video coding with
+// trellis-coded quantization", DCC 2019).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "tables.hpp"
+
+namespace softstair {
+
+constexpr int kMaxStates = 32;
+constexpr int kLargestLevel = 16383;  // of a trellis: twice a level still fits a symbol
+
+// The state machine. With one state it is scalar quantization: quantizer 0 for ever.
+//
+// A level k of quantizer 0 stands for the index 2k of the fine grid, one of quantizer 1 for
+// 2k - sgn(k): even members, and odd ones with zero. The fine grid's spacing is half a step.
+class Trellis {
+ public:
+  // states: 1, 4, 8, 16 or 32. Throws std::invalid_argument on anything else.
+  static const Trellis& of(int states);
+
+  int states() const { return states_; }
+  bool dependent() const { return states_ > 1; }
+  // State after a level; the state before it says which quantizer the level belongs to.
+  int next(int state, int level) const { return next_[state][level & 1]; }
+
+ private:
+  explicit Trellis(int states);
+  int states_;
+  std::uint8_t next_[kMaxStates][2];
+};
+
+inline int quantizer_of(int state) { return state & 1; }
+
+// Index on the fine grid of a level of quantizer 0 or 1.
+inline int index_of(int level, int quantizer) {
+  return 2 * level - (level > 0 ? quantizer : level < 0 ? -quantizer : 0);
+}
+
+// What decides how latents are quantized. rate_weight: squared steps that a bit is worth.
+// grid: where the members 0, 1, .. of the fine grid lie, in steps, rising from 0; beyond its end
+// members follow every half step. An empty one is uniform.
+struct Staircase {
+  float rate_weight = 0;
+  std::span<const float> grid = {};
+
+  float value(int index) const {
+    const int last = static_cast<int>(grid.size()) - 1;
+    if (last < 0) return 0.5f * static_cast<float>(index);
+    return index <= last ? grid[index] : grid[last] + 0.5f * static_cast<float>(index - last);
+  }
+};
+
+// Levels of the latents of one phase, in coding order; latent i belongs to lane i mod lanes, and
+// every lane is a trellis of its own that starts in state 0. Minimises
+//
+//     sum weight_i (residual_i - value_i)^2 + rate_weight * bits_i
+//
+// exactly (A. Viterbi, 1967) over, of each quantizer and parity, the member of the grid next to
+// the residual, and zero. With one state: over the two neighbours of the residual and zero; with a
+// rate weight of 0 that is rounding, half to even.
+//
+// residual: steps. rows: table rows of a single quantizer; with more than one state, tables holds
+// row r of quantizer q at 2 r + q. weight: of each squared error, or empty for ones.
+// levels: receives the level of every latent, within +-kLargestLevel (+-32767 with one state).
+void search(const Trellis& trellis, const Tables& tables, const Staircase& staircase,
+            std::span<const float> residual, std::span<const std::int16_t> rows,
+            std::span<const float> weight, int lanes, std::int16_t* levels);
+
+}  // namespace softstair

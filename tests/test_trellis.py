@@ -1,0 +1,162 @@
+"""Entropy-constrained quantization: optimal, worth what theory says, and read back by the decoder."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from softstair import _core
+from softstair.quantize.staircase import STATES, UNIFORM, UNWEIGHTED
+from softstair.quantize.tables import RowRule, TableSet, gaussian_tables, join
+from softstair.quantize.trellis import indices, quantizers, search
+
+RULE = RowRule(base=-102, skip=0, rows=78)
+TRELLISES = [states for states in STATES.values() if states > 1]
+# Granular gain over a scalar quantizer, dB: docs/modes.md.
+GRANULAR_GAIN = {4: 0.99, 8: 1.08, 16: 1.14, 32: 1.20}
+
+
+def bits_of(tables: TableSet, row: int, level: int) -> float:
+    p = tables.probabilities(row)
+    largest = (len(p) - 2) // 2
+    if abs(level) <= largest:
+        return -np.log2(p[level + largest])
+    return -np.log2(p[-1]) + 4 + int(abs(level) - largest).bit_length()
+
+
+def cost_of(levels, residual, rows, tables, states, rate_weight, grid=None) -> float:
+    member = indices(np.asarray(levels, np.int16), states=states)
+    chosen = quantizers(np.asarray(levels, np.int16), states=states)
+    place = 0.5 * np.abs(member) if grid is None else grid[np.abs(member)]
+    error = np.square(residual - np.sign(member) * place).sum()
+    bits = sum(bits_of(tables, 2 * r + q, k) for r, q, k in zip(rows, chosen, levels, strict=True))
+    return float(error + rate_weight * bits)
+
+
+@pytest.mark.parametrize("states", TRELLISES)
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_search_finds_what_an_exhaustive_one_finds(states, learned):
+    """Every sequence of levels, against the search: never better by more than its candidates cost."""
+    rng = np.random.default_rng(states)
+    tables = gaussian_tables(RULE, states)
+    grid = np.cumsum(np.r_[0, rng.uniform(0.3, 0.7, 11)]).astype(np.float32) if learned else None
+    excess = []
+    for _ in range(3):
+        residual = rng.normal(0, 1, 4).astype(np.float32)
+        rows = rng.integers(20, 44, 4).astype(np.int16)
+        rate_weight = float(rng.choice([0.0, 0.05, 0.15]))
+        found = search(residual, rows, tables, states=states, rate_weight=rate_weight, grid=grid)
+        every = product(range(-3, 4), repeat=4)
+        best = min(cost_of(levels, residual, rows, tables, states, rate_weight, grid) for levels in every)
+        cost = cost_of(found, residual, rows, tables, states, rate_weight, grid)
+        excess.append(cost / best - 1)
+        if rate_weight == 0:
+            assert cost == pytest.approx(best, rel=1e-4)
+    assert max(excess) < 0.02
+
+
+@pytest.mark.parametrize("states", TRELLISES)
+def test_granular_gain(states):
+    """Uniform samples far from zero, no rate weight: the trellis' gain over rounding, in dB."""
+    rng = np.random.default_rng(7)
+    residual = rng.uniform(-300, 300, 400_000).astype(np.float32)
+    rows = np.full(len(residual), 77, np.int16)
+    tables = gaussian_tables(RULE, states)
+    levels = search(residual, rows, tables, states=states, rate_weight=0.0, lanes=4)
+    error = np.mean((residual - 0.5 * indices(levels, states=states, lanes=4)) ** 2)
+    assert 10 * np.log10(1 / 12 / error) == pytest.approx(GRANULAR_GAIN[states], abs=0.03)
+
+
+def test_one_state_without_a_rate_weight_is_rounding():
+    residual = np.random.default_rng(1).normal(0, 5, 5000).astype(np.float32)
+    rows = np.full(len(residual), 60, np.int16)
+    found = search(residual, rows, gaussian_tables(RULE), states=1, rate_weight=0.0)
+    np.testing.assert_array_equal(found, np.rint(residual))
+
+
+def test_rate_distortion_optimised_levels_cost_least():
+    rng = np.random.default_rng(2)
+    residual = rng.normal(0, 1.5, 3000).astype(np.float32)
+    rows = rng.integers(10, 60, len(residual)).astype(np.int16)
+    tables = gaussian_tables(RULE)
+    weight = rng.uniform(0.5, 2, len(residual)).astype(np.float32)
+    found = search(residual, rows, tables, states=1, rate_weight=0.1, weight=weight)
+    for r, row, w, level in zip(residual, rows, weight, found, strict=True):
+        costs = {k: w * (r - k) ** 2 + 0.1 * bits_of(tables, row, k) for k in range(-12, 13)}
+        assert costs[level] <= min(costs.values()) + 1e-4
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"states": 5}, "states"),
+        ({"lanes": 3}, "lanes"),
+        ({"rows": np.array([99], np.int16)}, "row"),
+        ({"rows": np.array([1, 2], np.int16)}, "row"),
+        ({"weight": np.ones(3, np.float32)}, "weight"),
+        ({"rate_weight": -1.0}, "rate weight"),
+        ({"grid": np.array([0.0, 0.5, 0.4], np.float32)}, "rises"),
+    ],
+)
+def test_impossible_searches_are_refused(change, word):
+    arguments = {"residual": np.zeros(1, np.float32), "rows": np.array([3], np.int16), "states": 8}
+    arguments |= {"tables": gaussian_tables(RULE, 8), "rate_weight": 0.1} | change
+    with pytest.raises(ValueError, match=word):
+        search(**arguments)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    mode=st.sampled_from(list(STATES)),
+    height=st.integers(1, 18),
+    width=st.integers(1, 18),
+    position=st.integers(0, 160),
+    spread=st.sampled_from([0.0, 0.3, 5.0, 1e3, 1e7]),
+    seed=st.integers(0, 2**16),
+)
+def test_every_mode_reads_what_it_wrote(tiny_bundle, mode, height, width, position, spread, seed):
+    """One latent, many lanes, escapes, scales that do not fit: the symbols come back."""
+    rng = np.random.default_rng(seed)
+    z = np.rint(rng.normal(0, 20, ((height + 1) // 2, (width + 1) // 2, 16))).clip(-127, 127).astype(np.int16)
+    y = (spread * rng.standard_cauchy((64, height, width))).astype(np.float32)
+    check_round_trip(tiny_bundle.model(position, mode), tiny_bundle, z, y, mode)
+
+
+@pytest.mark.parametrize("mode", STATES)
+def test_nothing_coded_is_nothing_written(tiny_bundle, mode):
+    """Rows all below the skip threshold: only the lanes' states remain of y."""
+    flat = join([np.arange(0, 2**14 + 1, 256, dtype=np.uint16)] * 16)
+    states = STATES[mode]
+    y_tables = gaussian_tables(RULE, states)
+    scale = tiny_bundle._scale
+    zeros = np.zeros(64, np.int32)
+    model = _core.Model(
+        scale.core, flat.core, y_tables.core, -102, 78, np.zeros(16, np.int32), zeros, states
+    )
+    z = np.zeros((8, 8, 16), np.int16)
+    y = np.full((64, 16, 16), 9, np.float32)
+    tile = check_round_trip(model, tiny_bundle, z, y, mode)
+    assert not tile.symbols.any()
+    assert len(tile.coded[0]) == 0
+
+
+def check_round_trip(model, bundle, z, y, mode):
+    _, height, width = y.shape
+    tile = _core.TileEncoder(model, z, height, width)
+    decoded, mean = np.zeros_like(y), np.zeros_like(y)
+    scale, weight = np.ones(64, np.float32), bundle.rate_weight(mode)
+    for _ in range(4):
+        tile.begin_phase()
+        tile.quantize(y, mean, scale, weight, UNIFORM, UNWEIGHTED, decoded)
+    z_back, y_back = model.decode(tile.finish(), height, width)
+    np.testing.assert_array_equal(z_back, z)
+    np.testing.assert_array_equal(y_back, tile.symbols)
+    again = np.zeros_like(y)
+    for phase in range(4):
+        _core.reconstruct_phase(phase, y_back, STATES[mode], UNIFORM, mean, scale, again)
+    np.testing.assert_array_equal(again, decoded)
+    return tile
