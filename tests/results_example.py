@@ -37,7 +37,7 @@ def example_results() -> Results:
         jobs=1,
         reused_rows=0,
         codecs=(
-            CodecUsed("ours", "by rate position", "1", "tiny", "8241261d2eeb30fd"),
+            CodecUsed("ours", "by rate position", "1", "tiny", "8241261d2eeb30fd", "scalar"),
             CodecUsed("jpeg", "4:2:0", "1"),
             CodecUsed("few", "4:2:0", "1"),
         ),

@@ -308,9 +308,9 @@ def test_times_of_another_machine_are_not_kept(data_set, tmp_path):
 
 
 def test_softstair_is_measured_with_its_payload(data_set, tmp_path):
-    codec = softstair_codec(BUNDLE, [0, 24, 64, 100, 160], name="ours")
+    codec = softstair_codec(BUNDLE, [0, 24, 64, 100, 160])
     results = evaluate([codec, jpeg_at((5, 15, 40, 80))], data_set, tmp_path / "results.json")
-    own = [row for row in results.rows if row.codec == "ours"]
+    own = [row for row in results.rows if row.codec == codec.name]
     for row in own:
         assert row.payload_bytes is not None
         assert row.table_bits is not None
@@ -319,15 +319,15 @@ def test_softstair_is_measured_with_its_payload(data_set, tmp_path):
     assert results.codecs[0].fingerprint == codec.fingerprint
     assert results.codecs[1].bundle is None
     report = markdown(results)
-    assert report.count("| ours | ") == 7  # five rates, its cost, one pair
+    assert report.count(f"| {codec.name} | ") == 7  # five rates, its cost, one pair
     assert "PSNR of mean MSE" in report
-    assert results.complexity[0].codec == "ours"
+    assert results.complexity[0].codec == codec.name
 
 
 def test_an_estimate_that_is_off_is_an_error(data_set, tmp_path):
     right = softstair_codec(BUNDLE, [0])
     wrong = WrongEstimate(**vars(right))
-    with pytest.raises(SoftstairError, match=r"0\.png by softstair-tiny at 0: .* more than 1% apart"):
+    with pytest.raises(SoftstairError, match=r"0\.png by softstair-tiny-scalar at 0: .* more than 1% apart"):
         evaluate([wrong], data_set, tmp_path / "results.json")
 
 

@@ -132,11 +132,9 @@ def test_nothing_coded_is_nothing_written(tiny_bundle, mode):
     flat = join([np.arange(0, 2**14 + 1, 256, dtype=np.uint16)] * 16)
     states = STATES[mode]
     y_tables = gaussian_tables(RULE, states)
-    scale = tiny_bundle._scale
+    scale = tiny_bundle.scale
     zeros = np.zeros(64, np.int32)
-    model = _core.Model(
-        scale.core, flat.core, y_tables.core, -102, 78, np.zeros(16, np.int32), zeros, states
-    )
+    model = _core.Model(scale.core, flat.core, y_tables.core, -102, 78, np.zeros(16, np.int32), zeros, states)
     z = np.zeros((8, 8, 16), np.int16)
     y = np.full((64, 16, 16), 9, np.float32)
     tile = check_round_trip(model, tiny_bundle, z, y, mode)

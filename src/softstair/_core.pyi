@@ -39,7 +39,7 @@ class Tables:
         data: bytes,
         rows: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
         lanes: int,
-    ) -> object:
+    ) -> NDArray[numpy.int16]:
         """
         The symbols again, int16 (n,). Raises ValueError 'truncated' or 'corrupt'.
         """
@@ -49,7 +49,7 @@ class ScaleNetwork:
 
     def __init__(
         self,
-        layers: dict,
+        layers: dict[str, tuple[NDArray[numpy.int16], NDArray[numpy.int32]]],
         phase_bias: Annotated[
             NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
         ],
@@ -86,10 +86,12 @@ class Model:
         ],
         height: int,
         width: int,
-    ) -> object:
+    ) -> NDArray[numpy.int16]:
         """s(z^), int16 (height, width, C), 1/32 octave."""
 
-    def decode(self, data: bytes, height: int, width: int) -> tuple:
+    def decode(
+        self, data: bytes, height: int, width: int
+    ) -> tuple[NDArray[numpy.int16], NDArray[numpy.int16]]:
         """
         Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.
         """
@@ -106,7 +108,7 @@ class TileEncoder:
         height: int,
         width: int,
     ) -> None: ...
-    def begin_phase(self) -> object:
+    def begin_phase(self) -> NDArray[numpy.int16]:
         """
         Table rows of the next phase, int16 (height, width, C / 4); -1 where nothing is coded.
         """
@@ -148,13 +150,13 @@ class TileEncoder:
         """Bits that the tables alone charge: (z, y)."""
 
     @property
-    def coded(self) -> tuple:
+    def coded(self) -> tuple[NDArray[numpy.int16], NDArray[numpy.int16]]:
         """
         Table rows and levels of all coded latents, int16 (n,) each, in coding order.
         """
 
     @property
-    def symbols(self) -> object:
+    def symbols(self) -> NDArray[numpy.int16]:
         """Symbols decided so far, int16 (height, width, C)."""
 
 def search(
@@ -166,14 +168,14 @@ def search(
     rate_weight: float,
     grid: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
     lanes: int,
-) -> object:
+) -> NDArray[numpy.int16]:
     """Levels, int16 (n,), of residuals in steps, float32 (n,)."""
 
 def follow(
     states: int,
     levels: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
     lanes: int,
-) -> object:
+) -> NDArray[numpy.int16]:
     """Quantizer, 0 or 1, of every level, int16 (n,)."""
 
 def reconstruct_phase(

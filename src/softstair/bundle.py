@@ -99,7 +99,7 @@ class Bundle:
             )
         self._staircases: Staircases = self._decode("staircases.json", Staircases)
         self._check_staircases()
-        self._scale = self._read_scale()
+        self.scale = self._read_scale()
         self._tables = self._read_tables()
         self.fingerprint = fingerprint(entries)
         try:
@@ -153,7 +153,7 @@ class Bundle:
 
     def model(self, position: int, mode: str, *, simd: bool = True) -> _core.Model:
         """All that decides how symbols at a rate position are read in a mode."""
-        scale, staircase = self._scale, self._staircases.modes[mode]
+        scale, staircase = self.scale, self._staircases.modes[mode]
         z_channels = scale.layers["hyper"].weight.shape[1]
         point = nearest_point(position, self.points)
         z_tables = self._tables.z.select(point * z_channels, z_channels)
@@ -180,7 +180,7 @@ class Bundle:
     @cached_property
     def bounds(self) -> dict[str, int]:
         """The largest accumulator of every layer of the scale network."""
-        return self._scale.bounds()
+        return self.scale.bounds()
 
     def _exponent(self, position: int) -> npt.NDArray[np.int32]:
         offsets = interpolate(np.array(self._staircases.gains, np.int32), position)
@@ -233,7 +233,7 @@ class Bundle:
             _ = z.core, *(tables.core for tables in y.values())
         except ValueError as error:
             raise InvalidBundle(f"The tables of bundle {self.origin} are not valid: {error}.") from error
-        if z.rows != self.points * self._scale.layers["hyper"].weight.shape[1]:
+        if z.rows != self.points * self.scale.layers["hyper"].weight.shape[1]:
             raise InvalidBundle(f"Bundle {self.origin} needs a z table for every rate point and channel.")
         return Tables(y, z)
 

@@ -16,6 +16,7 @@ import click
 @click.option(
     "--rate-positions", default="", metavar="LIST", help="Such as 0,32,64; all rate points by default."
 )
+@click.option("--modes", default="", metavar="LIST", help="Such as scalar,tcq8; the bundle's own by default.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Pictures at once.")
 @click.option(
     "--timings",
@@ -33,6 +34,7 @@ def command(
     model: str | None,
     peers: str,
     rate_positions: str,
+    modes: str,
     jobs: int,
     timings: int,
     fresh: bool,
@@ -63,7 +65,9 @@ def command(
             f"--rate-positions takes whole numbers like 0,32,64, not {rate_positions}."
         ) from error
     names = [name.strip() for name in peers.split(",") if name.strip()]
-    codecs = [softstair_codec(model, positions), *find_peers(names)]
+    wanted: list[str | None] = [mode.strip() for mode in modes.split(",") if mode.strip()]
+    own = [softstair_codec(model, positions, mode=mode) for mode in wanted or [None]]
+    codecs = [*own, *find_peers(names)]
     data_set = find_data_set(dataset, data_root)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(f"Measuring {data_set.name}", total=None)

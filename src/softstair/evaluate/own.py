@@ -11,7 +11,7 @@ from pathlib import Path
 import softstair
 from softstair import _core
 from softstair.bundle import Bundle, open_bundle, to_json
-from softstair.codec import Encoded, Rate, decode_picture, encode_picture
+from softstair.codec import Encoded, Rate, choose_mode, decode_picture, encode_picture
 from softstair.errors import BundleError, UsageError
 from softstair.pictures import picture_from
 from softstair.quantize.rates import POSITIONS_PER_POINT
@@ -34,12 +34,13 @@ class Softstair:
     source: str | None
     bundle: str
     fingerprint: str
+    mode: str
     threads: int
 
     def encode_counted(self, pixels: Pixels, quality: float) -> Encoded:
         """A .stair file with its payload's bytes and what the tables charge for them, in bits."""
         rate = Rate(position=int(quality))
-        return encode_picture(picture_from(pixels), rate, self.open(), threads=self.threads)
+        return encode_picture(picture_from(pixels), rate, self.open(), mode=self.mode, threads=self.threads)
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A .stair file at a rate position."""
@@ -68,32 +69,32 @@ def softstair_codec(
     source: str | Path | None = None,
     positions: Iterable[int] | None = None,
     *,
+    mode: str | None = None,
     threads: int = 1,
-    name: str | None = None,
 ) -> Softstair:
     """Softstair with a bundle, to be measured.
 
     Args:
         source: of the bundle, as for ``open_bundle``; by default the shipped one.
         positions: rate positions, 1/32 octave of step size; by default all rate points.
+        mode: how symbols are chosen; by default the bundle's own.
         threads: of the networks, for a picture.
-        name: in results, by default ``softstair-`` and the bundle's name.
 
     Raises:
         BundleError: the bundle is missing or damaged.
-        UsageError: a rate position that the bundle does not have, or none.
+        UsageError: a mode or a rate position that the bundle does not have, or no position.
     """
     origin = None if source is None else str(source)
     bundle = open_bundle(origin)
-    last = bundle.last_position
+    mode, last = choose_mode(bundle, mode=mode), bundle.last_position
     chosen = tuple(range(0, last + 1, POSITIONS_PER_POINT) if positions is None else positions)
     if not chosen or any(not 0 <= position <= last for position in chosen):
         raise UsageError(f"Rate positions run from 0 to {last}, not to {list(chosen)}; name some.")
     encoder = hashlib.sha256(bundle.graph("analysis") + bundle.graph("hyper_analysis"))
     encoder.update(to_json(bundle.manifest.encoding))
     return Softstair(
-        name=name or f"softstair-{bundle.name}",
-        settings=f"mode scalar, by rate position, networks with threads={threads}",
+        name=f"softstair-{bundle.name}-{mode}",
+        settings=f"mode {mode}, by rate position, networks with threads={threads}",
         version=(
             f"softstair {softstair.__version__} code {_code_hash()}, encoder "
             f"{encoder.hexdigest()[:16]}, onnxruntime {version_of('onnxruntime')}"
@@ -102,6 +103,7 @@ def softstair_codec(
         source=origin,
         bundle=bundle.name,
         fingerprint=bundle.fingerprint.hex(),
+        mode=mode,
         threads=threads,
     )
 

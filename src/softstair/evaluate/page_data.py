@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 
 from softstair.errors import UsageError
 
-from .curve_files import METRICS, Curve, Metric, curves_of, published_curves
+from .curve_files import METRICS, PUBLISHED_OVER, Curve, Metric, curves_of, published_curves
 from .curves import delta_rate
 from .results import Results
 
 _EQUAL_BPP = 0.5  # where the page's table of equal PSNR starts
 # Published curves are over whole data sets: a folder's name says nothing, its pixels do.
-_PUBLISHED_OVER = {"9cddff24a5fcf59e78301cf040060bafe47782d98c140f51fda9662cf33c0334": "kodak"}
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def _published(results: Results) -> Iterator[Series]:
 
 
 def _published_curves(results: Results, metric: Metric) -> tuple[Curve, ...]:
-    return published_curves(_PUBLISHED_OVER.get(results.data_hash, ""), metric)
+    return published_curves(PUBLISHED_OVER.get(results.data_hash, ""), metric)
 
 
 def _points(curve: Curve, qualities: Sequence[float | None]) -> tuple[CurvePoint, ...]:

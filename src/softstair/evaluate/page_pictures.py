@@ -120,7 +120,7 @@ def _codecs(used: Sequence[CodecUsed]) -> tuple[dict[str, Codec], list[str]]:
 def _codec(used: CodecUsed) -> Codec:
     if used.bundle is None:
         return find_peers([used.name])[0]
-    codec = softstair_codec(used.bundle, name=used.name)
+    codec = softstair_codec(used.bundle, mode=used.mode)
     if codec.fingerprint != used.fingerprint:
         raise BundleError(f"bundle {used.bundle} is {codec.fingerprint} here, not {used.fingerprint}.")
     return codec

@@ -114,13 +114,14 @@ class Complexity:
 
 @dataclass(frozen=True)
 class CodecUsed:
-    """A codec of the run; bundle and fingerprint (hex) are Softstair's."""
+    """A codec of the run; bundle, fingerprint (hex) and mode are Softstair's."""
 
     name: str
     settings: str
     version: str
     bundle: str | None = None
     fingerprint: str | None = None
+    mode: str | None = None
 
 
 @dataclass(frozen=True)

@@ -247,4 +247,5 @@ def _used(codec: Codec) -> CodecUsed:
         codec.version,
         own.bundle if own else None,
         own.fingerprint if own else None,
+        own.mode if own else None,
     )

@@ -53,7 +53,7 @@ def search(
         ValueError: arrays that do not fit each other, a row that the tables do not have, an
             impossible number of states or lanes, a grid that does not rise from zero.
     """
-    levels: Levels = _core.search(
+    return _core.search(
         states,
         tables.core,
         residual,
@@ -63,7 +63,6 @@ def search(
         _NONE if grid is None else grid,
         lanes,
     )
-    return levels
 
 
 def quantizers(levels: Levels, *, states: int, lanes: int = 1) -> Levels:
@@ -72,8 +71,7 @@ def quantizers(levels: Levels, *, states: int, lanes: int = 1) -> Levels:
     Raises:
         ValueError: an impossible number of states or lanes.
     """
-    result: Levels = _core.follow(states, levels, lanes)
-    return result
+    return _core.follow(states, levels, lanes)
 
 
 def indices(levels: Levels, *, states: int, lanes: int = 1) -> npt.NDArray[np.int32]:
