@@ -5,7 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: try test test-all lint core-tests sanitize clean
+# Where make figures finds kodak/, photos768/, large1200/ and large12mp/.
+DATA ?= ../shared/data
+POSITIONS := 8,24,40,56,72,88,104,120,136,152
+
+.PHONY: try test test-all lint core-tests sanitize figures clean
 
 $(VENV)/runtime: pyproject.toml CMakeLists.txt $(wildcard cpp/src/*)
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +48,18 @@ sanitize: $(VENV)/dev
 	  -DSOFTSTAIR_CORE_TESTS=ON -DSOFTSTAIR_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	$(BIN)/cmake --build build/sanitize
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+
+# Every figure of the README again, from files; hours on two cores, and resumed where it was stopped.
+figures: $(VENV)/dev
+	for set in kodak photos768 large1200; do \
+	  $(BIN)/softstair eval $$set --data-root $(DATA) --rate-positions $(POSITIONS) \
+	    --modes scalar,rdoq,tcq8,tcq32 --peers jpeg,webp,avif,jxl-e7 -j 2 -o results/$$set.json || exit 1; \
+	done
+	$(BIN)/softstair plot results/kodak.json --published -o docs/images/kodak.svg --force
+	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png $(DATA)/large12mp/big01_windmill.jpg > results/speed.md
+	$(BIN)/python benchmarks/coder.py $(DATA)/kodak/kodim05.png $(DATA)/large1200/*01* > results/coder.md
+	$(BIN)/python scripts/comparison.py examples/casa-mila.jpg docs/images/comparison.png
+	$(BIN)/python scripts/figures.py
 
 clean:
 	rm -rf $(VENV) build

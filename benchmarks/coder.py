@@ -1,9 +1,9 @@
 """Milliseconds of the integer half of the codec, on one thread, as a Markdown table.
 
-    python benchmarks/coder.py PICTURE [--position 80] [--runs 41] [--portable]
+    python benchmarks/coder.py PICTURE... [--position 80] [--runs 41] [--portable]
 
 Times are medians and include handing arrays to Python. The symbols are those of the picture at
-the rate position, coded with the shipped bundle.
+the rate position, coded with the shipped bundle, in every mode.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,109 +23,96 @@ from PIL import Image
 from softstair import _core, open_bundle
 from softstair.codec import networks_of
 from softstair.codec.tile import Symbols, TileCoder
-from softstair.quantize.phases import PHASES, phase_channels
+from softstair.quantize.phases import PHASES
+from softstair.quantize.staircase import UNIFORM, UNWEIGHTED
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("pictures", nargs="+", type=Path)
     parser.add_argument("--position", type=int, default=80)
     parser.add_argument("--runs", type=int, default=41)
     parser.add_argument("--portable", action="store_true", help="without vector kernels")
     arguments = parser.parse_args()
+    for path in arguments.pictures:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        print(f"\n{path.name}, {pixels.shape[1]} x {pixels.shape[0]}, rate position {arguments.position}\n")
+        print("| mode | latents coded | bytes | over the tables | scale network | choosing levels |", end=" ")
+        print("ns a latent | writing | reading y alone | reading all symbols |")
+        print("| --- |" + " --: |" * 9)
+        for mode in open_bundle().modes:
+            print(
+                row(pixels, mode, arguments.position, arguments.runs, simd=not arguments.portable), flush=True
+            )
+
+
+def row(pixels: npt.NDArray[np.uint8], mode: str, position: int, runs: int, *, simd: bool) -> str:
     bundle = open_bundle()
-    with Image.open(arguments.picture) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    coder = TileCoder(bundle, networks_of(bundle, 1))
+    coder = TileCoder(bundle, networks_of(bundle, 1), mode)
     analysed = coder.analyse(pixels)
-    payload = coder.code(analysed, arguments.position).payload
-    symbols = coder.read_symbols(payload, analysed.geometry, arguments.position)
-    model = bundle.model(arguments.position, simd=not arguments.portable)
-    print_table(Case(model, bundle._tables.y.core, symbols, payload), arguments.runs)
+    payload = coder.code(analysed, position).payload
+    size = analysed.geometry.rows, analysed.geometry.columns
+    symbols = coder.read_symbols(payload, analysed.geometry, position)
+    model = bundle.model(position, mode, simd=simd)
+    case = Case(model, symbols, size)
+    tile = case.begin()
+    for _ in range(PHASES):
+        tile.begin_phase()
+        tile.put(symbols.y)
+    rows, levels = tile.coded
+    lanes = 4 if size[0] * size[1] >= 256 else 1
+    tables = bundle.tables(mode).core
+    y_stream = tables.encode(rows, levels, lanes)
+    if not np.array_equal(tables.decode(y_stream, rows, lanes), levels):
+        raise SystemExit("The symbols of y do not survive coding.")
+
+    y = np.ascontiguousarray(analysed.latents[0])
+    scale, phases = case.median_of_phases(runs, None), median(lambda: model.log_scale(symbols.z, *size), runs)
+    arguments = y, np.zeros_like(y), bundle.inverse_step(position, mode), bundle.rate_weight(mode)
+    search = case.median_of_phases(runs, arguments)
+    write = median(tile.finish, runs)
+    read_y = median(lambda: tables.decode(y_stream, rows, lanes), runs)
+    read = median(lambda: model.decode(payload, *size), runs)
+    charged = sum(tile.cross_entropy()) / 8
+    return (
+        f"| {mode} | {len(rows)} of {y.size} | {len(payload)} | {100 * (len(payload) / charged - 1):+.3f} % | "
+        f"{scale + phases:.2f} | {search:.2f} | {1e6 * search / len(rows):.1f} | {write:.2f} | {read_y:.2f} | "
+        f"{read:.2f} |"
+    )
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed: the symbols of one tile and the stream that holds them."""
+    """What is timed: the symbols of one tile, and what reads them."""
 
     model: _core.Model
-    y_tables: _core.Tables
     symbols: Symbols
-    payload: bytes
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.symbols.y.shape[0], self.symbols.y.shape[1]
+    size: tuple[int, int]
 
     def begin(self) -> _core.TileEncoder:
         return _core.TileEncoder(self.model, self.symbols.z, *self.size)
 
-    def put_all(self) -> _core.TileEncoder:
-        tile = self.begin()
-        for _ in range(PHASES):
-            tile.begin_phase()
-            tile.put(self.symbols.y)
-        return tile
-
-    def coded_y(self) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
-        """Rows and symbols of all coded latents of y, in coding order."""
-        tile, y = self.begin(), self.symbols.y
-        rows, values = [], []
-        for phase in range(PHASES):
-            row = np.asarray(tile.begin_phase())
-            value = np.take_along_axis(y, phase_channels(y.shape[2], *self.size, phase), axis=2)
-            tile.put(y)
-            rows.append(row[row >= 0])
-            values.append(value[row >= 0])
-        return np.concatenate(rows), np.concatenate(values)
-
-
-def print_table(case: Case, runs: int) -> None:
-    tile = case.put_all()
-    rows, values = case.coded_y()
-    lanes = 4 if case.size[0] * case.size[1] >= 256 else 1
-    y_stream = case.y_tables.encode(rows, values, lanes)
-    if not np.array_equal(case.y_tables.decode(y_stream, rows, lanes), values):
-        raise SystemExit("The symbols of y do not survive coding.")
-
-    print(f"{case.size[1]} x {case.size[0]} positions, {tile.coded} of {case.symbols.y.size} latents coded\n")
-    print("| step | ms | ns a coded latent |")
-    print("| --- | --- | --- |")
-
-    def line(name: str, milliseconds: float, *, per_latent: bool = False) -> None:
-        each = f"{1e6 * milliseconds / tile.coded:.2f}" if per_latent and tile.coded else ""
-        print(f"| {name} | {milliseconds:.2f} | {each} |", flush=True)
-
-    line("scale network, part 1", median(lambda: case.model.log_scale(case.symbols.z, *case.size), runs))
-    line("scale network, four phases", median_of_phases(case, runs))
-    decode_y = median(lambda: case.y_tables.decode(y_stream, rows, lanes), runs)
-    line("symbols of y, decode alone", decode_y, per_latent=True)
-    encode_y = median(lambda: case.y_tables.encode(rows, values, lanes), runs)
-    line("symbols of y, encode alone", encode_y, per_latent=True)
-    line("symbols of z and y, encode (finish)", median(tile.finish, runs), per_latent=True)
-    line("whole decode to symbols", median(lambda: case.model.decode(case.payload, *case.size), runs))
-
-    charged = sum(tile.cross_entropy()) / 8
-    over = len(case.payload) - charged
-    print(f"\n{len(case.payload)} bytes, {charged:.1f} by the tables alone:", end=" ")
-    print(f"{over:+.1f} ({100 * over / charged:+.3f} %)")
+    def median_of_phases(self, runs: int, arguments: tuple[Any, ...] | None) -> float:
+        """Milliseconds that the four phases take together: of choosing levels, or of the rows."""
+        totals = []
+        decoded = np.zeros(self.symbols.y.shape[2:] + self.size, np.float32)
+        for _ in range(runs + 1):
+            tile, total = self.begin(), 0.0
+            for _ in range(PHASES):
+                begun = seconds(tile.begin_phase)
+                if arguments is None:
+                    total += begun
+                    tile.put(self.symbols.y)
+                else:
+                    total += seconds(lambda tile=tile: tile.quantize(*arguments, UNIFORM, UNWEIGHTED, decoded))
+            totals.append(total)
+        return statistics.median(totals[1:]) * 1e3
 
 
 def median(action: Callable[[], object], runs: int) -> float:
     """Milliseconds of an action, after one run to warm up."""
     return statistics.median([seconds(action) for _ in range(runs + 1)][1:]) * 1e3
-
-
-def median_of_phases(case: Case, runs: int) -> float:
-    """Milliseconds that the four calls of begin_phase take together."""
-    totals = []
-    for _ in range(runs + 1):
-        tile, total = case.begin(), 0.0
-        for _ in range(PHASES):
-            total += seconds(tile.begin_phase)
-            tile.put(case.symbols.y)
-        totals.append(total)
-    return statistics.median(totals[1:]) * 1e3
 
 
 def seconds(action: Callable[[], object]) -> float:

@@ -34,7 +34,12 @@ constexpr const Code& code_of(int states) {
 }
 
 constexpr int kLanes = kMaxLanes;  // searched at once, whether or not a stream uses them all
-constexpr int kBranches = 4;       // quantizer * 2 + parity
+// The four subsets of the fine grid, by index modulo 4: their quantizers and parities of levels are
+// 0 even, 1 odd, 0 odd, 1 even. Zero is a member of the first and, besides, of the last.
+constexpr int kBranches = 4;
+constexpr int branch_of(int quantizer, int parity) {
+  return quantizer == 0 ? 2 * parity : parity == 0 ? 3 : 1;
+}
 constexpr int kRebase = 32;        // costs are brought back to around zero so often
 constexpr float kFar = 1e30f;
 
@@ -51,41 +56,9 @@ constexpr std::array<Entry, kStates> entries() {
     for (int parity = 0; parity < 2; ++parity) {
       const int to = next_state(code_of(kStates), state, parity);
       result[to].state[found[to]] = state;
-      result[to].branch[found[to]++] = 2 * (state & 1) + parity;
+      result[to].branch[found[to]++] = branch_of(state & 1, parity);
     }
   return result;
-}
-
-// One step of every lane: the cheaper way into every state. `taken` gets, for every state, a bit a
-// lane: whether the second way was cheaper.
-template <int kStates>
-void advance(const float (&metric)[kBranches][kLanes], const float* before, float* after,
-             std::uint8_t* taken) {
-  static constexpr auto kEntries = entries<kStates>();
-#if defined(__SSE2__)
-  __m128 m[kBranches];
-  for (int b = 0; b < kBranches; ++b) m[b] = _mm_loadu_ps(metric[b]);
-#pragma GCC unroll 32
-  for (int s = 0; s < kStates; ++s) {
-    const Entry& e = kEntries[s];
-    const __m128 one = _mm_add_ps(_mm_loadu_ps(before + e.state[0] * kLanes), m[e.branch[0]]);
-    const __m128 two = _mm_add_ps(_mm_loadu_ps(before + e.state[1] * kLanes), m[e.branch[1]]);
-    _mm_storeu_ps(after + s * kLanes, _mm_min_ps(one, two));
-    taken[s] = static_cast<std::uint8_t>(_mm_movemask_ps(_mm_cmplt_ps(two, one)));
-  }
-#else
-  for (int s = 0; s < kStates; ++s) {
-    const Entry& e = kEntries[s];
-    int mask = 0;
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const float one = before[e.state[0] * kLanes + lane] + metric[e.branch[0]][lane];
-      const float two = before[e.state[1] * kLanes + lane] + metric[e.branch[1]][lane];
-      after[s * kLanes + lane] = std::min(one, two);
-      mask |= (two < one) << lane;
-    }
-    taken[s] = static_cast<std::uint8_t>(mask);
-  }
-#endif
 }
 
 float finite(float value) { return value == value ? value : 0.0f; }
@@ -109,88 +82,194 @@ struct Problem {
   float weight_of(std::size_t i) const { return weight.empty() ? 1.0f : weight[i]; }
 };
 
-// Costs and levels of the four branches of latent i.
-template <bool kUniform>
-void branches(const Problem& problem, std::size_t i, float (&cost)[kBranches],
-              std::int16_t* levels) {
+// What is known of a latent before its branches are looked at.
+struct Latent {
+  float magnitude, weight;
+  int sign, row, first;  // first: of the four members of the fine grid around the magnitude
+  bool escapes;          // one of their levels may lie outside its table
+};
+
+Latent look_at(const Problem& problem, std::size_t i) {
   constexpr float kLargest = kLargestLevel - 4;
-  constexpr int kBranchOf[4] = {0, 3, 1, 2};  // of a member of the fine grid, modulo 4
-  const Staircase& staircase = problem.staircase;
-  const float residual = finite(problem.residual[i]), weight = problem.weight_of(i);
+  const float residual = finite(problem.residual[i]);
   const float magnitude = std::min(std::abs(residual), kLargest);
-  const int sign = residual < 0 ? -1 : 1;
   const int row = 2 * problem.rows[i];
-  const int below = kUniform ? static_cast<int>(2 * magnitude) : floor_index(staircase, magnitude);
-  const int first = std::min(std::max(below - 1, 0), 2 * kLargestLevel - 8);
-  // Escapes are rare: their costs are worked out only where one of the four levels may be one.
-  const bool inside = (first + 4) / 2 <= std::min(problem.tables.largest(row),
-                                                  problem.tables.largest(row + 1));
-  const float* bits[2] = {problem.tables.bits_around_zero(row),
-                          problem.tables.bits_around_zero(row + 1)};
-  for (int next = 0; next < 4; ++next) {
-    const int index = first + next;
-    const int quantizer = index & 1, branch = kBranchOf[index & 3];
-    const int level = sign * ((index + quantizer) / 2);
-    const float error =
-        magnitude - (kUniform ? 0.5f * static_cast<float>(index) : staircase.value(index));
-    const float rate =
-        inside ? bits[quantizer][level] : problem.tables.bits(row + quantizer, level);
-    cost[branch] = weight * error * error + staircase.rate_weight * rate;
+  const int first = std::min(std::max(floor_index(problem.staircase, magnitude) - 1, 0),
+                             2 * kLargestLevel - 8);
+  const int smaller = std::min(problem.tables.largest(row), problem.tables.largest(row + 1));
+  return {magnitude, problem.weight_of(i), residual < 0 ? -1 : 1, row, first,
+          (first + 4) / 2 > smaller};
+}
+
+// Costs and levels of the branches of a latent.
+void branches(const Problem& problem, const Latent& latent, float* cost, std::int16_t* levels) {
+  const Staircase& staircase = problem.staircase;
+  for (int branch = 0; branch < kBranches; ++branch) {
+    const int index = latent.first + ((branch - latent.first) & 3), quantizer = branch & 1;
+    const int level = latent.sign * ((index + quantizer) >> 1);
+    const float error = latent.magnitude - staircase.value(index);
+    cost[branch] = latent.weight * error * error +
+                   staircase.rate_weight * problem.tables.bits(latent.row + quantizer, level);
     levels[branch] = static_cast<std::int16_t>(level);
   }
-  const float to_zero = weight * magnitude * magnitude;
-  for (int quantizer = 0; quantizer < 2; ++quantizer) {
-    const float zero = to_zero + staircase.rate_weight * bits[quantizer][0];
-    const bool cheaper = zero < cost[2 * quantizer];
-    cost[2 * quantizer] = cheaper ? zero : cost[2 * quantizer];
-    levels[2 * quantizer] = cheaper ? std::int16_t{0} : levels[2 * quantizer];
+  const float to_zero = latent.weight * latent.magnitude * latent.magnitude;
+  for (const int branch : {0, 3}) {
+    const float zero =
+        to_zero + staircase.rate_weight * problem.tables.bits(latent.row + (branch & 1), 0);
+    if (zero < cost[branch]) {
+      cost[branch] = zero;
+      levels[branch] = 0;
+    }
+  }
+}
+
+#if defined(__SSE2__)
+
+using Costs = __m128;  // of four lanes or four branches
+
+// The same, all branches at once, on the uniform grid and without escapes.
+__m128 uniform_branches(const Problem& problem, const Latent& latent, std::int16_t* levels) {
+  const __m128i subset = _mm_setr_epi32(0, 1, 2, 3), quantizer = _mm_setr_epi32(0, 1, 0, 1);
+  const __m128i first = _mm_set1_epi32(latent.first);
+  const __m128i index = _mm_add_epi32(
+      first, _mm_and_si128(_mm_sub_epi32(subset, first), _mm_set1_epi32(3)));
+  const __m128i sign = _mm_set1_epi32(latent.sign >> 1);  // 0 or all ones
+  const __m128i magnitude = _mm_srai_epi32(_mm_add_epi32(index, quantizer), 1);
+  const __m128i level = _mm_sub_epi32(_mm_xor_si128(magnitude, sign), sign);
+  alignas(16) std::int32_t at[4];
+  _mm_store_si128(reinterpret_cast<__m128i*>(at), level);
+  const float* even = problem.tables.bits_around_zero(latent.row);
+  const float* odd = problem.tables.bits_around_zero(latent.row + 1);
+  const __m128 rate_weight = _mm_set1_ps(problem.staircase.rate_weight);
+  const __m128 weight = _mm_set1_ps(latent.weight), place = _mm_set1_ps(latent.magnitude);
+  const __m128 error = _mm_sub_ps(place, _mm_mul_ps(_mm_set1_ps(0.5f), _mm_cvtepi32_ps(index)));
+  const __m128 rate = _mm_setr_ps(even[at[0]], odd[at[1]], even[at[2]], odd[at[3]]);
+  const __m128 cost = _mm_add_ps(_mm_mul_ps(weight, _mm_mul_ps(error, error)),
+                                 _mm_mul_ps(rate_weight, rate));
+  const __m128 of_zero = _mm_mul_ps(rate_weight, _mm_setr_ps(even[0], 0, 0, odd[0]));
+  const __m128 zero = _mm_add_ps(_mm_add_ps(_mm_mul_ps(weight, _mm_mul_ps(place, place)), of_zero),
+                                 _mm_setr_ps(0, kFar, kFar, 0));
+  const __m128i cheaper = _mm_castps_si128(_mm_cmplt_ps(zero, cost));
+  const __m128i chosen = _mm_andnot_si128(cheaper, level);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(levels), _mm_packs_epi32(chosen, chosen));
+  return _mm_min_ps(cost, zero);
+}
+
+__m128 branches_of(const Problem& problem, std::size_t i, std::int16_t* levels) {
+  const Latent latent = look_at(problem, i);
+  if (!latent.escapes && problem.staircase.grid.empty())
+    return uniform_branches(problem, latent, levels);
+  alignas(16) float cost[kBranches];
+  branches(problem, latent, cost, levels);
+  return _mm_load_ps(cost);
+}
+
+// One step of every lane: the cheaper way into every state. metric: a row a lane. `taken` gets, for
+// every state, a bit a lane: whether the second way was cheaper.
+template <int kStates>
+void advance(Costs (&metric)[kLanes], const Costs* before, Costs* after, std::uint8_t* taken) {
+  static constexpr auto kEntries = entries<kStates>();
+  __m128 m0 = metric[0], m1 = metric[1], m2 = metric[2], m3 = metric[3];
+  _MM_TRANSPOSE4_PS(m0, m1, m2, m3);
+  const __m128 m[kBranches] = {m0, m1, m2, m3};
+#pragma GCC unroll 32
+  for (int s = 0; s < kStates; ++s) {
+    const Entry& e = kEntries[s];
+    const __m128 one = _mm_add_ps(before[e.state[0]], m[e.branch[0]]);
+    const __m128 two = _mm_add_ps(before[e.state[1]], m[e.branch[1]]);
+    after[s] = _mm_min_ps(one, two);
+    taken[s] = static_cast<std::uint8_t>(_mm_movemask_ps(_mm_cmplt_ps(two, one)));
   }
 }
 
 template <int kStates>
+void rebase(Costs* costs) {
+  __m128 least = costs[0];
+  for (int s = 1; s < kStates; ++s) least = _mm_min_ps(least, costs[s]);
+  for (int s = 0; s < kStates; ++s) costs[s] = _mm_sub_ps(costs[s], least);
+}
+
+Costs all(float value) { return _mm_set1_ps(value); }
+
+float in_lane(const Costs& costs, int lane) {
+  alignas(16) float values[kLanes];
+  _mm_store_ps(values, costs);
+  return values[lane];
+}
+
+#else
+
+struct Costs {
+  float values[4];
+};
+
+Costs branches_of(const Problem& problem, std::size_t i, std::int16_t* levels) {
+  Costs costs;
+  branches(problem, look_at(problem, i), costs.values, levels);
+  return costs;
+}
+
+template <int kStates>
+void advance(Costs (&metric)[kLanes], const Costs* before, Costs* after, std::uint8_t* taken) {
+  static constexpr auto kEntries = entries<kStates>();
+  for (int s = 0; s < kStates; ++s) {
+    const Entry& e = kEntries[s];
+    int mask = 0;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const float one = before[e.state[0]].values[lane] + metric[lane].values[e.branch[0]];
+      const float two = before[e.state[1]].values[lane] + metric[lane].values[e.branch[1]];
+      after[s].values[lane] = std::min(one, two);
+      mask |= (two < one) << lane;
+    }
+    taken[s] = static_cast<std::uint8_t>(mask);
+  }
+}
+
+template <int kStates>
+void rebase(Costs* costs) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    float least = costs[0].values[lane];
+    for (int s = 1; s < kStates; ++s) least = std::min(least, costs[s].values[lane]);
+    for (int s = 0; s < kStates; ++s) costs[s].values[lane] -= least;
+  }
+}
+
+Costs all(float value) { return {{value, value, value, value}}; }
+
+float in_lane(const Costs& costs, int lane) { return costs.values[lane]; }
+
+#endif
+
+template <int kStates>
 void viterbi(const Problem& problem, int lanes, std::int16_t* levels) {
+  static constexpr auto kEntries = entries<kStates>();
   const std::size_t count = problem.residual.size();
   const std::size_t groups = (count + lanes - 1) / lanes;
   std::vector<std::int16_t> candidates(count * kBranches);
   std::vector<std::uint8_t> taken(groups * kStates);
-  alignas(16) float costs[2][kStates * kLanes];
-  std::fill_n(costs[0], kStates * kLanes, kFar);
-  std::fill_n(costs[0], kLanes, 0.0f);
-  alignas(16) float metric[kBranches][kLanes] = {};
-  float* before = costs[0];
-  float* after = costs[1];
-  std::array<const float*, kLanes> end;  // costs after a lane's last latent
-  end.fill(before);
+  Costs costs[2][kStates];
+  std::fill_n(costs[0], kStates, all(kFar));
+  costs[0][0] = all(0);
+  Costs metric[kLanes] = {all(0), all(0), all(0), all(0)};
+  Costs *before = costs[0], *after = costs[1];
   for (std::size_t group = 0; group < groups; ++group) {
-    for (int lane = 0; lane < lanes; ++lane) {
-      const std::size_t i = group * lanes + lane;
-      if (i >= count) break;
-      float cost[kBranches];
-      if (problem.staircase.grid.empty())
-        branches<true>(problem, i, cost, candidates.data() + i * kBranches);
-      else
-        branches<false>(problem, i, cost, candidates.data() + i * kBranches);
-      for (int b = 0; b < kBranches; ++b) metric[b][lane] = cost[b];
-      end[lane] = after;
-    }
+    const std::size_t first = group * lanes, here = std::min<std::size_t>(lanes, count - first);
+    for (std::size_t lane = 0; lane < here; ++lane)
+      metric[lane] =
+          branches_of(problem, first + lane, candidates.data() + (first + lane) * kBranches);
     advance<kStates>(metric, before, after, taken.data() + group * kStates);
-    if (group % kRebase == kRebase - 1 && group + 1 < groups)
-      for (int lane = 0; lane < kLanes; ++lane) {
-        float least = after[lane];
-        for (int s = 1; s < kStates; ++s) least = std::min(least, after[s * kLanes + lane]);
-        for (int s = 0; s < kStates; ++s) after[s * kLanes + lane] -= least;
-      }
+    if (group % kRebase == kRebase - 1) rebase<kStates>(after);
     std::swap(before, after);
   }
-  // A lane that is one latent shorter ended in the group before the last, whose costs are still
-  // in the other half.
-  static constexpr auto kEntries = entries<kStates>();
-  for (int lane = 0; lane < lanes; ++lane) {
-    if (static_cast<std::size_t>(lane) >= count) break;
+  // A lane that is one latent shorter ended in the group before the last, whose costs are still in
+  // the other half.
+  for (std::size_t lane = 0; lane < std::min<std::size_t>(lanes, count); ++lane) {
+    const std::size_t own_groups = (count - 1 - lane) / lanes + 1;
+    const Costs* end = own_groups == groups ? before : after;
     int state = 0;
     for (int s = 1; s < kStates; ++s)
-      if (end[lane][s * kLanes + lane] < end[lane][state * kLanes + lane]) state = s;
-    for (std::size_t group = (count - 1 - lane) / lanes + 1; group-- > 0;) {
+      if (in_lane(end[s], lane) < in_lane(end[state], lane)) state = s;
+    for (std::size_t group = own_groups; group-- > 0;) {
       const std::size_t i = group * lanes + lane;
       const int way = taken[group * kStates + state] >> lane & 1;
       levels[i] = candidates[i * kBranches + kEntries[state].branch[way]];

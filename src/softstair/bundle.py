@@ -137,7 +137,7 @@ class Bundle:
     @property
     def modes(self) -> tuple[str, ...]:
         """Modes that streams of this bundle can have."""
-        return tuple(self._staircases.modes)
+        return tuple(mode for mode in STATES if mode in self._staircases.modes)
 
     def gain(self, position: int) -> npt.NDArray[np.float32]:
         """Gain of every channel at a rate position, (C,)."""
@@ -167,6 +167,10 @@ class Bundle:
             self._exponent(position) - np.int32(staircase.step),
             STATES[mode],
         )
+
+    def tables(self, mode: str) -> TableSet:
+        """Tables of y in a mode."""
+        return self._tables.y[mode]
 
     def check_mode(self, mode: str) -> None:
         """Raises UsageError if the bundle does not have a mode."""
