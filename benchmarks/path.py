@@ -74,7 +74,7 @@ def measure(path: Path, threads: int, runs: int, position: int) -> dict[str, obj
     bundle = open_bundle()
     payload = encode_elsewhere(path, position)
     geometry = Geometry(pixels.shape[1], pixels.shape[0])
-    coder = TileCoder(bundle, networks_of(bundle, threads))
+    coder = TileCoder(bundle, networks_of(bundle, threads), bundle.manifest.encoding.mode)
     times: dict[str, list[float]] = defaultdict(list)
 
     @contextmanager

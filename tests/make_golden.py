@@ -1,8 +1,13 @@
-"""Write the golden files anew: a new tiny bundle, its streams, their symbols and pixels."""
+"""Write golden files anew.
+
+python -m tests.make_golden            a new tiny bundle, its streams, their symbols and pixels
+python -m tests.make_golden shipped    a stream of the shipped bundle, after it was replaced
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,7 +22,7 @@ from softstair.learn.recipe import Quantizer, read_recipe
 from softstair.learn.stages.pretrain import pretrain
 from softstair.quantize.staircase import STATES
 
-from .test_golden import CASES, FOLDER, pixel_file, symbol_hash
+from .test_golden import CASES, FOLDER, SHIPPED, example, pixel_file, symbol_hash
 from .tiny import write_data, write_recipe
 
 
@@ -52,7 +57,19 @@ def make_streams() -> None:
     (FOLDER / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 
-if __name__ == "__main__":
+def make_shipped_stream() -> None:
+    """Code the example with the shipped bundle."""
+    bundle = softstair.open_bundle()
+    data = softstair.encode(example(), quality=20, threads=1)
+    (SHIPPED / "casa-mila.stair").write_bytes(data)
+    expected = {"bundle": bundle.fingerprint.hex(), "symbols": symbol_hash(data, bundle)}
+    (SHIPPED / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["shipped"]:
+    SHIPPED.mkdir(parents=True, exist_ok=True)
+    make_shipped_stream()
+elif __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         make_tiny_bundle(Path(scratch))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import softstair
 from softstair.codec import read_symbols
@@ -21,6 +23,7 @@ from .conftest import GOLDEN
 from .tiny import photograph
 
 FOLDER = GOLDEN / "v1"
+SHIPPED = GOLDEN / "shipped"
 CASES = {
     "plain": (photograph(75, 90), 80),
     "one-pixel": (photograph(1, 1), 120),
@@ -30,6 +33,11 @@ CASES = {
     **{mode: (photograph(260, 250, 7), 90) for mode in STATES},
     "noise": (np.random.default_rng(1).integers(0, 256, (48, 48, 3), dtype=np.uint8), 160),
 }
+
+
+def example():
+    with Image.open(Path(__file__).parent.parent / "examples" / "casa-mila.jpg") as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def pixel_file(name: str) -> str:
@@ -60,3 +68,13 @@ def test_golden_streams_without_vector_kernels(name, tiny_bundle):
     model = tiny_bundle.model(header.position, header.mode.name.lower(), simd=False)
     z, y = model.decode(stream.tiles[0], -(-header.height // 16), -(-header.width // 16))
     assert hashlib.sha256(z.tobytes() + y.tobytes()).hexdigest() == expected["symbols"]
+
+
+def test_a_stream_of_the_shipped_bundle(bundle):
+    """Made once on one machine; the same symbols, and the photograph, everywhere else."""
+    expected = json.loads((SHIPPED / "expected.json").read_text())
+    assert bundle.fingerprint.hex() == expected["bundle"]
+    data = (SHIPPED / "casa-mila.stair").read_bytes()
+    assert symbol_hash(data, bundle) == expected["symbols"]
+    error = np.square(softstair.decode(data).astype(float) - example()).mean()
+    assert 10 * np.log10(255**2 / error) > 25

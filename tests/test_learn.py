@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ torch = pytest.importorskip("torch", reason="the extra learn is not installed")
 from softstair import _core  # noqa: E402
 from softstair.engine.onnx_runtime import OnnxNetworks  # noqa: E402
 from softstair.errors import InvalidBundle, UsageError  # noqa: E402
+from softstair.learn.checkpoint import load_snapshot  # noqa: E402
 from softstair.learn.codec import Codec  # noqa: E402
 from softstair.learn.data import Crops, load_pictures  # noqa: E402
 from softstair.learn.export.graphs import export_graphs  # noqa: E402
@@ -19,6 +21,7 @@ from softstair.learn.layers.rates import hat_weights  # noqa: E402
 from softstair.learn.networks import magnitude  # noqa: E402
 from softstair.learn.recipe import read_recipe  # noqa: E402
 from softstair.learn.stages import pretrain as stage  # noqa: E402
+from softstair.learn.stages.finetune import finetune  # noqa: E402
 from softstair.quantize.phases import phase_channels, phase_map  # noqa: E402
 from softstair.quantize.rates import interpolate  # noqa: E402
 from softstair.quantize.scale_network import INT32_MAX  # noqa: E402
@@ -78,6 +81,33 @@ def test_losses_are_the_same_after_resuming(project, monkeypatch):
     stage.pretrain(recipe, root, root / "parts", CPU, time_budget=1e-9)
     stage.pretrain(recipe, root, root / "parts", CPU)
     assert seen == whole
+
+
+def test_finetuning_resumes_exactly_and_touches_the_synthesis_alone(project):
+    root, recipe = project
+    stage.pretrain(recipe, root, root / "run", CPU)
+    snapshot = root / "run" / "snapshot.safetensors"
+    before = Codec(recipe.shape)
+    load_snapshot(snapshot, before)
+    whole = finetune(recipe, snapshot, root, root / "whole").state_dict()
+    finetune(recipe, snapshot, root, root / "parts", time_budget=1e-9)
+    parts = finetune(recipe, snapshot, root, root / "parts").state_dict()
+    events = [entry["event"] for entry in losses(root / "parts")]
+    assert events.count("resume") == 1
+    for name, value in before.state_dict().items():
+        assert torch.equal(whole[name], parts[name]), name
+        assert torch.equal(whole[name], value) != name.startswith("synthesis"), name
+
+
+def test_finetuning_learns(project):
+    root, recipe = project
+    stage.pretrain(recipe, root, root / "run", CPU)
+    longer = msgspec.structs.replace(
+        recipe, finetune=msgspec.structs.replace(recipe.finetune, steps=60, muon_rate=2e-3, adam_rate=2e-3)
+    )
+    finetune(longer, root / "run" / "snapshot.safetensors", root, root / "fine")
+    checks = [entry["psnr"] for entry in losses(root / "fine") if entry["event"] == "validate"]
+    assert all(after > before for before, after in zip(checks[0].values(), checks[-1].values(), strict=True))
 
 
 def test_training_learns(project):

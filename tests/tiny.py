@@ -32,6 +32,17 @@ rate_points = 11
 
 [export]
 crops = 3
+mode = "tcq8"
+modes = {{ scalar = {{}}, rdoq = {{ rate_weight = 0.04 }}, tcq8 = {{ step = 6, rate_weight = 0.04 }} }}
+
+[finetune]
+mode = "tcq8"
+steps = 6
+count = 3
+side = 64
+warm_up = 2
+checkpoint_every = 2
+measured_crops = 2
 
 [pretrain]
 steps = {steps}

@@ -50,6 +50,24 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_every: int = 250
 
 
+class Finetune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The stage ``finetune``: crops are coded in ``mode``; learning rates fall to zero as a cosine.
+
+    count, side: of the crops of a step. measured_crops: what the mode's tables are measured on.
+    """
+
+    mode: str = "scalar"
+    steps: int = 2000
+    count: int = 8
+    side: int = 256
+    warm_up: int = 100
+    muon_rate: float = 3e-4
+    adam_rate: float = 3e-4
+    average: float = 0.995
+    checkpoint_every: int = 250
+    measured_crops: int = 40
+
+
 class Quantizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A mode of the bundle; see ``softstair.quantize.staircase``.
 
@@ -92,11 +110,16 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     data: Data
     pretrain: Pretrain
+    finetune: Finetune = Finetune()
     about: About = About()
     export: Export = Export()
     seed: int = 0
     shape: Shape = Shape()
     rates: Rates = Rates()
+
+    def __post_init__(self) -> None:
+        if self.finetune.mode not in self.export.modes:
+            raise ValueError(f"finetune.mode {self.finetune.mode} is none of export.modes")
 
 
 def read_recipe(path: Path) -> Recipe:
