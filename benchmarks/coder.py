@@ -74,12 +74,20 @@ def row(pixels: npt.NDArray[np.uint8], mode: str, position: int, runs: int, *, s
     write = median(tile.finish, runs)
     read_y = median(lambda: tables.decode(y_stream, rows, lanes), runs)
     read = median(lambda: model.decode(payload, *size), runs)
-    charged = sum(tile.cross_entropy()) / 8
-    return (
-        f"| {mode} | {len(rows)} of {y.size} | {len(payload)} | {100 * (len(payload) / charged - 1):+.3f} % | "
-        f"{scale + phases:.2f} | {search:.2f} | {1e6 * search / len(rows):.1f} | {write:.2f} | {read_y:.2f} | "
-        f"{read:.2f} |"
+    over = 100 * (len(payload) / (sum(tile.cross_entropy()) / 8) - 1)
+    cells = (
+        mode,
+        f"{len(rows)} of {y.size}",
+        str(len(payload)),
+        f"{over:+.3f} %",
+        f"{scale + phases:.2f}",
+        f"{search:.2f}",
+        f"{1e6 * search / len(rows):.1f}",
+        f"{write:.2f}",
+        f"{read_y:.2f}",
+        f"{read:.2f}",
     )
+    return f"| {' | '.join(cells)} |"
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,9 @@ class Case:
                     total += begun
                     tile.put(self.symbols.y)
                 else:
-                    total += seconds(lambda tile=tile: tile.quantize(*arguments, UNIFORM, UNWEIGHTED, decoded))
+                    total += seconds(
+                        lambda tile=tile: tile.quantize(*arguments, UNIFORM, UNWEIGHTED, decoded)
+                    )
             totals.append(total)
         return statistics.median(totals[1:]) * 1e3
 

@@ -20,7 +20,7 @@ from softstair.evaluate.curve_files import METRICS, curves_of
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "results"
-DEFAULT_MODE = "tcq8"
+DEFAULT_MODE = "tcq32"
 NAMES = {
     "jpeg-420": "JPEG 4:2:0",
     "jpeg-444": "JPEG 4:4:4",

@@ -27,9 +27,9 @@ MODE_OF_EFFORT = {
     2: "rdoq",
     3: "tcq4",
     4: "tcq8",
-    5: "tcq8",
-    6: "tcq16",
-    7: "tcq16",
+    5: "tcq32",
+    6: "tcq32",
+    7: "tcq32",
     8: "tcq32",
     9: "tcq32",
 }

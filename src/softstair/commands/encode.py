@@ -52,7 +52,7 @@ class _Size(click.ParamType[int]):
     "-e",
     "--effort",
     type=click.IntRange(1, 9),
-    help="1 scalar, 2 rdoq, 3 tcq4, 4-5 tcq8, 6-7 tcq16, 8-9 tcq32.",
+    help="1 scalar, 2 rdoq, 3 tcq4, 4 tcq8, from 5 tcq32.",
 )
 @click.option(
     "--mode", type=click.Choice(list(STATES)), help="How symbols are chosen; the bundle's own by default."
