@@ -7,6 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 
 # Where make figures finds kodak/, photos768/, large1200/ and large12mp/.
 DATA ?= ../shared/data
+PLOTTED := softstair-small-tcq32 jpeg-420 webp jxl-e7 avif-420 avif-444-psnr
 POSITIONS := 8,24,40,56,72,88,104,120,136,152
 
 .PHONY: try test test-all lint core-tests sanitize figures clean
@@ -55,7 +56,7 @@ figures: $(VENV)/dev
 	  $(BIN)/softstair eval $$set --data-root $(DATA) --rate-positions $(POSITIONS) \
 	    --modes scalar,rdoq,tcq8,tcq32 --peers jpeg,webp,avif,jxl-e7 -j 2 -o results/$$set.json || exit 1; \
 	done
-	$(BIN)/softstair plot results/kodak.json --published -o docs/images/kodak.svg --force
+	$(BIN)/softstair plot $(addprefix results/kodak.json::,$(PLOTTED)) --published -o docs/images/kodak.svg --force
 	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png $(DATA)/large12mp/big01_windmill.jpg > results/speed.md
 	$(BIN)/python benchmarks/coder.py $(DATA)/kodak/kodim05.png $(DATA)/large1200/*01* > results/coder.md
 	$(BIN)/python scripts/comparison.py examples/casa-mila.jpg docs/images/comparison.png

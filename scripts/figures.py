@@ -11,16 +11,18 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from softstair.errors import UsageError
 from softstair.evaluate import Results, delta_rate, read_results
-from softstair.evaluate.curve_files import METRICS, curves_of
+from softstair.evaluate.curve_files import METRICS, Curve, Metric, curves_of, published_beside
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "results"
 DEFAULT_MODE = "tcq32"
+TIMED_BPP = 0.75
 NAMES = {
     "jpeg-420": "JPEG 4:2:0",
     "jpeg-444": "JPEG 4:4:4",
@@ -45,7 +47,7 @@ def main() -> None:
 
 def fill(text: str) -> str:
     """The text with all its blocks of figures as results/ has them."""
-    blocks = {"bits": bits, "speed": speed}
+    blocks = {"bits": bits, "published": published, "times": times, "speed": speed}
 
     def block(match: re.Match[str]) -> str:
         return f"<!-- figures: {match[1]} -->\n\n{blocks[match[1]]()}\n\n<!-- end -->"
@@ -63,13 +65,44 @@ def bits() -> str:
     return "\n".join(rows)
 
 
-def _delta(results: Results, peer: str, metric: object) -> str:
+def _delta(results: Results, peer: str, metric: Metric) -> str:
     curves = {curve.name: curve.points for curve in curves_of(results, metric)}
-    own = next(codec.name for codec in results.codecs if codec.mode == DEFAULT_MODE)
     try:
-        return f"{delta_rate(curves[peer], curves[own]).pchip:+.1f} %"
+        return f"{delta_rate(curves[peer], _own_curve(results, metric).points).pchip:+.1f} %"
     except (UsageError, KeyError):
         return "-"
+
+
+def published() -> str:
+    """Delta rates of the default mode against what others published."""
+    own = _own_curve(read_results(RESULTS / "kodak.json"), METRICS["psnr"])
+    rows = ["| published curve | PSNR |", "| --- | --: |"]
+    for curve in published_beside(own, METRICS["psnr"]):
+        with suppress(UsageError):  # too little in common
+            rows.append(f"| {curve.name} | {delta_rate(curve.points, own.points).pchip:+.1f} % |")
+    return "\n".join(rows)
+
+
+def _own_curve(results: Results, metric: Metric) -> Curve:
+    name = next(codec.name for codec in results.codecs if codec.mode == DEFAULT_MODE)
+    return next(curve for curve in curves_of(results, metric) if curve.name == name)
+
+
+def times() -> str:
+    """Milliseconds of every codec that was timed, at the quality nearest to a rate."""
+    results = read_results(RESULTS / "kodak.json")
+    rate = {(mean.codec, mean.quality): mean.bpp for mean in results.means}
+    rows = ["| codec | threads | bpp | encode ms | decode ms |", "| --- | --: | --: | --: | --: |"]
+    for codec in results.codecs:
+        timed = [timing for timing in results.timings if timing.codec == codec.name]
+        if not timed:
+            continue
+        one = min(timed, key=lambda timing: abs(rate[timing.codec, timing.quality] - TIMED_BPP))
+        rows.append(
+            f"| {NAMES.get(one.codec, one.codec)} | {one.threads} | {rate[one.codec, one.quality]:.2f} "
+            f"| {1000 * one.encode_seconds:.0f} | {1000 * one.decode_seconds:.0f} |"
+        )
+    return "\n".join(rows)
 
 
 def speed() -> str:
