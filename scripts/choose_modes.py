@@ -2,7 +2,8 @@
 
     python scripts/choose_modes.py RECIPE SNAPSHOT --data-root DATA [--try tcq8:step:skip:weight ...]
 
-Prints, for every setting tried, the Bjontegaard delta rate against plain rounding with measured
+FLAGS: c for centroids, w for errors weighted by what they matter to the picture. Prints, for every
+setting tried, the Bjontegaard delta rate against plain rounding with measured
 tables, over four rate positions: bits by the tables, PSNR of decoded 8-bit pictures.
 """
 
@@ -23,14 +24,15 @@ from softstair.learn.export.integers import integer_gains, integer_weights
 from softstair.learn.export.measure import (
     Integers,
     latents_of,
-    measure_y_tables,
     measure_z_tables,
-    quantize,
     sample,
     samples,
 )
+from softstair.learn.export.modes import measure_mode, quantize
+from softstair.learn.export.sensitivity import channel_weights
 from softstair.learn.layers.rates import hat_weights
 from softstair.learn.recipe import Quantizer, read_recipe
+from softstair.quantize.staircase import UNWEIGHTED
 
 POSITIONS = (24, 56, 88, 120)
 MEASURING, SIDE = 2**31, 256
@@ -42,7 +44,9 @@ def main() -> None:
     parser.add_argument("snapshot", type=Path)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--crops", type=int, default=60, help="training crops to measure tables on")
-    parser.add_argument("--try", dest="settings", nargs="*", default=[], metavar="MODE:STEP:SKIP:WEIGHT")
+    parser.add_argument(
+        "--try", dest="settings", nargs="*", default=[], metavar="MODE:STEP:SKIP:WEIGHT[:FLAGS]"
+    )
     arguments = parser.parse_args()
     recipe = read_recipe(arguments.recipe)
     codec = Codec(recipe.shape)
@@ -56,16 +60,21 @@ def main() -> None:
     held_out = load_pictures([arguments.data_root / name for name in recipe.data.validation])
     pictures = [np.ascontiguousarray(_even(p).transpose(2, 0, 1)) for p in held_out]
 
-    def curve(mode: str, quantizer: Quantizer) -> list[tuple[float, float]]:
-        tables = measure_y_tables(codec, integers, taken, z_tables, {mode: quantizer})[mode]
+    channels = channel_weights(codec, integers, taken[:: max(len(taken) // 40, 1)], z_tables)
+
+    def curve(mode: str, quantizer: Quantizer, weights: np.ndarray = UNWEIGHTED) -> list[tuple[float, float]]:
+        measured = measure_mode(codec, integers, taken, z_tables, mode, quantizer, weights)
         points = []
         for position in POSITIONS:
             figures = []
             for picture in pictures:
                 one = sample(codec, integers, latents_of(codec, picture), position)
-                tile, decoded = quantize(codec, integers, one, z_tables, tables, mode, quantizer)
+                decided = quantize(codec, integers, one, z_tables, measured)
                 figures.append(
-                    (sum(tile.cross_entropy()) / picture[0].size, _psnr(codec, decoded, position, picture))
+                    (
+                        sum(decided.tile.cross_entropy()) / picture[0].size,
+                        _psnr(codec, decided.decoded, position, picture),
+                    )
                 )
             points.append(tuple(map(float, np.mean(figures, axis=0))))
         return points
@@ -73,10 +82,13 @@ def main() -> None:
     anchor = curve("scalar", Quantizer())
     print("| mode | step | skip | rate weight | BD-rate | bpp at", *POSITIONS, "|", flush=True)
     for setting in arguments.settings:
-        mode, step, skip, weight = setting.split(":")
-        points = curve(mode, Quantizer(int(step), int(skip), float(weight)))
+        mode, step, skip, weight, *flags = setting.split(":")
+        centroids, weighted = "c" in flags, "w" in flags
+        quantizer = Quantizer(int(step), int(skip), float(weight), centroids)
+        points = curve(mode, quantizer, channels if weighted else UNWEIGHTED)
+        shown = f"{mode} | {step} | {skip} | {weight} {' '.join(flags)}"
         print(
-            f"| {mode} | {step} | {skip} | {weight} | {delta_rate(anchor, points).pchip:+.2f} % |",
+            f"| {shown} | {delta_rate(anchor, points).pchip:+.2f} % |",
             *(f"{bpp:.3f}/{psnr:.2f}" for bpp, psnr in points),
             flush=True,
         )

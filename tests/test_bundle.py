@@ -34,6 +34,12 @@ def with_entry(path, name: str, content: bytes) -> bytes:
     return path.read_bytes()
 
 
+def with_levels(levels: list[list[int]]) -> bytes:
+    """A list of staircases for two rate points."""
+    modes = {"scalar": {"levels": levels}}
+    return json.dumps({"gains": [[0], [0]], "base": 0, "modes": modes}).encode()
+
+
 def test_shipped_bundle_is_under_twelve_megabytes(bundle):
     assert bundle.size < 12_000_000
 
@@ -90,6 +96,10 @@ def test_unknown_names_are_told():
         ("staircases.json", b'{"gains":[[0],[0,1]],"base":0,"modes":{"scalar":{}}}', "gains"),
         ("staircases.json", b'{"gains":[[0],[0]],"base":0,"modes":{"magic":{}}}', "modes"),
         ("staircases.json", b'{"gains":[[0],[0]],"base":0,"modes":{"scalar":{"step":999}}}', "step"),
+        ("staircases.json", with_levels([[9, 8]] * 2), "rise"),
+        ("staircases.json", with_levels([[512, 1 << 20]] * 2), "rise"),
+        ("staircases.json", with_levels([[512], [512, 1024]]), "as many"),
+        ("staircases.json", with_levels([[512]]), "rate points"),
         ("scale.safetensors", b"", "scale.safetensors"),
         ("tables.safetensors", b"\x00" * 64, "tables.safetensors"),
     ],

@@ -15,10 +15,11 @@ from softstair.codec.tile import TileCoder
 from softstair.engine.onnx_runtime import OnnxNetworks
 from softstair.errors import CorruptStream, TargetOutOfReach, UsageError
 from softstair.pictures import Picture, picture_from
+from softstair.quantize.phases import phase_map
 from softstair.quantize.staircase import STATES
 from softstair.stream import read_stream, write_stream
 
-from .tiny import photograph
+from .tiny import photograph, with_staircases
 
 
 def psnr(one, other) -> float:
@@ -67,6 +68,39 @@ def test_what_the_encoder_reconstructs_is_what_the_decoder_sees(bundle, photo, m
     coded = coder.code(analysed, 77)
     symbols = coder.read_symbols(coded.payload, analysed.geometry, 77)
     np.testing.assert_array_equal(coder.reconstruct(symbols, 77), coded.latents)
+
+
+@pytest.mark.parametrize("mode", ["scalar", "rdoq", "tcq8"])
+@pytest.mark.parametrize("position", [0, 16, 77])
+def test_levels_of_a_staircase_are_where_a_stream_says(tiny_bundle, small_photo, mode, position):
+    """Levels off the uniform grid: the same symbols elsewhere, in encoder and decoder alike."""
+    levels = [[400 + 3 * point, 950 + point, 1500] for point in range(tiny_bundle.points)]
+    bent = with_staircases(tiny_bundle, lambda staircase: staircase | {"levels": levels})
+    coder = TileCoder(bent, OnnxNetworks(bent.graph, 1), mode)
+    analysed = coder.analyse(small_photo)
+    coded = coder.code(analysed, position)
+    symbols = coder.read_symbols(coded.payload, analysed.geometry, position)
+    np.testing.assert_array_equal(coder.reconstruct(symbols, position), coded.latents)
+
+    point, fraction = divmod(position, 16)
+    low, high = np.array(levels[point]), np.array(levels[point + 1])
+    members = [0, *((low * (16 - fraction) + high * fraction + 8) // 16)]
+    members += [members[-1] + 512 * more for more in range(1, 9)]
+    expected = np.array(members, np.float32) / 1024
+    grid = bent.grid(position, mode)
+    np.testing.assert_array_equal(grid, expected[: len(grid)])
+    straight = TileCoder(tiny_bundle, OnnxNetworks(tiny_bundle.graph, 1), mode)
+    first = phase_map(*coded.latents.shape[1:]) == 0  # later means see other latents
+    index = np.abs(symbols.y.transpose(2, 0, 1)[first]) * (1 if mode == "tcq8" else 2)
+    assert index.max() >= 2
+    shift = np.abs(coder.reconstruct(symbols, position) - straight.reconstruct(symbols, position))[0][first]
+    step = np.broadcast_to(bent.step(position, mode)[:, None, None], first.shape)[first]
+    listed = index < len(members)
+    np.testing.assert_allclose(
+        shift[listed] / step[listed],
+        np.abs(expected - np.arange(len(expected)) / 2)[index[listed]],
+        atol=1e-4,
+    )
 
 
 @pytest.mark.parametrize("mode", STATES)

@@ -14,17 +14,22 @@ from softstair.errors import InvalidBundle, UsageError  # noqa: E402
 from softstair.learn.checkpoint import load_snapshot  # noqa: E402
 from softstair.learn.codec import Codec  # noqa: E402
 from softstair.learn.data import Crops, load_pictures  # noqa: E402
+from softstair.learn.export.bundle import ROW_RULE  # noqa: E402
 from softstair.learn.export.graphs import export_graphs  # noqa: E402
 from softstair.learn.export.integers import integer_gains, integer_weights  # noqa: E402
+from softstair.learn.export.measure import Integers, measure_z_tables, samples  # noqa: E402
+from softstair.learn.export.modes import measure_mode, plain_mode, quantize  # noqa: E402
+from softstair.learn.export.sensitivity import channel_weights  # noqa: E402
 from softstair.learn.layers.densities import gaussian_bits  # noqa: E402
 from softstair.learn.layers.rates import hat_weights  # noqa: E402
 from softstair.learn.networks import magnitude  # noqa: E402
-from softstair.learn.recipe import read_recipe  # noqa: E402
+from softstair.learn.recipe import Quantizer, read_recipe  # noqa: E402
 from softstair.learn.stages import pretrain as stage  # noqa: E402
 from softstair.learn.stages.finetune import finetune  # noqa: E402
 from softstair.quantize.phases import phase_channels, phase_map  # noqa: E402
 from softstair.quantize.rates import interpolate  # noqa: E402
 from softstair.quantize.scale_network import INT32_MAX  # noqa: E402
+from softstair.quantize.staircase import UNIFORM  # noqa: E402
 from softstair.quantize.tables import RowRule, gaussian_tables, join  # noqa: E402
 
 from .tiny import write_data, write_recipe  # noqa: E402
@@ -240,6 +245,56 @@ def test_export_proves_bounds_and_refuses_overflow(codec):
             codec.scale_network.mix.bias.fill_(4.0e4)
     with pytest.raises(InvalidBundle, match="overflow|int16"):
         integer_weights(codec)
+
+
+def test_centroids_lie_where_residuals_do_on_average(codec, project):
+    """On the samples that they were measured on, errors with centroids are no larger."""
+    root, _ = project
+    integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
+    crops = Crops(load_pictures([root / "train"]), 1).batch(0, 4, 96)
+    taken = samples(codec, integers, crops)
+    z_tables = measure_z_tables(codec, taken)
+    errors = {}
+    for centroids in (False, True):
+        mode = measure_mode(codec, integers, taken, z_tables, "scalar", Quantizer(centroids=centroids))
+        assert (mode.staircase.levels != []) == centroids
+        decided = [quantize(codec, integers, one, z_tables, mode) for one in taken]
+        # y^ = mu + value step, and the residual is (y - mu) / step
+        values = [mode.staircase.grid(one.position) if centroids else UNIFORM for one in taken]
+        errors[centroids] = sum(
+            np.square(np.abs(one.residual) - _values(grid, one.tile.symbols.transpose(2, 0, 1))).sum()
+            for grid, one in zip(values, decided, strict=True)
+        )
+    assert errors[True] < errors[False]
+
+
+def _values(grid, symbols) -> np.ndarray:
+    """Magnitudes that symbols in whole steps stand for."""
+    index = 2 * np.abs(symbols.astype(np.int64))
+    if not len(grid):
+        return index / 2
+    return np.where(
+        index < len(grid), grid[np.minimum(index, len(grid) - 1)], grid[-1] + (index - len(grid) + 1) / 2
+    )
+
+
+def test_channel_weights_are_squared_columns_of_the_jacobian(codec, project):
+    """Random probes against the Jacobian itself, which a tiny synthesis has in full."""
+    root, _ = project
+    integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
+    crop = Crops(load_pictures([root / "train"]), 1).batch(0, 1, 32)
+    one = samples(codec, integers, crop)[5:6]
+    z_tables = measure_z_tables(codec, one)
+    mode = plain_mode(integers, "scalar", Quantizer())
+    decided = quantize(codec, integers, one[0], z_tables, mode)
+    hat = hat_weights(torch.tensor([one[0].position]), codec.shape.rate_points)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda y: codec.synthesis(y[None], hat), torch.from_numpy(decided.decoded)
+    )
+    exponent = interpolate(integers.gains, one[0].position) + one[0].position
+    exact = jacobian.square().sum((0, 1, 2, 3)).mean((1, 2)).numpy() * np.exp2(-exponent / 16)
+    probed = channel_weights(codec, integers, one * 300, z_tables)
+    assert np.std(np.log(probed / exact)) < 0.1  # 1200 products of random signs a channel
 
 
 def test_weights_beyond_int16_are_refused(codec):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from softstair.bundle import Bundle
 
 TINY_RECIPE = """
 name = "tiny"
@@ -64,6 +69,15 @@ def photograph(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     pixels += np.where(rows + columns * 0.5 > 3, 35, 0)[..., None]
     pixels += rng.normal(0, 6, (height, width, 1))
     return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def with_staircases(bundle: Bundle, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Bundle:
+    """The same bundle, every mode's staircase changed."""
+    entries = dict(bundle._entries)
+    staircases = json.loads(entries["staircases.json"])
+    staircases["modes"] = {mode: change(staircase) for mode, staircase in staircases["modes"].items()}
+    entries["staircases.json"] = json.dumps(staircases).encode()
+    return Bundle(entries, "changed")
 
 
 def write_data(root: Path, count: int = 4) -> None:

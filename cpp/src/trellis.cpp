@@ -262,18 +262,21 @@ void viterbi(const Problem& problem, int lanes, std::int16_t* levels) {
     std::swap(before, after);
   }
   // A lane that is one latent shorter ended in the group before the last, whose costs are still in
-  // the other half.
+  // the other half. Lanes go back side by side: each waits for its own memory only.
+  const std::size_t last = groups > 0 ? count - (groups - 1) * lanes : 0;  // latents of the last
+  int state[kLanes] = {};
   for (std::size_t lane = 0; lane < std::min<std::size_t>(lanes, count); ++lane) {
-    const std::size_t own_groups = (count - 1 - lane) / lanes + 1;
-    const Costs* end = own_groups == groups ? before : after;
-    int state = 0;
+    const Costs* end = lane < last ? before : after;
     for (int s = 1; s < kStates; ++s)
-      if (in_lane(end[s], lane) < in_lane(end[state], lane)) state = s;
-    for (std::size_t group = own_groups; group-- > 0;) {
-      const std::size_t i = group * lanes + lane;
-      const int way = taken[group * kStates + state] >> lane & 1;
-      levels[i] = candidates[i * kBranches + kEntries[state].branch[way]];
-      state = kEntries[state].state[way];
+      if (in_lane(end[s], lane) < in_lane(end[state[lane]], lane)) state[lane] = s;
+  }
+  for (std::size_t group = groups; group-- > 0;) {
+    const std::size_t first = group * lanes, here = std::min<std::size_t>(lanes, count - first);
+    for (std::size_t lane = 0; lane < here; ++lane) {
+      const int way = taken[group * kStates + state[lane]] >> lane & 1;
+      const Entry& entry = kEntries[state[lane]];
+      levels[first + lane] = candidates[(first + lane) * kBranches + entry.branch[way]];
+      state[lane] = entry.state[way];
     }
   }
 }

@@ -151,6 +151,10 @@ class Bundle:
         """One over the step, (C,): the gain less what the mode's steps are wider."""
         return _power(self._exponent(position) - self._staircases.modes[mode].step)
 
+    def grid(self, position: int, mode: str) -> npt.NDArray[np.float32]:
+        """The fine grid at a rate position in a mode, in steps (``Staircase.grid``)."""
+        return self._staircases.modes[mode].grid(position)
+
     def model(self, position: int, mode: str, *, simd: bool = True) -> _core.Model:
         """All that decides how symbols at a rate position are read in a mode."""
         scale, staircase = self.scale, self._staircases.modes[mode]
@@ -200,6 +204,8 @@ class Bundle:
         gains, modes = self._staircases.gains, self._staircases.modes
         if not modes or set(modes) - set(STATES) or self.manifest.encoding.mode not in modes:
             raise InvalidBundle(f"Bundle {self.origin} has modes that this release does not know.")
+        if any(len(staircase.levels) not in (0, len(gains)) for staircase in modes.values()):
+            raise InvalidBundle(f"Bundle {self.origin} has levels and gains for different rate points.")
         if not 2 <= len(gains) <= 17 or len({len(row) for row in gains}) != 1:
             raise InvalidBundle(f"Bundle {self.origin} has a ragged or empty list of gains.")
         if any(abs(value) > 1024 for row in gains for value in row):

@@ -19,7 +19,7 @@ from softstair.engine import Networks, Planes
 from softstair.errors import CorruptStream
 from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import hat_weights
-from softstair.quantize.staircase import STATES, UNIFORM, UNWEIGHTED
+from softstair.quantize.staircase import STATES, UNWEIGHTED
 
 from .geometry import Geometry, to_even, to_pixels, to_planes
 
@@ -83,11 +83,12 @@ class TileCoder:
         y = np.ascontiguousarray(analysed.latents[0])
         scale = self.bundle.inverse_step(position, self.mode)
         rate_weight = self.bundle.rate_weight(self.mode)
+        grid = self.bundle.grid(position, self.mode)
         for phase in range(PHASES):
             tile.begin_phase()
             mean = networks.mean(decoded, base, _one_hot(phase))
             mean = np.ascontiguousarray(mean[0])
-            tile.quantize(y, mean, scale, rate_weight, UNIFORM, UNWEIGHTED, decoded[0])
+            tile.quantize(y, mean, scale, rate_weight, grid, UNWEIGHTED, decoded[0])
         return CodedTile(tile.finish(), decoded, sum(tile.cross_entropy()))
 
     def read_symbols(self, payload: bytes, geometry: Geometry, position: int) -> Symbols:
@@ -109,11 +110,12 @@ class TileCoder:
         z_hat = np.ascontiguousarray(symbols.z.transpose(2, 0, 1))[None].astype(np.float32)
         base = self._base(z_hat, hat, rows, columns)
         step, states = self.bundle.step(position, self.mode), STATES[self.mode]
+        grid = self.bundle.grid(position, self.mode)
         decoded = np.zeros((1, channels, rows, columns), np.float32)
         for phase in range(PHASES):
             mean = self._networks.mean(decoded, base, _one_hot(phase))
             mean = np.ascontiguousarray(mean[0])
-            _core.reconstruct_phase(phase, symbols.y, states, UNIFORM, mean, step, decoded[0])
+            _core.reconstruct_phase(phase, symbols.y, states, grid, mean, step, decoded[0])
         return decoded
 
     def synthesise(self, latents: Planes, geometry: Geometry, position: int) -> npt.NDArray[np.uint8]:

@@ -22,7 +22,7 @@ from softstair.bundle import (
     write_bundle,
 )
 from softstair.quantize.scale_network import ScaleWeights
-from softstair.quantize.staircase import STATES, Encoding, Staircase
+from softstair.quantize.staircase import STATES, Encoding
 from softstair.quantize.tables import RowRule, TableSet
 
 from ..checkpoint import load_snapshot
@@ -32,7 +32,8 @@ from ..log import commit
 from ..recipe import Quantizer, Recipe
 from .graphs import export_graphs
 from .integers import integer_gains, integer_weights
-from .measure import Integers, measure_y_tables, measure_z_tables, samples
+from .measure import Integers, measure_z_tables, samples
+from .modes import measure_mode
 
 # Rows from sigma 0.11 to 89 steps; what lies below is not coded.
 ROW_RULE = RowRule(base=-102, skip=0, rows=78)
@@ -73,14 +74,17 @@ def export_bundle(
     quantizers = quantizers or {name: Quantizer() for name in STATES}
     taken = samples(codec, integers, crops)
     z_tables = measure_z_tables(codec, taken)
-    y_tables = measure_y_tables(codec, integers, taken, z_tables, quantizers)
-    weights = {key: quantizer.rate_weight for key, quantizer in quantizers.items()}
-    manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, Encoding(mode, weights))
-    modes = {key: Staircase(quantizer.step, quantizer.skip) for key, quantizer in quantizers.items()}
+    measured = {
+        key: measure_mode(codec, integers, taken, z_tables, key, quantizer)
+        for key, quantizer in quantizers.items()
+    }
+    rate_weights = {key: one.rate_weight for key, one in measured.items()}
+    manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, Encoding(mode, rate_weights))
+    modes = {key: one.staircase for key, one in measured.items()}
     staircases = Staircases(integers.gains.tolist(), ROW_RULE.base, modes)
     tables = _table_tensors("z", z_tables)
-    for key, tables_of_mode in y_tables.items():
-        tables |= _table_tensors(f"y.{key}", tables_of_mode)
+    for key, one in measured.items():
+        tables |= _table_tensors(f"y.{key}", one.tables)
     entries = {
         "manifest.json": to_json(manifest),
         "staircases.json": to_json(staircases),

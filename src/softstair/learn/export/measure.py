@@ -1,17 +1,15 @@
-"""Tables measured on training latents, through the integer path that the codec uses."""
+"""Samples of training latents, and tables of z measured on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from softstair import _core
-from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import (
     POSITIONS_PER_OCTAVE,
     POSITIONS_PER_POINT,
@@ -19,28 +17,20 @@ from softstair.quantize.rates import (
     nearest_point,
 )
 from softstair.quantize.scale_network import ScaleWeights
-from softstair.quantize.staircase import STATES, UNIFORM, UNWEIGHTED
 from softstair.quantize.tables import (
     RowRule,
     TableSet,
-    gaussian_tables,
     integer_cdf,
     join,
     measured_row,
-    measured_tables,
 )
 
 from ..codec import Codec
 from ..layers.rates import hat_weights
-from ..recipe import Quantizer
 
 _Z_LIMIT = 127  # the scale network clips z^ there
 _Z_TAIL = 1e-4
 _Z_PSEUDO_COUNT = 30.0
-_LEVEL_LIMIT = 1024
-# Tables decide levels and levels make tables: so many rounds on a part of the samples come first.
-_ROUNDS = {"scalar": 0, "rdoq": 3, "tcq4": 5, "tcq8": 5, "tcq16": 5, "tcq32": 5}
-_ROUND_SHARE = 8
 
 
 @dataclass(frozen=True)
@@ -88,68 +78,6 @@ def measure_z_tables(codec: Codec, taken: Iterable[Sample]) -> TableSet:
         point = nearest_point(one.position, points)
         np.add.at(counts[point], (channel, one.z.astype(np.int64) + _Z_LIMIT), 1)
     return _z_tables(_z_prior(codec), counts)
-
-
-def measure_y_tables(
-    codec: Codec,
-    integers: Integers,
-    taken: list[Sample],
-    z_tables: TableSet,
-    quantizers: Mapping[str, Quantizer],
-) -> dict[str, TableSet]:
-    """Tables of y by mode, each from the levels that its own search chooses with them."""
-    measured = {}
-    for mode, quantizer in quantizers.items():
-        tables = gaussian_tables(integers.rule, STATES[mode])
-        parts = [taken[start::_ROUND_SHARE] for start in range(_ROUNDS[mode])] + [taken]
-        for part in parts:
-            counts = np.zeros((tables.rows, 2 * _LEVEL_LIMIT + 1), np.int64)
-            for one in part:
-                tile = quantize(codec, integers, one, z_tables, tables, mode, quantizer)[0]
-                rows, levels = tile.coded
-                clipped = np.clip(levels, -_LEVEL_LIMIT, _LEVEL_LIMIT).astype(np.int64)
-                np.add.at(counts, (rows, clipped + _LEVEL_LIMIT), 1)
-            tables = measured_tables(integers.rule, counts, STATES[mode])
-        measured[mode] = tables
-    return measured
-
-
-@torch.no_grad()
-def quantize(
-    codec: Codec,
-    integers: Integers,
-    sample: Sample,
-    z_tables: TableSet,
-    y_tables: TableSet,
-    mode: str,
-    quantizer: Quantizer,
-) -> tuple[_core.TileEncoder, npt.NDArray[np.float32]]:
-    """Decide the symbols of a sample as the codec does; their encoder, and y^ (C, h, w)."""
-    position, states = sample.position, STATES[mode]
-    exponent = interpolate(integers.gains, position) + np.int32(position - quantizer.step)
-    channels = codec.shape.hyper_latents
-    point = nearest_point(position, len(integers.gains))
-    rule = replace(integers.rule, skip=quantizer.skip)
-    model = _core.Model(
-        integers.weights.core,
-        z_tables.select(point * channels, channels).core,
-        y_tables.core,
-        rule.base,
-        rule.skip,
-        interpolate(integers.weights.rate_bias, position),
-        exponent.astype(np.int32),
-        states,
-    )
-    scale = np.exp2(exponent / POSITIONS_PER_OCTAVE).astype(np.float32)
-    tile = _core.TileEncoder(model, sample.z, *sample.latents.shape[1:])
-    decoded = np.zeros_like(sample.latents)
-    for phase in range(PHASES):
-        tile.begin_phase()
-        one_hot: Tensor = torch.eye(PHASES)[phase][None]
-        known = torch.from_numpy(decoded)[None]
-        mean = codec.mean_network(known, sample.base, codec.deviation, one_hot)[0].numpy()
-        tile.quantize(sample.latents, mean, scale, quantizer.rate_weight, UNIFORM, UNWEIGHTED, decoded)
-    return tile, decoded
 
 
 @torch.no_grad()

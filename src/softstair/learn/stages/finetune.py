@@ -31,12 +31,11 @@ from ..export.integers import integer_gains, integer_weights
 from ..export.measure import (
     Integers,
     latents_of,
-    measure_y_tables,
     measure_z_tables,
-    quantize,
     sample,
     samples,
 )
+from ..export.modes import measure_mode, quantize
 from ..layers.rates import hat_weights, multiplier
 from ..log import Log
 from ..optimiser import Optimiser
@@ -63,12 +62,11 @@ class Quantized:
         self._recipe, self._codec, self._crops = recipe, codec, crops
         settings = recipe.finetune
         self._integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
-        self._quantizer = recipe.export.modes[settings.mode]
         measured = crops.batch(_MEASURING, settings.measured_crops, _START_SIDE)
         taken = samples(codec, self._integers, measured)
         self._z_tables = measure_z_tables(codec, taken)
-        wanted = {settings.mode: self._quantizer}
-        self._y_tables = measure_y_tables(codec, self._integers, taken, self._z_tables, wanted)[settings.mode]
+        quantizer = recipe.export.modes[settings.mode]
+        self._mode = measure_mode(codec, self._integers, taken, self._z_tables, settings.mode, quantizer)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step; the same whenever it is asked for."""
@@ -88,10 +86,7 @@ class Quantized:
     def decode(self, pixels: Pixels, position: int) -> npt.NDArray[np.float32]:
         """y^ (C, h, w) of pixels (3, H, W), sides multiples of 32."""
         one = sample(self._codec, self._integers, latents_of(self._codec, pixels), position)
-        mode = self._recipe.finetune.mode
-        return quantize(
-            self._codec, self._integers, one, self._z_tables, self._y_tables, mode, self._quantizer
-        )[1]
+        return quantize(self._codec, self._integers, one, self._z_tables, self._mode).decoded
 
 
 def finetune(
