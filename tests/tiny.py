@@ -73,7 +73,7 @@ def photograph(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
 
 def with_staircases(bundle: Bundle, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Bundle:
     """The same bundle, every mode's staircase changed."""
-    entries = dict(bundle._entries)
+    entries = dict(bundle.entries)
     staircases = json.loads(entries["staircases.json"])
     staircases["modes"] = {mode: change(staircase) for mode, staircase in staircases["modes"].items()}
     entries["staircases.json"] = json.dumps(staircases).encode()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -129,6 +130,11 @@ class Bundle:
     def size(self) -> int:
         """Bytes of all entries."""
         return sum(map(len, self._entries.values()))
+
+    @property
+    def entries(self) -> Mapping[str, bytes]:
+        """All entries by name, as ``write_bundle`` takes them."""
+        return MappingProxyType(self._entries)
 
     def graph(self, name: str) -> bytes:
         """An ONNX graph, one of ``GRAPHS``."""

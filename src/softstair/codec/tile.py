@@ -8,6 +8,7 @@ The decoder reads all q first, in integers, and only then runs the float network
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,9 @@ from softstair.quantize.staircase import STATES, UNWEIGHTED
 from .geometry import Geometry, to_even, to_pixels, to_planes
 
 _Z_LIMIT = 127
+
+# Symbols of residuals in steps, both (C, rows, columns); those of other phases are not used.
+Decide = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int16]]
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ class TileCoder:
         geometry = Geometry(pixels.shape[1], pixels.shape[0])
         return Analysed(geometry, self._networks.analysis(to_planes(pixels, geometry)))
 
-    def code(self, analysed: Analysed, position: int) -> CodedTile:
-        """Quantize and code at a rate position."""
+    def code(self, analysed: Analysed, position: int, decide: Decide | None = None) -> CodedTile:
+        """Quantize and code at a rate position; ``decide`` stands in for the mode's own search."""
         networks, hat = self._networks, self._hat(position)
         gain = self.bundle.gain(position)[None, :, None, None]
         z = networks.hyper_analysis(to_even(analysed.latents), gain, hat)
@@ -88,7 +92,13 @@ class TileCoder:
             tile.begin_phase()
             mean = networks.mean(decoded, base, _one_hot(phase))
             mean = np.ascontiguousarray(mean[0])
-            tile.quantize(y, mean, scale, rate_weight, grid, UNWEIGHTED, decoded[0])
+            if decide is None:
+                tile.quantize(y, mean, scale, rate_weight, grid, UNWEIGHTED, decoded[0])
+                continue
+            symbols = decide((y - mean) * scale[:, None, None])
+            tile.put(np.ascontiguousarray(symbols.transpose(1, 2, 0)))
+            step = self.bundle.step(position, self.mode)
+            _core.reconstruct_phase(phase, tile.symbols, STATES[self.mode], grid, mean, step, decoded[0])
         return CodedTile(tile.finish(), decoded, sum(tile.cross_entropy()))
 
     def read_symbols(self, payload: bytes, geometry: Geometry, position: int) -> Symbols:
