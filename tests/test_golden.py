@@ -45,8 +45,10 @@ def pixel_file(name: str) -> str:
 
 
 def symbol_hash(data: bytes, bundle) -> str:
-    symbols = read_symbols(data, bundle)
-    return hashlib.sha256(symbols.z.tobytes() + symbols.y.tobytes()).hexdigest()
+    digest = hashlib.sha256()
+    for tile in read_symbols(data, bundle):
+        digest.update(tile.z.tobytes() + tile.y.tobytes())
+    return digest.hexdigest()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -38,7 +38,7 @@ READ_SYMBOLS = """
 import hashlib, sys
 from softstair import _core
 from softstair.codec import read_symbols
-symbols = read_symbols(open(sys.argv[1], "rb").read(), threads=1)
+(symbols,) = read_symbols(open(sys.argv[1], "rb").read(), threads=1)
 print(_core.simd_available(), hashlib.sha256(symbols.z.tobytes() + symbols.y.tobytes()).hexdigest())
 """
 

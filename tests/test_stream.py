@@ -95,7 +95,8 @@ def test_what_follows_the_end_is_refused():
         (14, 0, CorruptStream, "width is zero"),
         (16, 7, UnsupportedStream, "unknown colour 7"),
         (17, 99, UnsupportedStream, "unknown mode 99"),
-        (19, 8, UnsupportedStream, "tiles"),
+        (19, 1, CorruptStream, "checksum"),  # a picture of one tile either way
+        (19, 0x80, UnsupportedStream, "tile layout"),
     ],
 )
 def test_header_errors_name_the_part(offset, value, error, word):

@@ -190,6 +190,7 @@ NB_MODULE(_core, m) {
                         z.shape(1) == static_cast<std::size_t>(size.z_width()) &&
                         z.shape(2) == static_cast<std::size_t>(model->network->hyper_latents()),
                     "z does not have the shape that belongs to y");
+            nb::gil_scoped_release release;
             new (self) TileEncoder(std::move(model), size, {z.data(), z.size()});
           },
           "model"_a, "z"_a, "height"_a, "width"_a)
@@ -310,9 +311,11 @@ NB_MODULE(_core, m) {
         require(phase >= 0 && phase < kPhases, "phase out of range");
         require(fits(mean) && fits(decoded) && step.size() == c && c % kPhases == 0,
                 "planes do not have the shape of the symbols");
-        reconstruct_phase(phase, make_size(height, width), static_cast<int>(c), symbols.data(),
-                          Trellis::of(states).dependent(), make_staircase(0, grid), mean.data(),
-                          step.data(), decoded.data());
+        const Staircase staircase = make_staircase(0, grid);
+        const bool fine = Trellis::of(states).dependent();
+        nb::gil_scoped_release release;
+        reconstruct_phase(phase, make_size(height, width), static_cast<int>(c), symbols.data(), fine,
+                          staircase, mean.data(), step.data(), decoded.data());
       },
       "phase"_a, "symbols"_a, "states"_a, "grid"_a, "mean"_a, "step"_a, "decoded"_a,
       "Write mean + value * step of one phase into `decoded`, all (C, height, width) but the symbols.");

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
+from itertools import accumulate
 
 import numpy as np
 
@@ -19,12 +21,14 @@ from softstair.errors import (
     TruncatedStream,
     UnsupportedStream,
 )
+from softstair.tiles import MAX_LAYOUT, ONE_TILE, TileGrid
 
 MAGIC = b"\xa5STR"
 VERSION = 1
 MAX_SIDE = 65536
-MAX_PIXELS = 8192 * 8192  # default limit of a decoder
+MAX_PIXELS = 16384 * 16384  # default limit of a decoder
 MAX_METADATA = 64 << 20  # bytes of one metadata block, inflated
+Buffer = bytes | bytearray | memoryview
 _CRC = struct.Struct("<I")
 
 
@@ -72,11 +76,17 @@ class Header:
     colour: Colour
     mode: Mode
     position: int  # rate position
+    layout: int = ONE_TILE  # of the tiles
+
+    @property
+    def grid(self) -> TileGrid:
+        """The tiles of the picture."""
+        return TileGrid(self.height, self.width, self.layout)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A whole stream. tiles: entropy-coded payloads in raster order; now always one.
+    """A whole stream. tiles: entropy-coded payloads in raster order.
 
     alpha: uint8 plane, height * width bytes, row by row.
     """
@@ -97,104 +107,184 @@ class Parts:
     metadata: int
 
 
-def write_stream(stream: Stream) -> bytes:
-    """Serialise a stream."""
-    header, metadata = stream.header, stream.metadata
-    blocks = [
-        (_Flag.ALPHA, _pack_alpha(stream.alpha, header.width)),
-        (_Flag.ICC, metadata.icc),
-        (_Flag.EXIF, metadata.exif),
-        (_Flag.XMP, metadata.xmp),
-    ]
-    flags = sum(flag for flag, content in blocks if content is not None)
+@dataclass(frozen=True)
+class Extras:
+    """Alpha and metadata, packed once for streams of many rates. flags: of the header."""
+
+    flags: int
+    packed: bytes
+
+
+def pack_extras(alpha: bytes | None, metadata: Metadata, width: int) -> Extras:
+    """Deflate what follows the tiles. alpha: as in ``Stream``, of a picture ``width`` pixels wide."""
+    blocks = {
+        _Flag.ALPHA: _pack_alpha(alpha, width),
+        _Flag.ICC: metadata.icc,
+        _Flag.EXIF: metadata.exif,
+        _Flag.XMP: metadata.xmp,
+    }
+    flags, packed = 0, bytearray()
+    for flag, content in blocks.items():
+        if content is not None:
+            deflated = zlib.compress(content, 9)
+            packed += _varint(len(deflated)) + deflated + _CRC.pack(zlib.crc32(deflated))
+            flags |= flag
+    return Extras(flags, bytes(packed))
+
+
+def join_stream(header: Header, tiles: Sequence[bytes], extras: Extras) -> bytes:
+    """Serialise a stream from its parts; tiles in raster order."""
     head = bytearray(MAGIC)
-    head += bytes([VERSION, flags])
+    head += bytes([VERSION, extras.flags])
     head += header.fingerprint
     head += _varint(header.width) + _varint(header.height)
     head += bytes([header.colour, header.mode, header.position])
-    head += _varint(0)  # tile layout: one tile
-    for tile in stream.tiles:
+    head += _varint(header.layout)
+    for tile in tiles:
         head += _varint(len(tile))
-    out = bytearray(head)
     head_crc = zlib.crc32(head)
-    for tile in stream.tiles:
-        out += tile + _CRC.pack(zlib.crc32(tile, head_crc))
-    for _, content in blocks:
-        if content is not None:
-            deflated = zlib.compress(content, 9)
-            out += _varint(len(deflated)) + deflated + _CRC.pack(zlib.crc32(deflated))
-    return bytes(out)
+    pieces = [bytes(head)]
+    for tile in tiles:
+        pieces += [tile, _CRC.pack(zlib.crc32(tile, head_crc))]
+    return b"".join([*pieces, extras.packed])
 
 
-def read_header(data: bytes) -> Header:
-    """The header alone.
-
-    Raises:
-        StreamError: one of its children, as for ``read_stream``.
-    """
-    return _Reader(data).header()[0]
+def write_stream(stream: Stream) -> bytes:
+    """Serialise a stream."""
+    extras = pack_extras(stream.alpha, stream.metadata, stream.header.width)
+    return join_stream(stream.header, stream.tiles, extras)
 
 
-def read_stream(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Stream:
-    """Parse a stream; every length and checksum is verified.
+class StreamReader:
+    """A stream of which the header and the index were read; tiles are, when they are asked for.
 
     Raises:
         NotAStairFile: wrong magic.
         UnsupportedStream: unknown version, flag, colour, mode or tile layout.
-        TruncatedStream: the data ends early.
-        CorruptStream: a checksum fails, or the content contradicts itself.
+        TruncatedStream: the data ends inside the header or the index.
+        CorruptStream: the header contradicts itself.
         LimitExceeded: more than ``max_pixels`` pixels.
     """
-    return _parse(data, max_pixels)[0]
+
+    def __init__(self, data: Buffer, *, max_pixels: int = MAX_PIXELS) -> None:
+        self._data = memoryview(data)
+        cursor = _Cursor(self._data)
+        self.header, self._flags = cursor.header()
+        pixels = self.header.width * self.header.height
+        if pixels > max_pixels:
+            raise LimitExceeded(
+                f"The picture has {self.header.width}x{self.header.height} = {pixels} pixels, more than the "
+                f"limit of {max_pixels}; raise the limit if you trust the file."
+            )
+        self.grid = self.header.grid
+        count = self.grid.count
+        if count > cursor.left:  # an entry has at least a byte
+            raise TruncatedStream(
+                f"The tile index at byte {cursor.offset} has {count} entries, {cursor.left} bytes are left; "
+                "the file is not complete."
+            )
+        self._lengths = [cursor.varint("tile index") for _ in range(count)]
+        self._head_crc = zlib.crc32(self._data[: cursor.offset])
+        stored = (length + _CRC.size for length in self._lengths)
+        self._offsets = list(accumulate(stored, initial=cursor.offset))
+
+    @property
+    def has_alpha(self) -> bool:
+        return bool(self._flags & _Flag.ALPHA)
+
+    def tile(self, index: int) -> bytes:
+        """The payload of a tile, checked.
+
+        Raises:
+            TruncatedStream: the data ends before the tile does.
+            CorruptStream: its checksum fails.
+        """
+        name = f"tile {index}"
+        cursor = _Cursor(self._data, self._offsets[index])
+        payload = cursor.take(self._lengths[index], name)
+        cursor.check(zlib.crc32(payload, self._head_crc), name)
+        return payload
+
+    def extras(self) -> tuple[bytes | None, Metadata]:
+        """The alpha plane and the metadata, checked, as in ``Stream``.
+
+        Raises:
+            StreamError: truncated or corrupt, too large, or something follows it.
+        """
+        cursor = _Cursor(self._data, self._offsets[-1])
+        alpha = self._read_alpha(cursor)
+        metadata = self._read_metadata(cursor)
+        return None if alpha is None else _unpack_alpha(alpha, self.header.width), metadata
+
+    def parts(self) -> Parts:
+        """Where the bytes go; alpha and metadata are checked for it.
+
+        Raises:
+            StreamError: truncated or corrupt.
+        """
+        first, end = self._offsets[0], self._offsets[-1]
+        cursor = _Cursor(self._data, end)
+        self._read_alpha(cursor)
+        alpha_end = cursor.offset
+        self._read_metadata(cursor)
+        return Parts(first, end - first, alpha_end - end, cursor.offset - alpha_end)
+
+    def _read_alpha(self, cursor: _Cursor) -> bytes | None:
+        if not self.has_alpha:
+            return None
+        samples = self.header.width * self.header.height
+        alpha = cursor.block("alpha", samples)
+        if len(alpha) != samples:
+            raise CorruptStream(f"The alpha plane has {len(alpha)} samples where {samples} were expected.")
+        return alpha
+
+    def _read_metadata(self, cursor: _Cursor) -> Metadata:
+        named = (("ICC", _Flag.ICC), ("EXIF", _Flag.EXIF), ("XMP", _Flag.XMP))
+        blocks = (cursor.block(name, MAX_METADATA) if self._flags & flag else None for name, flag in named)
+        metadata = Metadata(*blocks)
+        if cursor.left:
+            raise CorruptStream(f"{cursor.left} bytes follow the end of the stream at byte {cursor.offset}.")
+        return metadata
 
 
-def measure_parts(data: bytes) -> Parts:
+def read_header(data: Buffer) -> Header:
+    """The header alone.
+
+    Raises:
+        StreamError: one of its children, as for ``StreamReader``.
+    """
+    return _Cursor(memoryview(data)).header()[0]
+
+
+def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
+    """Parse a stream; every length and checksum is verified.
+
+    Raises:
+        StreamError: one of its children, as for the methods of ``StreamReader``.
+    """
+    reader = StreamReader(data, max_pixels=max_pixels)
+    tiles = tuple(reader.tile(index) for index in range(reader.grid.count))
+    return Stream(reader.header, tiles, *reader.extras())
+
+
+def measure_parts(data: Buffer) -> Parts:
     """Bytes by part, for ``info``. Raises what ``read_stream`` raises, but for limits."""
-    return _parse(data, MAX_SIDE * MAX_SIDE)[1]
+    reader = StreamReader(data, max_pixels=MAX_SIDE * MAX_SIDE)
+    for index in range(reader.grid.count):
+        reader.tile(index)
+    return reader.parts()
 
 
-def _parse(data: bytes, max_pixels: int) -> tuple[Stream, Parts]:
-    reader = _Reader(data)
-    header, flags = reader.header()
-    pixels = header.width * header.height
-    if pixels > max_pixels:
-        raise LimitExceeded(
-            f"The picture has {header.width}x{header.height} = {pixels} pixels, more than the limit of "
-            f"{max_pixels}; raise the limit if you trust the file."
-        )
-    if reader.varint("tile layout") != 0:
-        raise UnsupportedStream("The stream is cut into tiles, which this release cannot read; update it.")
-    length = reader.varint("tile index")
-    head_crc = zlib.crc32(data[: reader.offset])
-    header_bytes = reader.offset
-    tile = reader.take(length, "tile 0")
-    reader.check(zlib.crc32(tile, head_crc), "tile 0")
-    tile_end = reader.offset
-    alpha = reader.block("alpha", pixels) if flags & _Flag.ALPHA else None
-    if alpha is not None and len(alpha) != pixels:
-        raise CorruptStream(f"The alpha plane has {len(alpha)} samples where {pixels} were expected.")
-    alpha_end = reader.offset
-    metadata = Metadata(
-        *(
-            reader.block(name, MAX_METADATA) if flags & flag else None
-            for name, flag in (("ICC", _Flag.ICC), ("EXIF", _Flag.EXIF), ("XMP", _Flag.XMP))
-        )
-    )
-    if reader.offset != len(data):
-        raise CorruptStream(
-            f"{len(data) - reader.offset} bytes follow the end of the stream at byte {reader.offset}."
-        )
-    plane = None if alpha is None else _unpack_alpha(alpha, header.width)
-    parts = Parts(header_bytes, tile_end - header_bytes, alpha_end - tile_end, reader.offset - alpha_end)
-    return Stream(header, (tile,), plane, metadata), parts
+class _Cursor:
+    """Reads forward and never passes the end."""
 
-
-class _Reader:
-    """A cursor that never passes the end."""
-
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: memoryview, offset: int = 0) -> None:
         self._data = data
-        self.offset = 0
+        self.offset = offset
+
+    @property
+    def left(self) -> int:
+        return max(0, len(self._data) - self.offset)
 
     def header(self) -> tuple[Header, int]:
         start = bytes(self._data[: len(MAGIC)])
@@ -211,14 +301,17 @@ class _Reader:
             )
         if flags & ~sum(_Flag):
             raise UnsupportedStream(f"The stream has unknown flags {flags:#04x}; update this release.")
-        fingerprint = bytes(self.take(8, "fingerprint"))
+        fingerprint = self.take(8, "fingerprint")
         width, height = self.side("width"), self.side("height")
         colour, mode, position = self.take(3, "colour, mode and rate position")
         if colour not in list(Colour):
             raise UnsupportedStream(f"The stream has unknown colour {colour}; update this release.")
         if mode not in list(Mode):
             raise UnsupportedStream(f"The stream has unknown mode {mode}; update this release.")
-        return Header(fingerprint, width, height, Colour(colour), Mode(mode), position), flags
+        layout = self.varint("tile layout")
+        if layout > MAX_LAYOUT:
+            raise UnsupportedStream(f"The stream has unknown tile layout {layout}; update this release.")
+        return Header(fingerprint, width, height, Colour(colour), Mode(mode), position, layout), flags
 
     def side(self, name: str) -> int:
         value = self.varint(name)
@@ -229,13 +322,12 @@ class _Reader:
         return value
 
     def take(self, count: int, name: str) -> bytes:
-        left = len(self._data) - self.offset
-        if count > left:
+        if count > self.left:
             raise TruncatedStream(
-                f"The {name} at byte {self.offset} needs {count} bytes, {left} are left; the file is "
+                f"The {name} at byte {self.offset} needs {count} bytes, {self.left} are left; the file is "
                 "not complete."
             )
-        piece = self._data[self.offset : self.offset + count]
+        piece = bytes(self._data[self.offset : self.offset + count])
         self.offset += count
         return piece
 

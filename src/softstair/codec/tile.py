@@ -32,7 +32,7 @@ Decide = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int16]]
 
 @dataclass(frozen=True)
 class Analysed:
-    """Latents of a picture, float32 (1, C, rows, columns): all that rate control starts from."""
+    """Latents of a tile, float32 (1, C, rows, columns): all that rate control starts from."""
 
     geometry: Geometry
     latents: Planes
@@ -101,8 +101,8 @@ class TileCoder:
             _core.reconstruct_phase(phase, tile.symbols, STATES[self.mode], grid, mean, step, decoded[0])
         return CodedTile(tile.finish(), decoded, sum(tile.cross_entropy()))
 
-    def read_symbols(self, payload: bytes, geometry: Geometry, position: int) -> Symbols:
-        """Entropy decoding: integers alone.
+    def read_symbols(self, payload: bytes, geometry: Geometry, position: int, index: int = 0) -> Symbols:
+        """Entropy decoding: integers alone. index: of the tile, for messages.
 
         Raises:
             CorruptStream: the payload is not what an encoder wrote.
@@ -110,7 +110,7 @@ class TileCoder:
         try:
             z, y = self.bundle.model(position, self.mode).decode(payload, geometry.rows, geometry.columns)
         except ValueError as error:
-            raise CorruptStream(f"The payload of tile 0 cannot be decoded: {error}.") from error
+            raise CorruptStream(f"The payload of tile {index} cannot be decoded: {error}.") from error
         return Symbols(z, y)
 
     def reconstruct(self, symbols: Symbols, position: int) -> Planes:

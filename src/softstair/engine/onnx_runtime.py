@@ -33,6 +33,8 @@ class OnnxNetworks:
         self._options.inter_op_num_threads = 1
         self._options.graph_optimization_level = optimisation
         self._options.log_severity_level = 3
+        # An arena would keep the memory of the largest picture; malloc is as fast.
+        self._options.enable_cpu_mem_arena = False
         # Threads that spin after their work slow down whatever comes next on the same cores.
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = lru_cache(maxsize=None)(self._start)

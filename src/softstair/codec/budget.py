@@ -1,0 +1,99 @@
+"""How much is done at once within the memory that a picture may take.
+
+The figures are what was measured with the shipped bundle, rounded up (results/large.md); they
+depend on the widths of a network, here only on the number of its latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from softstair.errors import LimitExceeded
+from softstair.tiles import UNIT, Box, TileGrid
+
+from .geometry import STRIDE
+
+MAX_MEMORY = 2 << 30  # bytes, default limit
+LARGEST_WINDOW = 8  # layout of windows; pictures of one window are run in one piece
+_PROCESS = 180 << 20  # interpreter, libraries, bundle, sessions
+_WINDOW_PIXEL = 100  # bytes a pixel of a window while a transform runs
+_WINDOW_MARGIN = 160  # pixels that windows overlap by, both sides together
+# Bytes a channel of a latent position while a tile is coded: planes of float32, symbols, the fields
+# of the scale network, the search of the trellis; and while it is decoded.
+_ENCODED_LATENT = 56
+_DECODED_LATENT = 26
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What fits. window: layout of the transforms' windows. workers: tiles coded at once."""
+
+    window: int
+    workers: int
+
+
+def plan_encoder(grid: TileGrid, channels: int, fixed: int, max_memory: int, threads: int) -> Plan:
+    """How to encode a picture.
+
+    Args:
+        grid: its tiles, also the windows of the analysis.
+        channels: of the latents.
+        fixed: bytes held all the time: pixels, alpha, latents.
+        max_memory: bytes, about.
+        threads: that may be used.
+
+    Raises:
+        LimitExceeded: not even one tile at a time fits.
+    """
+    held = _held_rows(grid, channels, grid.whole)
+    return _plan(fixed, held, grid, _tile_bytes(grid, channels, _ENCODED_LATENT), max_memory, threads)
+
+
+def plan_decoder(
+    grid: TileGrid, channels: int, region: Box, fixed: int, max_memory: int, threads: int
+) -> Plan:
+    """How to decode a region, in pixels; otherwise as ``plan_encoder``."""
+    held = _held_rows(grid, channels, region)
+    return _plan(fixed, held, grid, _tile_bytes(grid, channels, _DECODED_LATENT), max_memory, threads)
+
+
+def latent_bytes(pixels: int, channels: int) -> int:
+    """Bytes of the latents of so many pixels in float32."""
+    return 4 * channels * pixels // STRIDE**2
+
+
+def _plan(
+    fixed: int, held: Callable[[int], int], grid: TileGrid, tile: int, max_memory: int, threads: int
+) -> Plan:
+    needed = 0
+    for window in range(LARGEST_WINDOW, 0, -1):
+        base = _PROCESS + fixed + held(window)
+        needed = base + max(_window_bytes(grid, window), tile)
+        if needed <= max_memory:
+            return Plan(window, max(1, min(threads, grid.count, (max_memory - base) // tile)))
+    raise LimitExceeded(
+        f"The picture of {grid.width}x{grid.height} pixels needs about {needed >> 20} MiB of memory, more "
+        f"than the limit of {max_memory >> 20} MiB; raise the limit."
+    )
+
+
+def _window_bytes(grid: TileGrid, window: int) -> int:
+    side = window * UNIT + _WINDOW_MARGIN
+    return _WINDOW_PIXEL * min(grid.height, side) * min(grid.width, side)
+
+
+def _tile_bytes(grid: TileGrid, channels: int, of_latent: int) -> int:
+    return of_latent * channels * grid.largest.rows * grid.largest.columns // STRIDE**2
+
+
+def _held_rows(grid: TileGrid, channels: int, region: Box) -> Callable[[int], int]:
+    """y^ that a row of windows holds: its own tiles, and one above and below for the margin."""
+    tile = grid.largest
+
+    def held(window: int) -> int:
+        rows = min(grid.height, window * UNIT + 2 * tile.rows)
+        columns = min(grid.width, region.columns + 2 * tile.columns)
+        return latent_bytes(rows * columns, channels)
+
+    return held

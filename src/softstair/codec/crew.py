@@ -1,0 +1,69 @@
+"""Networks and coders of a picture, and the tiles that they work on side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TypeVar
+
+from softstair.bundle import Bundle
+from softstair.engine import Networks, load_networks
+
+from .reach import analysis_reach, synthesis_reach
+from .tile import TileCoder
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@lru_cache(maxsize=4)
+def networks_of(bundle: Bundle, threads: int) -> Networks:
+    """The networks of a bundle, kept so that a second picture does not load them again."""
+    return load_networks(bundle, threads)
+
+
+@lru_cache(maxsize=4)
+def _analysis_reach(bundle: Bundle, threads: int) -> int:
+    return analysis_reach(networks_of(bundle, threads))
+
+
+@lru_cache(maxsize=4)
+def _synthesis_reach(bundle: Bundle, threads: int) -> int:
+    return synthesis_reach(networks_of(bundle, threads), bundle.channels, bundle.points)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Crew:
+    """Who works on a picture: all threads on one window, or a few on each of several tiles.
+
+    Transforms are large enough to keep all threads busy; entropy coding is serial within a tile.
+    """
+
+    def __init__(self, bundle: Bundle, mode: str, threads: int, workers: int) -> None:
+        self.whole = TileCoder(bundle, networks_of(bundle, threads), mode)
+        self._each = TileCoder(bundle, networks_of(bundle, max(1, threads // workers)), mode)
+        self._bundle, self._threads, self.workers = bundle, threads, workers
+
+    def analysis_reach(self) -> int:
+        """Of the bundle's analysis, in cells."""
+        return _analysis_reach(self._bundle, self._threads)
+
+    def synthesis_reach(self) -> int:
+        """Of the bundle's synthesis, in cells."""
+        return _synthesis_reach(self._bundle, self._threads)
+
+    def map(self, work: Callable[[TileCoder, Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """Results in order, several items at a time."""
+        if self.workers == 1 or len(items) == 1:
+            yield from (work(self._each, item) for item in items)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            yield from pool.map(lambda item: work(self._each, item), items)

@@ -1,0 +1,262 @@
+"""From a picture to a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from softstair.bundle import Bundle
+from softstair.engine import Planes
+from softstair.errors import LimitExceeded, UsageError
+from softstair.pictures import Picture
+from softstair.stream import MAX_PIXELS, Colour, Header, Mode, join_stream, pack_extras
+from softstair.tiles import ONE_TILE, UNIT, TileGrid
+
+from .budget import MAX_MEMORY, Plan, latent_bytes, plan_encoder
+from .crew import Crew, usable_cores
+from .geometry import Geometry
+from .plane import LatentPlane
+from .rate_control import largest_within, smallest_reaching
+from .tile import Analysed, CodedTile, TileCoder
+from .windows import analyse_box, synthesise_windows
+
+DEFAULT_QUALITY = 75.0
+# Tiles of 2048 pixels: 0.1 to 0.2 % more bytes than one tile, where 1024 costs 0.4 to 0.9 %.
+_LAYOUT = 8
+_REMEMBERED = 3  # codings of a picture: a search ends beside what it will return
+# What the time of an encoder buys: mode by effort.
+MODE_OF_EFFORT = {
+    1: "scalar",
+    2: "rdoq",
+    3: "tcq4",
+    4: "tcq8",
+    5: "tcq32",
+    6: "tcq32",
+    7: "tcq32",
+    8: "tcq32",
+    9: "tcq32",
+}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What is asked for; exactly one field is set, or none for the default quality.
+
+    quality: 0 to 100, linear in the rate position. position: the native knob. target_size: bytes
+    of the file. target_bpp: bits per pixel of the file. target_psnr: dB, RGB, at least.
+    """
+
+    quality: float | None = None
+    position: int | None = None
+    target_size: int | None = None
+    target_bpp: float | None = None
+    target_psnr: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name, value in vars(self).items() if value is not None]
+        if len(given) > 1:
+            raise UsageError(f"Ask for one of {' and '.join(given)}, not for {len(given)} at once.")
+
+    @property
+    def is_target(self) -> bool:
+        """True if the position must be searched for."""
+        return (self.target_size, self.target_bpp, self.target_psnr) != (None, None, None)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file and what is known of it. table_bits: what the tables alone charge for the payload."""
+
+    data: bytes
+    position: int
+    table_bits: float
+    payload_bytes: int
+
+
+@dataclass(frozen=True)
+class Payloads:
+    """Payloads of all tiles at a rate position."""
+
+    tiles: tuple[bytes, ...]
+    table_bits: float
+
+
+def choose_mode(bundle: Bundle, effort: int | None = None, mode: str | None = None) -> str:
+    """The mode of an effort, the mode asked for, or else the bundle's own.
+
+    Raises:
+        UsageError: both are asked for, no such effort, or the bundle lacks the mode.
+    """
+    if effort is not None:
+        if mode is not None:
+            raise UsageError(f"Ask for effort {effort} or for mode {mode}, not for both.")
+        if effort not in MODE_OF_EFFORT:
+            raise UsageError(f"Efforts run from 1 to {max(MODE_OF_EFFORT)}, not to {effort}.")
+        mode = MODE_OF_EFFORT[effort]
+    mode = mode or bundle.manifest.encoding.mode
+    bundle.check_mode(mode)
+    return mode
+
+
+def choose_layout(height: int, width: int) -> int:
+    """One tile for pictures of up to 2048 pixels a side, tiles of that side for others."""
+    return ONE_TILE if max(height, width) <= _LAYOUT * UNIT else _LAYOUT
+
+
+def encode_picture(
+    picture: Picture,
+    rate: Rate,
+    bundle: Bundle,
+    *,
+    mode: str | None = None,
+    threads: int | None = None,
+    max_memory: int = MAX_MEMORY,
+) -> Encoded:
+    """A picture as a .stair file.
+
+    Args:
+        mode: by default the bundle's own.
+        threads: by default all usable cores.
+        max_memory: bytes that the process may take for it, about, the picture included.
+
+    Raises:
+        LimitExceeded: more pixels than a decoder accepts by default, or more memory than allowed.
+        TargetOutOfReach: no rate position meets the target.
+        UsageError: a quality or position outside its range, or a mode that the bundle lacks.
+    """
+    height, width = picture.pixels.shape[:2]
+    pixels = height * width
+    if pixels > MAX_PIXELS:
+        raise LimitExceeded(
+            f"The picture has {width}x{height} = {pixels} pixels; at most {MAX_PIXELS} can be encoded."
+        )
+    mode = choose_mode(bundle, mode=mode)
+    grid = TileGrid(height, width, choose_layout(height, width))
+    plan, keep = _plan(picture, rate, bundle, grid, max_memory, threads or usable_cores())
+    crew = Crew(bundle, mode, threads or usable_cores(), plan.workers)
+    coder = PictureCoder(picture, grid, crew, plan, keep=keep)
+    extras = pack_extras(None if picture.alpha is None else picture.alpha.tobytes(), picture.metadata, width)
+    colour = Colour.GREY if picture.is_grey else Colour.RGB
+
+    def stream(position: int) -> bytes:
+        header = Header(bundle.fingerprint, width, height, colour, Mode[mode.upper()], position, grid.layout)
+        return join_stream(header, coder.code(position).tiles, extras)
+
+    position = _choose(rate, bundle, pixels, lambda p: len(stream(p)), coder.psnr)
+    payloads = coder.code(position)
+    return Encoded(stream(position), position, payloads.table_bits, sum(map(len, payloads.tiles)))
+
+
+class PictureCoder:
+    """Codes one picture at as many rate positions as are asked for.
+
+    Args:
+        keep: hold the latents of all tiles, so that they are computed once; else once a position.
+    """
+
+    def __init__(self, picture: Picture, grid: TileGrid, crew: Crew, plan: Plan, *, keep: bool) -> None:
+        self._pixels, self._grid, self._crew = picture.pixels, grid, crew
+        self._windows = TileGrid(grid.height, grid.width, plan.window)
+        self._kept: dict[int, Analysed] | None = {} if keep else None
+        self._coded: dict[int, Payloads] = {}  # by position, the latest ones
+        self._measured: dict[int, float] = {}
+
+    def code(self, position: int) -> Payloads:
+        """Payloads of all tiles."""
+        if position not in self._coded:
+            coded = self._code_tiles(range(self._grid.count), position)
+            self._remember(position, [(tile.payload, tile.table_bits) for tile in coded])
+        return self._coded[position]
+
+    def psnr(self, position: int) -> float:
+        """PSNR in dB, over all samples of the picture. Codes it, too."""
+        if position not in self._measured:
+            self._measured[position] = self._measure(position)
+        return self._measured[position]
+
+    def _remember(self, position: int, tiles: Iterable[tuple[bytes, float]]) -> None:
+        payloads, table_bits = zip(*tiles, strict=True)
+        self._coded[position] = Payloads(payloads, sum(table_bits))
+        if len(self._coded) > _REMEMBERED:
+            del self._coded[next(iter(self._coded))]
+
+    def _measure(self, position: int) -> float:
+        coded: dict[int, tuple[bytes, float]] = {}
+
+        def decoded(indices: Sequence[int]) -> Iterator[Planes]:
+            for index, tile in zip(indices, self._code_tiles(indices, position), strict=True):
+                coded[index] = tile.payload, tile.table_bits
+                yield tile.latents
+
+        whole, plane = self._grid.whole, LatentPlane(self._grid, decoded)
+        reach = 0 if self._windows.count == 1 else self._crew.synthesis_reach()
+        error = 0.0
+        for box, pixels in synthesise_windows(self._crew.whole, plane, position, self._windows, whole, reach):
+            original = self._pixels[box.slices]
+            if original.ndim == 2:
+                original = original[..., None]
+            error += float(np.square(pixels.astype(np.float32) - original).sum(dtype=np.float64))
+        self._remember(position, (coded[index] for index in range(self._grid.count)))
+        mean = error / (3 * whole.rows * whole.columns)
+        return float("inf") if mean == 0 else float(10 * np.log10(255**2 / mean))
+
+    def _code_tiles(self, indices: Sequence[int], position: int) -> Iterator[CodedTile]:
+        """As many tiles at a time as may be worked on."""
+
+        def work(coder: TileCoder, analysed: Analysed) -> CodedTile:
+            return coder.code(analysed, position)
+
+        for first in range(0, len(indices), self._crew.workers):
+            batch = [self._analysed(index) for index in indices[first : first + self._crew.workers]]
+            yield from self._crew.map(work, batch)
+
+    def _analysed(self, index: int) -> Analysed:
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        box = self._grid.box(index)
+        latents = analyse_box(self._crew.whole, self._pixels, box, self._windows, self._crew.analysis_reach)
+        analysed = Analysed(Geometry(box.columns, box.rows), latents)
+        if self._kept is not None:
+            self._kept[index] = analysed
+        return analysed
+
+
+def _plan(
+    picture: Picture, rate: Rate, bundle: Bundle, grid: TileGrid, max_memory: int, threads: int
+) -> tuple[Plan, bool]:
+    """What fits into the memory, and whether the latents may stay for another position."""
+    alpha = 0 if picture.alpha is None else 3 * picture.alpha.nbytes  # with its differences
+    fixed, channels = picture.pixels.nbytes + alpha, bundle.channels
+    if rate.is_target:
+        try:
+            latents = latent_bytes(grid.height * grid.width, channels)
+            return plan_encoder(grid, channels, fixed + latents, max_memory, threads), True
+        except LimitExceeded:
+            pass
+    return plan_encoder(grid, channels, fixed, max_memory, threads), False
+
+
+def _choose(
+    rate: Rate,
+    bundle: Bundle,
+    pixels: int,
+    size: Callable[[int], int],
+    psnr: Callable[[int], float],
+) -> int:
+    last = bundle.last_position
+    if rate.position is not None:
+        if not 0 <= rate.position <= last:
+            raise UsageError(f"Rate positions run from 0 to {last}, not to {rate.position}.")
+        return rate.position
+    if rate.target_size is not None:
+        return largest_within(size, rate.target_size, last)
+    if rate.target_bpp is not None:
+        return largest_within(size, int(rate.target_bpp * pixels / 8), last)
+    if rate.target_psnr is not None:
+        return smallest_reaching(psnr, rate.target_psnr, last)
+    quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
+    if not 0 <= quality <= 100:
+        raise UsageError(f"Quality runs from 0 to 100, not to {quality:g}.")
+    return round(quality / 100 * last)

@@ -1,0 +1,57 @@
+"""Decoded latents of a picture, of which only the tiles in use are held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from softstair.engine import Planes
+from softstair.tiles import Box, TileGrid
+
+from .geometry import STRIDE
+
+
+class LatentPlane:
+    """y^ of a picture; windows of it may cross tiles.
+
+    A tile is fetched once: ``prepare`` gets all that a row of windows needs, ``drop_above`` lets go
+    of those that no later row will need.
+
+    Args:
+        grid: the tiles of the picture.
+        fetch: y^ of tiles, (1, C, rows, columns) each, in the order asked for.
+    """
+
+    def __init__(self, grid: TileGrid, fetch: Callable[[Sequence[int]], Iterable[Planes]]) -> None:
+        self._grid, self._fetch = grid, fetch
+        self._tiles: dict[int, Planes] = {}
+        self.whole = grid.whole.cells(STRIDE)
+
+    def prepare(self, cells: Box) -> None:
+        """Fetch the tiles that a box of latents meets and that are not there yet."""
+        missing = [index for index in self._grid.meeting(cells.times(STRIDE)) if index not in self._tiles]
+        for index, latents in zip(missing, self._fetch(missing), strict=True):
+            self._tiles[index] = latents
+
+    def window(self, cells: Box) -> Planes:
+        """Latents of a box that was prepared, (1, C, rows, columns)."""
+        indices = list(self._grid.meeting(cells.times(STRIDE)))
+        first = self._tiles[indices[0]]
+        if self._cells(indices[0]) == cells:
+            return first
+        result = np.empty((1, first.shape[1], cells.rows, cells.columns), np.float32)
+        for index in indices:
+            tile = self._cells(index)
+            common = tile.within(cells)
+            source = self._tiles[index][:, :, *common.seen_from(tile).slices]
+            result[:, :, *common.seen_from(cells).slices] = source
+        return result
+
+    def drop_above(self, row: int) -> None:
+        """Let go of tiles that end above a row of latents."""
+        for index in [index for index in self._tiles if self._cells(index).bottom <= row]:
+            del self._tiles[index]
+
+    def _cells(self, index: int) -> Box:
+        return self._grid.box(index).cells(STRIDE)

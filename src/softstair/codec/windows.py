@@ -1,0 +1,82 @@
+"""The transforms on parts of a picture, such that nobody can see where it was cut.
+
+A window is run with a margin as wide as the network sees, and the margin is cut off: inside, the
+result is that of the whole picture but for the order of a few float additions. Windows have
+nothing to do with tiles; a picture that fits into one is run in one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from softstair.engine import Planes
+from softstair.tiles import Box, TileGrid
+
+from .geometry import STRIDE, Geometry
+from .plane import LatentPlane
+from .tile import TileCoder
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def analyse_box(
+    coder: TileCoder, pixels: Pixels, box: Box, windows: TileGrid, reach: Callable[[], int]
+) -> Planes:
+    """Latents of a box, (1, C, rows, columns).
+
+    Args:
+        pixels: of the whole picture, (H, W, 3) or (H, W).
+        box: pixels; its top and left are multiples of 16, as its other ends are or the picture's.
+        windows: how the picture is cut for this.
+        reach: of the analysis, in cells; asked for only where there are several windows.
+    """
+    if windows.count == 1 and box == windows.whole:
+        return coder.analyse(_rgb(pixels)).latents
+    cells, whole = box.cells(STRIDE), windows.whole
+    result: Planes | None = None
+    for index in windows.meeting(box):
+        core = windows.box(index).within(box).cells(STRIDE)
+        seen = core.grown(reach(), whole.cells(STRIDE))
+        latents = coder.analyse(_rgb(pixels[seen.times(STRIDE).within(whole).slices])).latents
+        if result is None:
+            result = np.empty((1, latents.shape[1], cells.rows, cells.columns), np.float32)
+        result[:, :, *core.seen_from(cells).slices] = latents[:, :, *core.seen_from(seen).slices]
+    assert result is not None  # a box meets a window
+    return result
+
+
+def synthesise_windows(
+    coder: TileCoder,
+    plane: LatentPlane,
+    position: int,
+    windows: TileGrid,
+    region: Box,
+    reach: int,
+) -> Iterator[tuple[Box, Pixels]]:
+    """Pixels of a region, window by window from the top: boxes and (rows, columns, 3).
+
+    Args:
+        windows: how the picture is cut for this.
+        region: in pixels.
+        reach: of the synthesis, in cells; 0 does where there is one window.
+    """
+    for row in range(windows.rows):
+        boxes = [windows.box(row * windows.columns + column) for column in range(windows.columns)]
+        cores = [box.within(region) for box in boxes if box.meets(region)]
+        if not cores:
+            continue
+        seen = [core.cells(STRIDE).grown(reach, plane.whole) for core in cores]
+        plane.drop_above(seen[0].top)
+        plane.prepare(Box(seen[0].top, seen[0].left, seen[0].bottom, seen[-1].right))
+        for core, cells in zip(cores, seen, strict=True):
+            box = cells.times(STRIDE).within(windows.whole)
+            pixels = coder.synthesise(plane.window(cells), Geometry(box.columns, box.rows), position)
+            yield core, pixels[core.seen_from(box).slices]
+
+
+def _rgb(pixels: Pixels) -> Pixels:
+    """Grey as three equal channels."""
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
