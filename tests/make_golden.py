@@ -1,6 +1,7 @@
 """Write golden files anew.
 
 python -m tests.make_golden            a new tiny bundle, its streams, their symbols and pixels
+python -m tests.make_golden CASE...    those cases alone, with the tiny bundle that is there
 python -m tests.make_golden shipped    a stream of the shipped bundle, after it was replaced
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,8 @@ from softstair.learn.recipe import Quantizer, read_recipe
 from softstair.learn.stages.pretrain import pretrain
 from softstair.quantize.staircase import STATES
 
-from .test_golden import CASES, FOLDER, SHIPPED, example, pixel_file, symbol_hash
-from .tiny import write_data, write_recipe
+from .test_golden import CASES, FOLDER, LAYOUTS, SHIPPED, example, pixel_file, symbol_hash
+from .tiny import encode_tiled, write_data, write_recipe
 
 
 def make_tiny_bundle(folder: Path) -> None:
@@ -44,17 +46,22 @@ def make_tiny_bundle(folder: Path) -> None:
     )
 
 
-def make_streams() -> None:
-    """Code every case with the tiny bundle and note what it must decode to."""
+def make_streams(names: Iterable[str]) -> None:
+    """Code cases with the tiny bundle and note what they must decode to."""
     tiny = read_bundle((FOLDER / "tiny.stairs").read_bytes(), "tiny.stairs")
-    expected = {}
-    for name, (pixels, position) in CASES.items():
+    notes = FOLDER / "expected.json"
+    expected = json.loads(notes.read_text()) if notes.exists() else {}
+    for name in names:
+        pixels, position = CASES[name]
         mode = name if name in STATES else "scalar"
-        data = softstair.encode(pixels, rate_position=position, mode=mode, bundle=tiny, threads=1)
+        if name in LAYOUTS:
+            data = encode_tiled(pixels, tiny, position, layout=LAYOUTS[name], mode=mode)
+        else:
+            data = softstair.encode(pixels, rate_position=position, mode=mode, bundle=tiny, threads=1)
         (FOLDER / f"{name}.stair").write_bytes(data)
         expected[name] = {"symbols": symbol_hash(data, tiny), "pixels": pixel_file(name)}
         np.savez_compressed(FOLDER / pixel_file(name), softstair.decode(data, bundle=tiny, threads=1))
-    (FOLDER / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+    notes.write_text(json.dumps(expected, indent=1) + "\n")
 
 
 def make_shipped_stream() -> None:
@@ -69,8 +76,10 @@ def make_shipped_stream() -> None:
 if __name__ == "__main__" and sys.argv[1:] == ["shipped"]:
     SHIPPED.mkdir(parents=True, exist_ok=True)
     make_shipped_stream()
+elif __name__ == "__main__" and sys.argv[1:]:
+    make_streams(sys.argv[1:])
 elif __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         make_tiny_bundle(Path(scratch))
-    make_streams()
+    make_streams(CASES)

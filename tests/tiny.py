@@ -11,6 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from softstair.bundle import Bundle
+from softstair.codec.budget import Plan
+from softstair.codec.crew import Crew
+from softstair.codec.encoder import PictureCoder
+from softstair.pictures import picture_from
+from softstair.stream import Colour, Header, Metadata, Mode, join_stream, pack_extras
+from softstair.tiles import TileGrid
 
 TINY_RECIPE = """
 name = "tiny"
@@ -78,6 +84,27 @@ def with_staircases(bundle: Bundle, change: Callable[[dict[str, Any]], dict[str,
     staircases["modes"] = {mode: change(staircase) for mode, staircase in staircases["modes"].items()}
     entries["staircases.json"] = json.dumps(staircases).encode()
     return Bundle(entries, "changed")
+
+
+def encode_tiled(
+    pixels: npt.NDArray[np.uint8],
+    bundle: Bundle,
+    position: int,
+    *,
+    layout: int,
+    mode: str = "scalar",
+    window: int = 8,
+    workers: int = 1,
+) -> bytes:
+    """A stream with small tiles, which the encoder would not choose by itself."""
+    picture = picture_from(pixels)
+    height, width = pixels.shape[:2]
+    grid = TileGrid(height, width, layout)
+    crew = Crew(bundle, mode, workers, workers)
+    coder = PictureCoder(picture, grid, crew, Plan(window, workers), keep=False)
+    header = Header(bundle.fingerprint, width, height, Colour.RGB, Mode[mode.upper()], position, layout)
+    alpha = None if picture.alpha is None else picture.alpha.tobytes()
+    return join_stream(header, coder.code(position).tiles, pack_extras(alpha, Metadata(), width))
 
 
 def write_data(root: Path, count: int = 4) -> None:

@@ -6,6 +6,7 @@ pixels = softstair.decode(data)                # uint8 (H, W, 3)
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from softstair.bundle import Bundle, open_bundle
-from softstair.codec import Rate, choose_mode, decode_picture, encode_picture
-from softstair.errors import BundleError, SoftstairError, StreamError, UsageError
+from softstair.codec import MAX_MEMORY, Rate, View, choose_mode, decode_view, divisor_of, encode_picture
+from softstair.errors import BundleError, PartialPicture, SoftstairError, StreamError, UsageError
 from softstair.pictures import picture_from
-from softstair.stream import MAX_PIXELS, Header, read_header
+from softstair.stream import MAX_PIXELS, Buffer, Header, read_header
 
 __version__ = "0.1.0"
 __all__ = [
     "Bundle",
     "BundleError",
+    "PartialPicture",
     "SoftstairError",
     "StreamError",
     "StreamInfo",
@@ -38,7 +40,8 @@ __all__ = [
 class StreamInfo:
     """What a stream says of itself, read without a bundle.
 
-    colour: "rgb" or "grey". mode: how symbols were chosen. fingerprint: of the bundle, hex.
+    colour: "rgb" or "grey". mode: how symbols were chosen. fingerprint: of the bundle, hex. tiles:
+    how many the picture is cut into.
     """
 
     width: int
@@ -47,6 +50,7 @@ class StreamInfo:
     mode: str
     rate_position: int
     fingerprint: str
+    tiles: int
 
 
 def encode(
@@ -61,6 +65,7 @@ def encode(
     mode: str | None = None,
     bundle: Bundle | None = None,
     threads: int | None = None,
+    max_memory: int = MAX_MEMORY,
 ) -> bytes:
     """Encode a picture; ask for at most one of quality, rate position and targets.
 
@@ -75,34 +80,48 @@ def encode(
         mode: how symbols are chosen: scalar, rdoq, tcq4, tcq8, tcq16 or tcq32; by default the
             bundle's own.
         bundle: by default the shipped one.
-        threads: of the networks; by default all usable cores.
+        threads: by default all usable cores.
+        max_memory: bytes that the process may take, about, the picture included.
 
     Returns:
         The bytes of a .stair file.
 
     Raises:
         UsageError: an image or a wish that cannot be met.
+        StreamError: a picture that is too large for a stream or for ``max_memory``.
     """
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr)
     bundle = bundle or open_bundle()
     chosen = choose_mode(bundle, effort, mode)
-    return encode_picture(picture_from(image), rate, bundle, mode=chosen, threads=threads).data
+    return encode_picture(
+        picture_from(image), rate, bundle, mode=chosen, threads=threads, max_memory=max_memory
+    ).data
 
 
 def decode(
-    data: bytes,
+    data: Buffer,
     *,
+    region: tuple[int, int, int, int] | None = None,
+    scale: float = 1,
+    allow_partial: bool = False,
     bundle: Bundle | None = None,
     threads: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    max_memory: int = MAX_MEMORY,
 ) -> npt.NDArray[np.uint8]:
-    """Decode a .stair file.
+    """Decode a .stair file, or a part of it.
 
     Args:
         data: the file's bytes.
+        region: left, top, width and height in pixels of the picture; only the tiles that it needs
+            are read.
+        scale: 1, 1/2, 1/4, 1/8 or 1/16. Pixels are decoded at full size and averaged, so that this
+            saves memory, not time; a region is widened to whole pixels of the result.
+        allow_partial: fill tiles that are damaged or missing, and warn, instead of raising.
         bundle: by default the installed one that the file asks for.
-        threads: of the networks; by default all usable cores.
-        max_pixels: refuse pictures with more.
+        threads: by default all usable cores.
+        max_pixels: refuse pictures with more, whatever the region and the scale.
+        max_memory: bytes that the process may take, about, the picture included.
 
     Returns:
         uint8, (H, W, 3); (H, W) for grey; with alpha as a last channel where the file has one.
@@ -110,17 +129,25 @@ def decode(
     Raises:
         StreamError: the data cannot be read.
         BundleError: the bundle is missing or damaged.
+        UsageError: a region that is not inside the picture, or another scale.
+
+    Warns:
+        PartialPicture: something is missing; only with ``allow_partial``.
     """
-    return decode_picture(bytes(data), bundle, threads=threads, max_pixels=max_pixels).array
+    view = View(region, divisor_of(scale), allow_partial)
+    decoded = decode_view(data, view, bundle, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
+    if decoded.damage:
+        warnings.warn(f"The picture is not complete: {decoded.damage}.", PartialPicture, stacklevel=2)
+    return decoded.picture.array
 
 
-def info(data: bytes) -> StreamInfo:
+def info(data: Buffer) -> StreamInfo:
     """Read a stream's header; needs no bundle.
 
     Raises:
         StreamError: not a stream, or cut inside its header.
     """
-    header: Header = read_header(bytes(data))
+    header: Header = read_header(data)
     return StreamInfo(
         header.width,
         header.height,
@@ -128,4 +155,5 @@ def info(data: bytes) -> StreamInfo:
         header.mode.name.lower(),
         header.position,
         header.fingerprint.hex(),
+        header.grid.count,
     )

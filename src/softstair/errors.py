@@ -7,6 +7,7 @@
         TruncatedStream      ends too early
         CorruptStream        contradicts itself or fails its checksum
         LimitExceeded        larger than this decoder was told to accept
+        IncompleteStream     was decoded, but for what is damaged or missing
       BundleError          the model file
         BundleNotFound       no installed bundle has the fingerprint asked for
         InvalidBundle        damaged, or not a bundle
@@ -17,6 +18,7 @@
         TrainingDiverged     losses stayed non-finite after going back to a good state
 
 A message names the part, what was expected and what was found, and says what to do.
+PartialPicture is a warning: a decoder was allowed to fill what is damaged, and did.
 """
 
 from __future__ import annotations
@@ -50,6 +52,10 @@ class LimitExceeded(StreamError):
     """The stream declares more than the stated limits allow."""
 
 
+class IncompleteStream(StreamError):
+    """Parts of the stream were damaged or missing; the rest was decoded, as was asked for."""
+
+
 class BundleError(SoftstairError):
     """A bundle cannot be used."""
 
@@ -80,3 +86,7 @@ class OutputExists(UsageError):
 
 class TrainingDiverged(UsageError):
     """Losses stayed non-finite after going back to a good state."""
+
+
+class PartialPicture(UserWarning):
+    """A decoded picture is not complete."""

@@ -8,7 +8,7 @@ from softstair.pictures import Picture
 
 from .budget import MAX_MEMORY
 from .crew import networks_of, usable_cores
-from .decoder import SCALES, Decoded, View, decode_picture, decode_view, read_symbols
+from .decoder import SCALES, Decoded, View, decode_picture, decode_view, divisor_of, read_symbols
 from .encoder import DEFAULT_QUALITY, MODE_OF_EFFORT, Encoded, Rate, choose_mode, encode_picture
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "choose_mode",
     "decode_picture",
     "decode_view",
+    "divisor_of",
     "encode_picture",
     "networks_of",
     "read_symbols",

@@ -14,7 +14,7 @@ from softstair.tiles import UNIT, Box, TileGrid
 
 from .geometry import STRIDE
 
-MAX_MEMORY = 2 << 30  # bytes, default limit
+MAX_MEMORY = 2_000_000_000  # bytes, default limit
 LARGEST_WINDOW = 8  # layout of windows; pictures of one window are run in one piece
 _PROCESS = 180 << 20  # interpreter, libraries, bundle, sessions
 _WINDOW_PIXEL = 100  # bytes a pixel of a window while a transform runs

@@ -24,6 +24,18 @@ from .windows import Pixels, synthesise_windows
 SCALES = (1, 2, 4, 8, 16)  # one over the size of what is decoded
 
 
+def divisor_of(scale: float) -> int:
+    """The divisor of a view that is to have a scale: 1, 1/2 .. 1/16.
+
+    Raises:
+        UsageError: another scale.
+    """
+    for divisor in SCALES:
+        if scale * divisor == 1:
+            return divisor
+    raise UsageError(f"Pictures can be scaled by one over {_spoken(SCALES)}, not by {scale:g}.")
+
+
 @dataclass(frozen=True)
 class View:
     """What of a picture is wanted.
@@ -36,10 +48,6 @@ class View:
     region: tuple[int, int, int, int] | None = None
     divisor: int = 1
     allow_partial: bool = False
-
-    def __post_init__(self) -> None:
-        if self.divisor not in SCALES:
-            raise UsageError(f"Pictures can be scaled by one over {_spoken(SCALES)}, not {self.divisor}.")
 
     def box(self, header: Header) -> Box:
         """The region of a picture.

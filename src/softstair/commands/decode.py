@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
+from softstair.errors import IncompleteStream
 from softstair.stream import MAX_PIXELS
 
 from . import files
+
+
+class _Region(click.ParamType[tuple[int, int, int, int]]):
+    """Left, top, width and height."""
+
+    name = "X,Y,W,H"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int, int, int]:
+        if re.fullmatch(r"\d+(,\d+){3}", value, re.ASCII) is None:
+            self.fail(f"{value!r} is not a region; write it like 1024,512,640,480.", param, ctx)
+        left, top, width, height = map(int, value.split(","))
+        return left, top, width, height
 
 
 @click.command("decode")
@@ -20,37 +36,60 @@ from . import files
     help="Format, where the output's name does not say it; PNG by default.",
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
+@click.option(
+    "--region", type=_Region(), help="Only this part: left,top,width,height in pixels of the picture."
+)
+@click.option(
+    "--scale",
+    type=click.Choice(["1/2", "1/4", "1/8", "1/16"]),
+    help="A smaller picture, averaged; takes as long as the large one.",
+)
+@click.option("--allow-partial", is_flag=True, help="Fill tiles that are damaged or missing; exits with 3.")
 @click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
 @click.option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True)
+@click.option("--max-memory", type=files.Size(), help="Most memory a picture may take, about; 2G by default.")
 @click.option("--force", is_flag=True, help="Replace outputs that exist.")
 def command(
     sources: tuple[str, ...],
     output: str | None,
     to: str | None,
     jobs: int | None,
+    region: tuple[int, int, int, int] | None,
+    scale: str | None,
+    allow_partial: bool,
     model: str | None,
     max_pixels: int,
+    max_memory: int | None,
     force: bool,
 ) -> None:
     """Bring .stair files (a folder means all in it) back as PNG, JPEG or WebP."""
     from softstair.bundle import open_bundle
-    from softstair.codec import decode_picture, usable_cores
+    from softstair.codec import MAX_MEMORY, View, decode_view, usable_cores
     from softstair.pictures import write_picture
 
     work_list = files.plan(sources, output, f".{to or 'png'}", frozenset({".stair"}))
     bundle = None if model is None else open_bundle(model)
+    view = View(region, int(scale.split("/")[1]) if scale else 1, allow_partial)
     cores = jobs or usable_cores()
     workers = min(cores, len(work_list))
 
     def work(job: files.Job) -> str:
         files.check_free(job.target, force=force)
-        picture = decode_picture(
-            files.read(job.source), bundle, threads=max(1, cores // workers), max_pixels=max_pixels
+        decoded = decode_view(
+            files.read(job.source),
+            view,
+            bundle,
+            threads=max(1, cores // workers),
+            max_pixels=max_pixels,
+            max_memory=max_memory or MAX_MEMORY,
         )
+        picture = decoded.picture
         suffix = f".{to}" if to else Path(job.target).suffix
         if job.target == files.STANDARD:
             suffix = f".{to or 'png'}"
         files.write(job.target, write_picture(picture, suffix))
+        if decoded.damage:
+            raise IncompleteStream(f"{job.target} is not complete: {decoded.damage}.")
         height, width = picture.pixels.shape[:2]
         return f"{job.source} -> {job.target}: {width}x{height}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import warnings
 
 import click
 
@@ -12,19 +12,6 @@ from softstair.quantize.staircase import STATES
 from . import files
 
 _SOURCES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
-_UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1_000_000}
-
-
-class _Size(click.ParamType[int]):
-    """A number of bytes such as 180000, 180k or 1.5M."""
-
-    name = "bytes"
-
-    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKM]?)", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a size; write it like 180000, 180k or 1.5M.", param, ctx)
-        return int(float(match[1]) * _UNITS[match[2]])
 
 
 @click.command("encode")
@@ -36,7 +23,7 @@ class _Size(click.ParamType[int]):
     help="File, or folder for several inputs; - is standard output.",
 )
 @click.option("-q", "--quality", type=click.FloatRange(0, 100), help="0 to 100; 75 if nothing is asked for.")
-@click.option("--target-size", type=_Size(), help="Largest file, like 180k; not exceeded.")
+@click.option("--target-size", type=files.Size(), help="Largest file, like 180k; not exceeded.")
 @click.option(
     "--target-bpp",
     type=click.FloatRange(0, min_open=True),
@@ -58,6 +45,7 @@ class _Size(click.ParamType[int]):
     "--mode", type=click.Choice(list(STATES)), help="How symbols are chosen; the bundle's own by default."
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
+@click.option("--max-memory", type=files.Size(), help="Most memory a picture may take, about; 2G by default.")
 @click.option("--strip", metavar="KINDS", default="", help="Metadata to leave out: exif,xmp,icc or all.")
 @click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
 @click.option("--force", is_flag=True, help="Replace outputs that exist.")
@@ -72,6 +60,7 @@ def command(
     effort: int | None,
     mode: str | None,
     jobs: int | None,
+    max_memory: int | None,
     strip: str,
     model: str | None,
     force: bool,
@@ -81,10 +70,15 @@ def command(
     Ask for at most one of quality, rate position and targets. Targets are met on the bytes of
     the file and never overshot.
     """
+    from PIL.Image import DecompressionBombWarning
+
     from softstair.bundle import open_bundle
-    from softstair.codec import Rate, choose_mode, encode_picture, usable_cores
+    from softstair.codec import MAX_MEMORY, Rate, choose_mode, encode_picture, usable_cores
     from softstair.codec import strip as without
     from softstair.pictures import read_picture
+
+    # Pillow warns of pictures from 89 megapixels; they are what tiles are for.
+    warnings.simplefilter("ignore", DecompressionBombWarning)
 
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr)
     kinds = _kinds(strip)
@@ -97,7 +91,14 @@ def command(
     def work(job: files.Job) -> str:
         files.check_free(job.target, force=force)
         picture = without(read_picture(files.read(job.source), job.source), kinds)
-        encoded = encode_picture(picture, rate, bundle, mode=chosen, threads=max(1, cores // workers))
+        encoded = encode_picture(
+            picture,
+            rate,
+            bundle,
+            mode=chosen,
+            threads=max(1, cores // workers),
+            max_memory=max_memory or MAX_MEMORY,
+        )
         files.write(job.target, encoded.data)
         height, width = picture.pixels.shape[:2]
         size = len(encoded.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,19 @@ import click
 from softstair.errors import OutputExists, SoftstairError, UsageError
 
 STANDARD = "-"
+_UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1_000_000, "G": 1_000_000_000}
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes such as 180000, 180k, 1.5M or 2G."""
+
+    name = "bytes"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMG]?)", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a size; write it like 180000, 180k, 1.5M or 2G.", param, ctx)
+        return int(float(match[1]) * _UNITS[match[2]])
 
 
 @dataclass(frozen=True)

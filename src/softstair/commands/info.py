@@ -26,6 +26,7 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
             "colour": header.colour.name.lower(),
             "mode": header.mode.name.lower(),
             "rate position": header.position,
+            "tiles": header.grid.count,
             "bundle": header.fingerprint.hex(),
             "bytes": len(data),
             "bits per pixel": round(8 * len(data) / (header.width * header.height), 4),
