@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,33 @@ def test_metadata_is_kept_unless_stripped(tmp_path):
                 assert decoded.getexif()[0x010E] == "a description"
 
 
+def test_a_part_of_a_picture(picture):
+    run("encode", picture)
+    stair, out = picture.with_suffix(".stair"), picture.with_name("part.png")
+    done = run("decode", stair, "-o", out, "--region", "10,20,33,41", "--max-memory", "1G")
+    assert done.returncode == 0, done.stderr
+    with Image.open(out) as image:
+        assert image.size == (33, 41)
+    assert run("decode", stair, "-o", out, "--scale", "1/8", "--force").returncode == 0
+    with Image.open(out) as image:
+        assert image.size == (15, 12)
+
+
+def test_a_damaged_picture_is_shown_when_asked_for(tmp_path):
+    shutil.copy(GOLDEN / "v1" / "tiny.stairs", tmp_path)
+    data = (GOLDEN / "v1" / "tiled.stair").read_bytes()
+    (tmp_path / "cut.stair").write_bytes(data[:-4])
+    command = ["decode", tmp_path / "cut.stair", "--model", tmp_path / "tiny.stairs"]
+    done = run(*command)
+    assert (done.returncode, list(tmp_path.glob("*.png"))) == (3, [])
+    done = run(*command, "--allow-partial")
+    assert done.returncode == 3
+    assert b"1 of 6 tiles were damaged or missing" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    with Image.open(tmp_path / "cut.png") as image:
+        assert image.size == (530, 300)
+
+
 def test_info_reads_a_stream_whose_bundle_is_missing():
     done = run("info", GOLDEN / "v1" / "plain.stair", "--json")
     assert done.returncode == 0
@@ -168,12 +196,17 @@ def test_a_bundle_from_a_folder(tmp_path):
         (2, ["encode", "{photo}", "-q", "5", "--target-size", "5k"]),
         (2, ["encode", "{photo}", "--strip", "everything"]),
         (2, ["decode", "{stair}", "-o", "out.gif"]),
+        (2, ["decode", "{stair}", "-o", "{out}", "--region", "1,2,3"]),
+        (2, ["decode", "{stair}", "-o", "{out}", "--region", "0,0,121,1"]),
+        (2, ["decode", "{stair}", "-o", "{out}", "--scale", "1/3"]),
         (2, ["nonsense"]),
         (3, ["info", "{photo}"]),
         (3, ["decode", "{cut}", "-o", "{out}"]),
         (4, ["decode", "{golden}", "-o", "{out}"]),
         (4, ["encode", "{photo}", "--model", "nobody"]),
         (5, ["decode", "{stair}", "-o", "{out}", "--max-pixels", "100"]),
+        (5, ["decode", "{stair}", "-o", "{out}", "--max-memory", "10M"]),
+        (5, ["encode", "{photo}", "-o", "{out}", "--max-memory", "10M"]),
         (6, ["encode", "{photo}", "--target-size", "20", "-o", "{out}"]),
         (6, ["encode", "{photo}", "--target-psnr", "90", "-o", "{out}"]),
     ],

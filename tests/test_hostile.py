@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import softstair
-from softstair.codec import decode_picture
+from softstair.codec import View, decode_picture, decode_view
 from softstair.errors import CorruptStream, SoftstairError, StreamError
 from softstair.stream import read_stream, write_stream
 
@@ -21,6 +21,7 @@ from .conftest import GOLDEN
 
 PLAIN = (GOLDEN / "v1" / "plain.stair").read_bytes()
 FOUR_LANES = (GOLDEN / "v1" / "four-lanes.stair").read_bytes()
+TILED = (GOLDEN / "v1" / "tiled.stair").read_bytes()
 STREAMS = {"plain": PLAIN, "four-lanes": FOUR_LANES}
 
 
@@ -35,6 +36,19 @@ def test_every_truncation(name, tiny_bundle):
     for length in range(len(data)):
         with pytest.raises(StreamError):
             decode_picture(data[:length], tiny_bundle)
+
+
+def test_every_truncation_of_tiles(tiny_bundle):
+    """Also where gaps may be filled: an error, or a picture that says what is missing."""
+    for length in range(len(TILED)):
+        with pytest.raises(StreamError):
+            decode_picture(TILED[:length], tiny_bundle)
+    for length in range(0, len(TILED), 97):
+        try:
+            decoded = decode_view(TILED[:length], View(allow_partial=True), tiny_bundle, threads=1)
+        except StreamError:
+            continue
+        assert decoded.missing
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -71,6 +85,59 @@ def test_mutated_files(tiny_bundle, data):
         decode_picture(bytes(damaged), tiny_bundle, threads=1)
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_mutated_files_of_tiles(tiny_bundle, data):
+    damaged = bytearray(TILED)
+    for _ in range(data.draw(st.integers(1, 6))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    if bytes(damaged) == TILED:
+        return
+    with pytest.raises(SoftstairError):
+        decode_picture(bytes(damaged), tiny_bundle, threads=1)
+    try:
+        decoded = decode_view(bytes(damaged), View((250, 250, 20, 20), 2, True), tiny_bundle, threads=1)
+    except SoftstairError:
+        return
+    assert decoded.picture.pixels.shape == (10, 10, 3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(1, 700),
+    st.integers(1, 700),
+    st.integers(0, 256),
+    st.lists(st.binary(max_size=40), max_size=9),
+)
+def test_any_cut_of_any_size_with_right_checksums(tiny_bundle, width, height, layout, tiles):
+    stream = read_stream(TILED)
+    header = replace(stream.header, width=width, height=height, layout=layout)
+    data = write_stream(replace(stream, header=header, tiles=tuple(tiles)))
+    with pytest.raises(StreamError):
+        decode_picture(data, tiny_bundle, threads=1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 1 << 40), st.integers(0, 5))
+def test_an_index_that_points_anywhere(tiny_bundle, length, place):
+    """The entry of one tile says anything; nothing is allocated for what is not there."""
+    start = len(TILED) - sum(len(tile) + 4 for tile in read_stream(TILED).tiles)
+    entries = TILED[start - 12 : start]  # six tiles of two bytes each
+    entry = bytearray()
+    while length > 0x7F:
+        entry.append(length & 0x7F | 0x80)
+        length >>= 7
+    entry.append(length)
+    index = entries[: 2 * place] + bytes(entry) + entries[2 * place + 2 :]
+    data = TILED[: start - 12] + index + TILED[start:]
+    if data == TILED:
+        return
+    with pytest.raises(StreamError):
+        decode_picture(data, tiny_bundle, threads=1)
+    with pytest.raises(StreamError):  # the index is part of what the tiles' checksums cover
+        decode_view(data, View(allow_partial=True), tiny_bundle, threads=1)
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=400))
 def test_payloads_of_noise(tiny_bundle, payload):
@@ -85,7 +152,7 @@ ABSURD = """
 import resource, sys, zlib
 from dataclasses import replace
 import softstair
-from softstair.codec import decode_picture
+from softstair.codec import View, decode_picture, decode_view
 from softstair.bundle import read_bundle
 from softstair.errors import SoftstairError
 from softstair.stream import read_stream, write_stream
@@ -98,13 +165,18 @@ used = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).
 limit = used + (256 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 stream = read_stream(data)
-for width, height in ((8192, 8192), (65536, 1000), (1, 65536), (65536, 65536)):
-    header = replace(stream.header, width=width, height=height)
+for width, height, layout, tiles in (
+    (8192, 8192, 0, 1), (65536, 1000, 0, 1), (1, 65536, 0, 1), (65536, 65536, 0, 1),
+    (8192, 8192, 256, 1), (8192, 8192, 8, 16), (8192, 8192, 1, 1024), (65536, 4096, 1, 7),
+):
+    header = replace(stream.header, width=width, height=height, layout=layout)
     for payload in (b"", b"\\0" * 16, b"\\xff" * 3000, stream.tiles[0]):
-        try:
-            decode_picture(write_stream(replace(stream, header=header, tiles=(payload,))), bundle, threads=1)
-        except SoftstairError as error:
-            print(type(error).__name__)
+        data = write_stream(replace(stream, header=header, tiles=(payload,) * tiles))
+        for view in (View(), View(region=(0, 0, 1, 1)), View(divisor=16)):
+            try:
+                decode_view(data, view, bundle, threads=1)
+            except SoftstairError as error:
+                print(type(error).__name__)
 """
 
 
@@ -118,8 +190,8 @@ def test_absurd_sizes_allocate_nothing_large():
     )
     assert done.returncode == 0, done.stderr
     names = done.stdout.split()
-    assert len(names) == 16
-    assert set(names) <= {"CorruptStream", "LimitExceeded"}
+    assert len(names) == 8 * 4 * 3
+    assert set(names) <= {"CorruptStream", "LimitExceeded", "TruncatedStream", "UsageError"}
 
 
 def test_a_deflate_bomb_as_alpha_is_limited_by_the_picture(tiny_bundle):
