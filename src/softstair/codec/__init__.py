@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from softstair.bundle import Bundle, find_bundle
 from softstair.engine import Networks, load_networks
 from softstair.errors import CorruptStream, LimitExceeded, UsageError
-from softstair.pictures import Picture
+from softstair.pictures import Picture, fill_hidden
 from softstair.stream import MAX_PIXELS, Colour, Header, Mode, Stream, read_stream, write_stream
 
 from .geometry import Geometry
@@ -53,6 +53,8 @@ class Rate:
         given = [name for name, value in vars(self).items() if value is not None]
         if len(given) > 1:
             raise UsageError(f"Ask for one of {' and '.join(given)}, not for {len(given)} at once.")
+        if self.quality is not None and not 0 <= self.quality <= 100:
+            raise UsageError(f"Quality runs from 0 to 100, not to {self.quality:g}.")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def encode_picture(
         )
     mode = choose_mode(bundle, mode=mode)
     coder = TileCoder(bundle, networks_of(bundle, threads or usable_cores()), mode)
-    analysed = coder.analyse(picture.rgb)
+    analysed = coder.analyse(fill_hidden(picture.rgb, picture.alpha))
 
     @cache
     def attempt(position: int) -> tuple[CodedTile, bytes]:
@@ -131,7 +133,7 @@ def encode_picture(
 
     def psnr(position: int) -> float:
         pixels = coder.synthesise(attempt(position)[0].latents, analysed.geometry, position)
-        return _psnr(pixels, picture.rgb)
+        return _psnr(pixels, picture)
 
     position = _choose(rate, bundle, width * height, lambda p: len(attempt(p)[1]), psnr)
     tile, data = attempt(position)
@@ -173,11 +175,6 @@ def read_symbols(data: bytes, bundle: Bundle | None = None, *, threads: int | No
     return coder.read_symbols(stream.tiles[0], geometry, stream.header.position)
 
 
-def strip(picture: Picture, kinds: frozenset[str]) -> Picture:
-    """A picture without some of its metadata: any of icc, exif, xmp."""
-    return replace(picture, metadata=replace(picture.metadata, **dict.fromkeys(kinds)))
-
-
 def _coder_for(header: Header, bundle: Bundle | None, threads: int | None) -> TileCoder:
     bundle = bundle or find_bundle(header.fingerprint)
     if bundle.fingerprint != header.fingerprint:
@@ -213,11 +210,13 @@ def _choose(
     if rate.target_psnr is not None:
         return smallest_reaching(psnr, rate.target_psnr, last)
     quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
-    if not 0 <= quality <= 100:
-        raise UsageError(f"Quality runs from 0 to 100, not to {quality:g}.")
     return round(quality / 100 * last)
 
 
-def _psnr(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
-    error = np.square(one.astype(np.float64) - other).mean()
+def _psnr(pixels: npt.NDArray[np.uint8], picture: Picture) -> float:
+    """Of what can be seen: pixels under full transparency do not count."""
+    squares = np.square(pixels.astype(np.float64) - picture.rgb)
+    if picture.alpha is not None:
+        squares = squares[picture.alpha > 0]
+    error = squares.mean() if squares.size else 0.0
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))

@@ -58,7 +58,12 @@ class _Size(click.ParamType[int]):
     "--mode", type=click.Choice(list(STATES)), help="How symbols are chosen; the bundle's own by default."
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
-@click.option("--strip", metavar="KINDS", default="", help="Metadata to leave out: exif,xmp,icc or all.")
+@click.option(
+    "--strip",
+    metavar="KINDS",
+    default="",
+    help="Metadata to leave out: exif,xmp,icc or all. Pixels are turned if their orientation goes.",
+)
 @click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
 @click.option("--force", is_flag=True, help="Replace outputs that exist.")
 def command(
@@ -83,8 +88,8 @@ def command(
     """
     from softstair.bundle import open_bundle
     from softstair.codec import Rate, choose_mode, encode_picture, usable_cores
-    from softstair.codec import strip as without
     from softstair.pictures import read_picture
+    from softstair.pictures import strip as without
 
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr)
     kinds = _kinds(strip)
