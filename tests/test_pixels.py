@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 import softstair
+import softstair.pillow
 from softstair.codec import Rate, decode_picture, encode_picture
 from softstair.pictures import Picture, fill_hidden, picture_from, read_picture, strip, to_pil, write_picture
 from softstair.pictures import transparent as transparent_module
@@ -82,6 +83,18 @@ def test_png_to_stair_to_png_keeps_everything(tmp_path):
     assert b"Exif\0\0" + camera_exif() == everything(after)[1]
     with Image.open(tmp_path / "back.png") as image:
         assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] == b"\1\2\3\0"
+
+
+def test_png_to_stair_to_png_through_pillow_keeps_everything(tmp_path):
+    before = photo_png(a_cut_out(80, 100))
+    with Image.open(io.BytesIO(before)) as image:
+        image.save(tmp_path / "photo.stair", quality=60)
+    with Image.open(tmp_path / "photo.stair") as image:
+        assert (image.size, image.mode) == ((100, 80), "RGBA")
+        info = PngImagePlugin.PngInfo()
+        info.add(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + image.info["xmp"])
+        image.save(tmp_path / "back.png", exif=image.info["exif"], pnginfo=info)
+    assert everything((tmp_path / "back.png").read_bytes()) == everything(before)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png"])

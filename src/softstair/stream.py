@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from softstair.errors import (
     CorruptStream,
     LimitExceeded,
     NotAStairFile,
+    StreamError,
     TruncatedStream,
     UnsupportedStream,
 )
@@ -53,6 +56,9 @@ class _Flag(IntFlag):
     XMP = 8
 
 
+_METADATA = (("icc", _Flag.ICC), ("exif", _Flag.EXIF), ("xmp", _Flag.XMP))
+
+
 @dataclass(frozen=True)
 class Metadata:
     """What a picture carries beside its pixels, verbatim."""
@@ -85,6 +91,23 @@ class Stream:
     tiles: tuple[bytes, ...]
     alpha: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a stream says without its pixels."""
+
+    header: Header
+    has_alpha: bool
+    metadata: Metadata
+
+
+class Source(Protocol):
+    """Bytes, or what can be cut like them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -135,6 +158,28 @@ def read_header(data: bytes) -> Header:
     return _Reader(data).header()[0]
 
 
+def read_summary(source: Source) -> Summary:
+    """Header and metadata; payloads and alpha are passed over, unread and unchecked.
+
+    Metadata that is cut off or damaged is left out: it is ``read_stream`` that judges a stream.
+
+    Raises:
+        StreamError: one of its children, for the header.
+    """
+    reader = _Reader(source)
+    header, flags = reader.header()
+    _check_layout(reader)
+    found: dict[str, bytes] = {}
+    with suppress(StreamError):
+        reader.skip(reader.varint("tile index") + _CRC.size)
+        if flags & _Flag.ALPHA:
+            reader.skip(reader.varint("length of alpha") + _CRC.size)
+        for name, flag in _METADATA:
+            if flags & flag:
+                found[name] = reader.block(name.upper(), MAX_METADATA)
+    return Summary(header, bool(flags & _Flag.ALPHA), Metadata(**found))
+
+
 def read_stream(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Stream:
     """Parse a stream; every length and checksum is verified.
 
@@ -162,8 +207,7 @@ def _parse(data: bytes, max_pixels: int) -> tuple[Stream, Parts]:
             f"The picture has {header.width}x{header.height} = {pixels} pixels, more than the limit of "
             f"{max_pixels}; raise the limit if you trust the file."
         )
-    if reader.varint("tile layout") != 0:
-        raise UnsupportedStream("The stream is cut into tiles, which this release cannot read; update it.")
+    _check_layout(reader)
     length = reader.varint("tile index")
     head_crc = zlib.crc32(data[: reader.offset])
     header_bytes = reader.offset
@@ -175,10 +219,10 @@ def _parse(data: bytes, max_pixels: int) -> tuple[Stream, Parts]:
         raise CorruptStream(f"The alpha plane has {len(alpha)} samples where {pixels} were expected.")
     alpha_end = reader.offset
     metadata = Metadata(
-        *(
-            reader.block(name, MAX_METADATA) if flags & flag else None
-            for name, flag in (("ICC", _Flag.ICC), ("EXIF", _Flag.EXIF), ("XMP", _Flag.XMP))
-        )
+        **{
+            name: reader.block(name.upper(), MAX_METADATA) if flags & flag else None
+            for name, flag in _METADATA
+        }
     )
     if reader.offset != len(data):
         raise CorruptStream(
@@ -189,10 +233,15 @@ def _parse(data: bytes, max_pixels: int) -> tuple[Stream, Parts]:
     return Stream(header, (tile,), plane, metadata), parts
 
 
+def _check_layout(reader: _Reader) -> None:
+    if reader.varint("tile layout") != 0:
+        raise UnsupportedStream("The stream is cut into tiles, which this release cannot read; update it.")
+
+
 class _Reader:
     """A cursor that never passes the end."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Source) -> None:
         self._data = data
         self.offset = 0
 
@@ -238,6 +287,10 @@ class _Reader:
         piece = self._data[self.offset : self.offset + count]
         self.offset += count
         return piece
+
+    def skip(self, count: int) -> None:
+        """Pass over bytes; what is read beyond the end is found missing then."""
+        self.offset += count
 
     def varint(self, name: str) -> int:
         """An unsigned LEB128 of at most five bytes."""
