@@ -218,6 +218,8 @@ def test_a_target_psnr_is_that_of_what_can_be_seen(bundle, photo):
 )
 def test_a_fill_touches_nothing_visible(height, width, share, seed):
     pixels = photograph(height, width, seed)
+    if seed % 2:
+        pixels = pixels[..., 0].copy()
     alpha = np.random.default_rng(seed).random((height, width)) < share
     alpha = (alpha * 255).astype(np.uint8)
     before = pixels.copy()

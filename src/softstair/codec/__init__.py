@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
@@ -115,7 +115,8 @@ def encode_picture(
         )
     mode = choose_mode(bundle, mode=mode)
     coder = TileCoder(bundle, networks_of(bundle, threads or usable_cores()), mode)
-    analysed = coder.analyse(fill_hidden(picture.rgb, picture.alpha))
+    picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
+    analysed = coder.analyse(picture.rgb)
 
     @cache
     def attempt(position: int) -> tuple[CodedTile, bytes]:

@@ -22,7 +22,7 @@ def fill_hidden(pixels: _Pixels, alpha: _Pixels | None) -> _Pixels:
     is a pyramid: averages of what is visible, coarser and coarser until no gap is left, and back.
 
     Args:
-        pixels: (H, W, 3). alpha: (H, W), or None where nothing is transparent.
+        pixels: (H, W, 3) or (H, W). alpha: (H, W), or None where nothing is transparent.
 
     Returns:
         The same shape; ``pixels`` itself if nothing is hidden, black if nothing is visible.
@@ -40,8 +40,8 @@ def fill_hidden(pixels: _Pixels, alpha: _Pixels | None) -> _Pixels:
         hidden = alpha[stripe] == 0
         box = (0, stripe.start / _CELL, width / _CELL, stripe.stop / _CELL)
         size = (width, stripe.stop - stripe.start)
-        colours = np.asarray(fill.resize(size, Image.Resampling.BILINEAR, box))
-        filled[stripe][hidden] = colours[hidden, :3]
+        colours = np.asarray(fill.resize(size, Image.Resampling.BILINEAR, box))[..., :-1]
+        filled[stripe][hidden] = colours.reshape(hidden.shape + pixels.shape[2:])[hidden]
     return filled
 
 
