@@ -70,7 +70,8 @@ def encode(
     """Encode a picture; ask for at most one of quality, rate position and targets.
 
     Args:
-        image: a PIL image, or a uint8 array (H, W), (H, W, 3), or with alpha as a last channel.
+        image: a PIL image of any mode, whose ICC, EXIF and XMP are kept, or a uint8 array (H, W),
+            (H, W, 3), or with alpha as a last channel (docs/pictures.md).
         quality: 0 to 100, by default 75.
         rate_position: the native knob, 0 to ``bundle.last_position``, 1/32 octave of step size.
         target_size: bytes of the file, not exceeded.

@@ -8,9 +8,11 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from itertools import accumulate
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from softstair.errors import (
     CorruptStream,
     LimitExceeded,
     NotAStairFile,
+    StreamError,
     TruncatedStream,
     UnsupportedStream,
 )
@@ -55,6 +58,9 @@ class _Flag(IntFlag):
     ICC = 2
     EXIF = 4
     XMP = 8
+
+
+_METADATA = (("icc", _Flag.ICC), ("exif", _Flag.EXIF), ("xmp", _Flag.XMP))
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,23 @@ class Stream:
     tiles: tuple[bytes, ...]
     alpha: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a stream says without its pixels."""
+
+    header: Header
+    has_alpha: bool
+    metadata: Metadata
+
+
+class Source(Protocol):
+    """Bytes, or what can be cut like them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Buffer: ...
 
 
 @dataclass(frozen=True)
@@ -239,9 +262,12 @@ class StreamReader:
         return alpha
 
     def _read_metadata(self, cursor: _Cursor) -> Metadata:
-        named = (("ICC", _Flag.ICC), ("EXIF", _Flag.EXIF), ("XMP", _Flag.XMP))
-        blocks = (cursor.block(name, MAX_METADATA) if self._flags & flag else None for name, flag in named)
-        metadata = Metadata(*blocks)
+        metadata = Metadata(
+            **{
+                name: cursor.block(name.upper(), MAX_METADATA) if self._flags & flag else None
+                for name, flag in _METADATA
+            }
+        )
         if cursor.left:
             raise CorruptStream(f"{cursor.left} bytes follow the end of the stream at byte {cursor.offset}.")
         return metadata
@@ -254,6 +280,28 @@ def read_header(data: Buffer) -> Header:
         StreamError: one of its children, as for ``StreamReader``.
     """
     return _Cursor(memoryview(data)).header()[0]
+
+
+def read_summary(source: Source) -> Summary:
+    """Header and metadata; payloads and alpha are passed over, unread and unchecked.
+
+    Metadata that is cut off or damaged is left out: it is ``read_stream`` that judges a stream.
+
+    Raises:
+        StreamError: one of its children, for the header.
+    """
+    cursor = _Cursor(source)
+    header, flags = cursor.header()
+    found: dict[str, bytes] = {}
+    with suppress(StreamError):
+        lengths = [cursor.varint("tile index") for _ in range(header.grid.count)]
+        cursor.skip(sum(lengths) + len(lengths) * _CRC.size)
+        if flags & _Flag.ALPHA:
+            cursor.skip(cursor.varint("length of alpha") + _CRC.size)
+        for name, flag in _METADATA:
+            if flags & flag:
+                found[name] = cursor.block(name.upper(), MAX_METADATA)
+    return Summary(header, bool(flags & _Flag.ALPHA), Metadata(**found))
 
 
 def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
@@ -278,7 +326,7 @@ def measure_parts(data: Buffer) -> Parts:
 class _Cursor:
     """Reads forward and never passes the end."""
 
-    def __init__(self, data: memoryview, offset: int = 0) -> None:
+    def __init__(self, data: Source, offset: int = 0) -> None:
         self._data = data
         self.offset = offset
 
@@ -330,6 +378,10 @@ class _Cursor:
         piece = bytes(self._data[self.offset : self.offset + count])
         self.offset += count
         return piece
+
+    def skip(self, count: int) -> None:
+        """Pass over bytes; what is read beyond the end is found missing then."""
+        self.offset += count
 
     def varint(self, name: str) -> int:
         """An unsigned LEB128 of at most five bytes."""

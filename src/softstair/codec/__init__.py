@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from softstair.pictures import Picture
-
 from .budget import MAX_MEMORY
 from .crew import networks_of, usable_cores
 from .decoder import SCALES, Decoded, View, decode_picture, decode_view, divisor_of, read_symbols
@@ -27,11 +23,5 @@ __all__ = [
     "encode_picture",
     "networks_of",
     "read_symbols",
-    "strip",
     "usable_cores",
 ]
-
-
-def strip(picture: Picture, kinds: frozenset[str]) -> Picture:
-    """A picture without some of its metadata: any of icc, exif, xmp."""
-    return replace(picture, metadata=replace(picture.metadata, **dict.fromkeys(kinds)))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from softstair.bundle import Bundle
 from softstair.engine import Planes
 from softstair.errors import LimitExceeded, UsageError
-from softstair.pictures import Picture
+from softstair.pictures import Picture, fill_hidden
 from softstair.stream import MAX_PIXELS, Colour, Header, Mode, join_stream, pack_extras
 from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
@@ -58,6 +58,8 @@ class Rate:
         given = [name for name, value in vars(self).items() if value is not None]
         if len(given) > 1:
             raise UsageError(f"Ask for one of {' and '.join(given)}, not for {len(given)} at once.")
+        if self.quality is not None and not 0 <= self.quality <= 100:
+            raise UsageError(f"Quality runs from 0 to 100, not to {self.quality:g}.")
 
     @property
     def is_target(self) -> bool:
@@ -136,6 +138,7 @@ def encode_picture(
     grid = TileGrid(height, width, choose_layout(height, width))
     plan, keep = _plan(picture, rate, bundle, grid, max_memory, threads or usable_cores())
     crew = Crew(bundle, mode, threads or usable_cores(), plan.workers)
+    picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
     coder = PictureCoder(picture, grid, crew, plan, keep=keep)
     extras = pack_extras(None if picture.alpha is None else picture.alpha.tobytes(), picture.metadata, width)
     colour = Colour.GREY if picture.is_grey else Colour.RGB
@@ -157,7 +160,7 @@ class PictureCoder:
     """
 
     def __init__(self, picture: Picture, grid: TileGrid, crew: Crew, plan: Plan, *, keep: bool) -> None:
-        self._pixels, self._grid, self._crew = picture.pixels, grid, crew
+        self._pixels, self._alpha, self._grid, self._crew = picture.pixels, picture.alpha, grid, crew
         self._windows = TileGrid(grid.height, grid.width, plan.window)
         self._kept: dict[int, Analysed] | None = {} if keep else None
         self._coded: dict[int, Payloads] = {}  # by position, the latest ones
@@ -171,7 +174,7 @@ class PictureCoder:
         return self._coded[position]
 
     def psnr(self, position: int) -> float:
-        """PSNR in dB, over all samples of the picture. Codes it, too."""
+        """PSNR in dB, over all samples that can be seen. Codes the picture, too."""
         if position not in self._measured:
             self._measured[position] = self._measure(position)
         return self._measured[position]
@@ -192,15 +195,18 @@ class PictureCoder:
 
         whole, plane = self._grid.whole, LatentPlane(self._grid, decoded)
         reach = 0 if self._windows.count == 1 else self._crew.synthesis_reach()
-        error = 0.0
+        error, seen = 0.0, 0
         for box, pixels in synthesise_windows(self._crew.whole, plane, position, self._windows, whole, reach):
             original = self._pixels[box.slices]
             if original.ndim == 2:
                 original = original[..., None]
-            error += float(np.square(pixels.astype(np.float32) - original).sum(dtype=np.float64))
+            squares = np.square(pixels.astype(np.float32) - original)
+            if self._alpha is not None:
+                squares = squares[self._alpha[box.slices] > 0]
+            error += float(squares.sum(dtype=np.float64))
+            seen += squares.size
         self._remember(position, (coded[index] for index in range(self._grid.count)))
-        mean = error / (3 * whole.rows * whole.columns)
-        return float("inf") if mean == 0 else float(10 * np.log10(255**2 / mean))
+        return float("inf") if error == 0 else float(10 * np.log10(255**2 * seen / error))
 
     def _code_tiles(self, indices: Sequence[int], position: int) -> Iterator[CodedTile]:
         """As many tiles at a time as may be worked on."""
@@ -228,7 +234,8 @@ def _plan(
 ) -> tuple[Plan, bool]:
     """What fits into the memory, and whether the latents may stay for another position."""
     alpha = 0 if picture.alpha is None else 3 * picture.alpha.nbytes  # with its differences
-    fixed, channels = picture.pixels.nbytes + alpha, bundle.channels
+    filled = 0 if picture.alpha is None or picture.alpha.all() else picture.pixels.nbytes
+    fixed, channels = picture.pixels.nbytes + alpha + filled, bundle.channels
     if rate.is_target:
         try:
             latents = latent_bytes(grid.height * grid.width, channels)
@@ -257,6 +264,4 @@ def _choose(
     if rate.target_psnr is not None:
         return smallest_reaching(psnr, rate.target_psnr, last)
     quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
-    if not 0 <= quality <= 100:
-        raise UsageError(f"Quality runs from 0 to 100, not to {quality:g}.")
     return round(quality / 100 * last)

@@ -46,7 +46,12 @@ _SOURCES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
 @click.option("--max-memory", type=files.Size(), help="Most memory a picture may take, about; 2G by default.")
-@click.option("--strip", metavar="KINDS", default="", help="Metadata to leave out: exif,xmp,icc or all.")
+@click.option(
+    "--strip",
+    metavar="KINDS",
+    default="",
+    help="Metadata to leave out: exif,xmp,icc or all. Pixels are turned if their orientation goes.",
+)
 @click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
 @click.option("--force", is_flag=True, help="Replace outputs that exist.")
 def command(
@@ -74,8 +79,8 @@ def command(
 
     from softstair.bundle import open_bundle
     from softstair.codec import MAX_MEMORY, Rate, choose_mode, encode_picture, usable_cores
-    from softstair.codec import strip as without
     from softstair.pictures import read_picture
+    from softstair.pictures import strip as without
 
     # Pillow warns of pictures from 89 megapixels; they are what tiles are for.
     warnings.simplefilter("ignore", DecompressionBombWarning)

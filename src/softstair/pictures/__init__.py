@@ -2,7 +2,8 @@
 
 Sources of any Pillow mode become 8-bit RGB or grey: bilevel, grey and 16-bit grey become grey;
 palettes, CMYK and everything else become RGB. Transparency becomes a plane of its own. ICC, EXIF
-and XMP are kept verbatim, except the profile of a source whose colours were converted.
+and XMP are kept verbatim, except a profile of other colours than the pixels have. Pixels are not
+turned: the orientation stays where it is, in EXIF. docs/pictures.md has it all.
 """
 
 from __future__ import annotations
@@ -13,13 +14,29 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from softstair.errors import UnreadablePicture, UsageError
 from softstair.stream import Metadata
 
+from .metadata import as_bytes, bare_exif, fitting, metadata_of, orientation, to_info
+from .transparent import fill_hidden
+
+__all__ = [
+    "FORMATS",
+    "Picture",
+    "as_bytes",
+    "bare_exif",
+    "fill_hidden",
+    "picture_from",
+    "read_picture",
+    "strip",
+    "to_info",
+    "to_pil",
+    "write_picture",
+]
+
 _GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
-_CONVERTED = {"CMYK", "YCbCr", "LAB", "HSV"}
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
@@ -60,6 +77,8 @@ def picture_from(image: Any) -> Picture:
     Raises:
         UsageError: another type, dtype or shape, or no pixels.
     """
+    if isinstance(image, Picture):
+        return image
     if isinstance(image, Image.Image):
         return _from_pil(image)
     array = np.asarray(image)
@@ -106,9 +125,11 @@ def write_picture(picture: Picture, suffix: str) -> bytes:
         "JPEG": {"quality": 95, "subsampling": 0},
         "WEBP": {"lossless": True, "quality": 40},
     }[kind]
-    metadata = picture.metadata
-    named = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
-    options |= {key: value for key, value in named.items() if value is not None}
+    options |= to_info(picture.metadata)
+    if kind == "PNG" and picture.metadata.xmp is not None:
+        # Pillow's writer has no option for it. Five zeros: not deflated, no language, no translation.
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + picture.metadata.xmp)
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind, **options)
@@ -118,43 +139,51 @@ def write_picture(picture: Picture, suffix: str) -> bytes:
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """A PIL image of mode L, LA, RGB or RGBA."""
-    return Image.fromarray(picture.array)
-
-
-def _from_pil(image: Image.Image) -> Picture:
-    info = image.info
-    metadata = Metadata(
-        icc=None if image.mode in _CONVERTED else _bytes(info.get("icc_profile")),
-        exif=_bytes(info.get("exif")) or _exif(image),
-        xmp=_bytes(info.get("xmp")),
-    )
-    has_alpha = image.has_transparency_data
-    if image.mode in _GREY_MODES:
-        source = _eight_bit(image)
-        source = source.convert("LA" if has_alpha else "L")
-    else:
-        source = image.convert("RGBA" if has_alpha else "RGB")
-    return replace(picture_from(np.asarray(source)), metadata=metadata)
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits: the high byte of 16; float is clipped to 0..255."""
-    if image.mode.startswith("I"):
-        high = np.asarray(image).astype(np.int64) >> 8
-        return Image.fromarray(np.clip(high, 0, 255).astype(np.uint8))
+    """A PIL image of mode L, LA, RGB or RGBA with the metadata in its ``info``."""
+    image = Image.fromarray(picture.array)
+    image.info.update(to_info(picture.metadata))
     return image
 
 
-def _exif(image: Image.Image) -> bytes | None:
-    """EXIF that Pillow holds parsed, as from TIFF."""
-    if image.format == "TIFF":
-        return None  # its tags describe the TIFF itself
-    exif = image.getexif()
-    return exif.tobytes() if exif else None
+def strip(picture: Picture, kinds: frozenset[str]) -> Picture:
+    """A picture without some of its metadata: any of icc, exif, xmp.
+
+    Where the orientation goes with them, the pixels are turned, so that it looks as before.
+    """
+    kept = replace(picture.metadata, **dict.fromkeys(kinds))
+    if orientation(kept) != orientation(picture.metadata):
+        picture = _from_pil(ImageOps.exif_transpose(to_pil(picture)))
+        kept = replace(picture.metadata, **dict.fromkeys(kinds))
+    return replace(picture, metadata=kept)
 
 
-def _bytes(value: Any) -> bytes | None:
-    if isinstance(value, str):
-        return value.encode()
-    return bytes(value) if value else None
+def _from_pil(image: Image.Image) -> Picture:
+    image.load()  # PNG and others know transparency and metadata only then
+    if image.mode in _GREY_MODES:
+        picture = _grey(image)
+    else:
+        has_alpha = image.has_transparency_data
+        colours = _through_profile(image) if image.mode == "CMYK" else image
+        picture = picture_from(np.asarray(colours.convert("RGBA" if has_alpha else "RGB")))
+    return replace(picture, metadata=fitting(metadata_of(image), grey=picture.is_grey))
+
+
+def _grey(image: Image.Image) -> Picture:
+    """Integers of more than 8 bits count as 16 and give their high byte; float is clipped to 0..255."""
+    if not image.mode.startswith("I"):
+        return picture_from(np.asarray(image.convert("LA" if image.has_transparency_data else "L")))
+    values = np.asarray(image).astype(np.int64)
+    hidden = image.info.get("transparency")
+    alpha = None if hidden is None else np.where(values == hidden, np.uint8(0), np.uint8(255))
+    return Picture(np.clip(values >> 8, 0, 255).astype(np.uint8), alpha)
+
+
+def _through_profile(image: Image.Image) -> Image.Image:
+    """CMYK as sRGB by its own profile; without a usable one it is Pillow's to convert."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(as_bytes(image.info.get("icc_profile")) or b""))
+        standard = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, profile, standard, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return image
+    return converted or image

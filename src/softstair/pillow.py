@@ -1,0 +1,192 @@
+"""The Pillow plugin: after ``import softstair.pillow``, Pillow opens and saves .stair files.
+
+    import softstair.pillow
+    image = Image.open("photo.stair")            # reads the header; pixels are decoded when needed
+    image.save("small.stair", quality=50)        # takes the options of softstair.encode
+
+Errors are those that callers of Pillow expect, each with our sentence: what cannot be opened is an
+``UnidentifiedImageError``, what cannot be decoded an ``OSError``, an option that cannot be met a
+``ValueError``. docs/pictures.md tells the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import IO, Any
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+import softstair
+from softstair.bundle import Bundle
+from softstair.codec import View, decode_view
+from softstair.errors import (
+    CorruptStream,
+    LimitExceeded,
+    NotAStairFile,
+    SoftstairError,
+    StreamError,
+    TruncatedStream,
+    UsageError,
+)
+from softstair.pictures import as_bytes, bare_exif, picture_from, to_info, to_pil
+from softstair.stream import MAGIC, MAX_SIDE, Colour, Metadata, read_stream, read_summary
+
+__all__ = ["FORMAT", "StairImageFile", "register"]
+
+FORMAT = "STAIR"
+# Options of softstair.encode and what they must be; Pillow lets anything through.
+_OPTIONS: dict[str, type] = {
+    "quality": Real,
+    "rate_position": Integral,
+    "target_size": Integral,
+    "target_bpp": Real,
+    "target_psnr": Real,
+    "effort": Integral,
+    "mode": str,
+    "bundle": Bundle,
+    "threads": Integral,
+}
+
+
+def register() -> None:
+    """Make Pillow know .stair files. Importing this module does it; doing it again changes nothing."""
+    Image.register_open(FORMAT, StairImageFile, _accept)
+    Image.register_save(FORMAT, _save)
+    Image.register_extension(FORMAT, ".stair")
+    Image.register_mime(FORMAT, "image/x-stair")
+
+
+class StairImageFile(ImageFile.ImageFile):
+    """A .stair file, opened: size, mode and ``info`` are known, pixels come with ``load()``."""
+
+    format = FORMAT
+    format_description = "Softstair image"
+
+    def _open(self) -> None:
+        assert self.fp is not None
+        try:
+            summary = read_summary(_FileBytes(self.fp))
+        except NotAStairFile as error:
+            raise SyntaxError(str(error)) from error
+        except StreamError as error:  # no other plugin will know better: Pillow need not go on
+            raise UnidentifiedImageError(str(error)) from error
+        header = summary.header
+        self._size = header.width, header.height
+        self._mode = ("L" if header.colour is Colour.GREY else "RGB") + ("A" if summary.has_alpha else "")
+        self.info.update(to_info(summary.metadata))
+        self.tile = [ImageFile._Tile("raw", (0, 0, *self.size))]  # what says: not loaded yet
+
+    def load(self) -> Any:
+        """Decode, once. ``ImageFile.LOAD_TRUNCATED_IMAGES`` fills what is cut or damaged.
+
+        Raises:
+            OSError: the file is cut or damaged, or its bundle is missing.
+            DecompressionBombError: more than twice ``Image.MAX_IMAGE_PIXELS``.
+        """
+        if self.tile:
+            image = self._decode()
+            if (image.size, image.mode) != (self.size, self.mode):
+                raise OSError("The file is not the one that was opened; open it again.")
+            self.im, self.readonly, self.tile = image.im, image.readonly, []
+            if self.fp and self._exclusive_fp:
+                self.fp.close()
+            self.fp = None
+        return super().load()
+
+    def load_seek(self, pos: int) -> None:
+        """Its presence tells ``ImageFile.Parser`` that the tile is not for Pillow's own decoders."""
+
+    def verify(self) -> None:
+        """Check every length and checksum, without decoding and without a bundle.
+
+        Raises:
+            OSError: the file is cut or damaged.
+        """
+        try:
+            read_stream(self._bytes(), max_pixels=_max_pixels())
+        except SoftstairError as error:
+            raise OSError(str(error)) from error
+        super().verify()
+
+    def _decode(self) -> Image.Image:
+        partial = ImageFile.LOAD_TRUNCATED_IMAGES
+        try:
+            decoded = decode_view(self._bytes(), View(allow_partial=partial), max_pixels=_max_pixels())
+        except LimitExceeded as error:
+            raise Image.DecompressionBombError(str(error)) from error
+        except (TruncatedStream, CorruptStream) as error:
+            if not partial:
+                raise OSError(str(error)) from error
+            return Image.new("RGB", self.size, (128, 128, 128)).convert(self.mode)
+        except SoftstairError as error:
+            raise OSError(str(error)) from error
+        image = to_pil(decoded.picture)
+        return image if decoded.complete_extras else image.convert(self.mode)
+
+    def _bytes(self) -> bytes:
+        if self.fp is None:
+            raise ValueError("Operation on closed image")  # as Pillow says it
+        self.fp.seek(0)
+        return self.fp.read()
+
+
+class _FileBytes:
+    """A file that can be cut like bytes, so that its payload need not be read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        file.seek(0, os.SEEK_END)
+        self._size = file.tell()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._size)
+        self._file.seek(start)
+        return self._file.read(max(0, stop - start))
+
+
+def _accept(prefix: bytes) -> bool:
+    return prefix.startswith(MAGIC)
+
+
+def _max_pixels() -> int:
+    """Pillow's limit is ours: beyond it Pillow warns, beyond its double it refuses."""
+    return MAX_SIDE * MAX_SIDE if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
+def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    options = {name: _checked(name, image.encoderinfo.get(name)) for name in _OPTIONS}
+    picture = picture_from(image)
+    picture = replace(picture, metadata=_chosen(picture.metadata, image.encoderinfo))
+    try:
+        data = softstair.encode(picture, **options)
+    except (UsageError, LimitExceeded) as error:
+        raise ValueError(str(error)) from error
+    except SoftstairError as error:
+        raise OSError(str(error)) from error
+    file.write(data)
+
+
+def _checked(name: str, value: Any) -> Any:
+    kind = _OPTIONS[name]
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise ValueError(f"{name} must be of type {kind.__name__}, not {value!r}.")
+    return value
+
+
+def _chosen(metadata: Metadata, options: dict[str, Any]) -> Metadata:
+    """The image's own metadata, but for what is given to ``save``; None or nothing leaves it out."""
+    if "icc_profile" in options:
+        metadata = replace(metadata, icc=as_bytes(options["icc_profile"]))
+    if "exif" in options:
+        metadata = replace(metadata, exif=bare_exif(as_bytes(options["exif"]) or b"") or None)
+    if "xmp" in options:
+        metadata = replace(metadata, xmp=as_bytes(options["xmp"]))
+    return metadata
+
+
+register()
