@@ -18,18 +18,18 @@ from softstair.learn.export.bundle import ROW_RULE  # noqa: E402
 from softstair.learn.export.graphs import export_graphs  # noqa: E402
 from softstair.learn.export.integers import integer_gains, integer_weights  # noqa: E402
 from softstair.learn.export.measure import Integers, measure_z_tables, samples  # noqa: E402
-from softstair.learn.export.modes import measure_mode, plain_mode, quantize  # noqa: E402
+from softstair.learn.export.modes import measure_mode, plain_mode, quantize, values  # noqa: E402
 from softstair.learn.export.sensitivity import channel_weights  # noqa: E402
 from softstair.learn.layers.densities import gaussian_bits  # noqa: E402
 from softstair.learn.layers.rates import hat_weights  # noqa: E402
 from softstair.learn.networks import magnitude  # noqa: E402
-from softstair.learn.recipe import Quantizer, read_recipe  # noqa: E402
+from softstair.learn.recipe import Quantizer, change_finetune, read_recipe  # noqa: E402
 from softstair.learn.stages import pretrain as stage  # noqa: E402
 from softstair.learn.stages.finetune import finetune  # noqa: E402
+from softstair.learn.stages.quantized import Quantized  # noqa: E402
 from softstair.quantize.phases import phase_channels, phase_map  # noqa: E402
 from softstair.quantize.rates import interpolate  # noqa: E402
 from softstair.quantize.scale_network import INT32_MAX  # noqa: E402
-from softstair.quantize.staircase import UNIFORM  # noqa: E402
 from softstair.quantize.tables import RowRule, gaussian_tables, join  # noqa: E402
 
 from .tiny import write_data, write_recipe  # noqa: E402
@@ -88,31 +88,83 @@ def test_losses_are_the_same_after_resuming(project, monkeypatch):
     assert seen == whole
 
 
-def test_finetuning_resumes_exactly_and_touches_the_synthesis_alone(project):
+@pytest.mark.parametrize(
+    ("parts", "modules"),
+    [(("synthesis",), ("synthesis.",)), (("mean", "scale"), ("mean_network.", "scale_network."))],
+)
+def test_finetuning_resumes_exactly_and_touches_its_parts_alone(project, parts, modules):
     root, recipe = project
+    recipe = with_finetune(recipe, parts=parts)
     stage.pretrain(recipe, root, root / "run", CPU)
     snapshot = root / "run" / "snapshot.safetensors"
     before = Codec(recipe.shape)
     load_snapshot(snapshot, before)
     whole = finetune(recipe, snapshot, root, root / "whole").state_dict()
-    finetune(recipe, snapshot, root, root / "parts", time_budget=1e-9)
-    parts = finetune(recipe, snapshot, root, root / "parts").state_dict()
+    for _ in range(2):  # at a validation and between two
+        finetune(recipe, snapshot, root, root / "parts", time_budget=1e-9)
+    resumed = finetune(recipe, snapshot, root, root / "parts").state_dict()
     events = [entry["event"] for entry in losses(root / "parts")]
-    assert events.count("resume") == 1
+    assert events.count("resume") == 2
     for name, value in before.state_dict().items():
-        assert torch.equal(whole[name], parts[name]), name
-        assert torch.equal(whole[name], value) != name.startswith("synthesis"), name
+        assert torch.equal(whole[name], resumed[name]), name
+        if not name.startswith(modules):
+            assert torch.equal(whole[name], value), name
+    assert any(not torch.equal(whole[name], value) for name, value in before.state_dict().items())
+
+
+def with_finetune(recipe, **changes):
+    return msgspec.structs.replace(recipe, finetune=msgspec.structs.replace(recipe.finetune, **changes))
 
 
 def test_finetuning_learns(project):
     root, recipe = project
     stage.pretrain(recipe, root, root / "run", CPU)
-    longer = msgspec.structs.replace(
-        recipe, finetune=msgspec.structs.replace(recipe.finetune, steps=60, muon_rate=2e-3, adam_rate=2e-3)
+    recipe = with_finetune(
+        recipe,
+        parts=["synthesis", "mean", "scale"],
+        steps=60,
+        validate_every=20,
+        muon_rate=2e-3,
+        adam_rate=2e-3,
     )
-    finetune(longer, root / "run" / "snapshot.safetensors", root, root / "fine")
-    checks = [entry["psnr"] for entry in losses(root / "fine") if entry["event"] == "validate"]
-    assert all(after > before for before, after in zip(checks[0].values(), checks[-1].values(), strict=True))
+    finetune(recipe, root / "run" / "snapshot.safetensors", root, root / "fine")
+    points = [entry["points"] for entry in losses(root / "fine") if entry["event"] == "validate"]
+    assert points[-1]["80"]["psnr"] > points[0]["80"]["psnr"]
+
+
+def test_finetuning_can_be_set_otherwise(project):
+    _, recipe = project
+    assert change_finetune(recipe, {"mode": None, "parts": None}) == recipe
+    changed = change_finetune(recipe, {"mode": "rdoq", "parts": ["mean"]})
+    assert (changed.finetune.mode, changed.finetune.parts) == ("rdoq", ("mean",))
+    for wrong in ({"mode": "tcq4"}, {"parts": ["analysis"]}):
+        with pytest.raises(UsageError, match="finetune"):
+            change_finetune(recipe, wrong)
+
+
+def test_finetuning_stops_when_nothing_is_gained(project):
+    root, recipe = project
+    stage.pretrain(recipe, root, root / "run", CPU)
+    recipe = with_finetune(recipe, steps=40, validate_every=2, patience=2, muon_rate=1.0, adam_rate=1.0)
+    snapshot = root / "run" / "snapshot.safetensors"
+    best = finetune(recipe, snapshot, root, root / "fine").state_dict()
+    validated = [entry["step"] for entry in losses(root / "fine") if entry["event"] == "validate"]
+    assert validated[-1] < 40
+    before = Codec(recipe.shape)
+    load_snapshot(snapshot, before)
+    assert all(torch.equal(best[name], value) for name, value in before.state_dict().items())
+
+
+def test_given_symbols_reconstruct_what_the_codec_decodes(codec, project):
+    """The torch path over constants against the integer path that made them."""
+    root, recipe = project
+    codec.set_fixed(True)
+    crops = Crops(load_pictures([root / "train"]), 1)
+    batch = Quantized(recipe, codec, crops).batch(0)
+    hat = hat_weights(batch.position, recipe.shape.rate_points)
+    with torch.no_grad():
+        decoded, _ = codec.reconstruct(batch.symbols, batch.values, batch.z_hat, batch.octaves, hat)
+    torch.testing.assert_close(decoded, batch.decoded, rtol=1e-4, atol=1e-4)
 
 
 def test_training_learns(project):
@@ -260,22 +312,12 @@ def test_centroids_lie_where_residuals_do_on_average(codec, project):
         assert (mode.staircase.levels != []) == centroids
         decided = [quantize(codec, integers, one, z_tables, mode) for one in taken]
         # y^ = mu + value step, and the residual is (y - mu) / step
-        values = [mode.staircase.grid(one.position) if centroids else UNIFORM for one in taken]
+        grids = [mode.staircase.grid(one.position) for one in taken]
         errors[centroids] = sum(
-            np.square(np.abs(one.residual) - _values(grid, one.tile.symbols.transpose(2, 0, 1))).sum()
-            for grid, one in zip(values, decided, strict=True)
+            np.square(one.residual - values(one.symbols, grid)).sum()
+            for grid, one in zip(grids, decided, strict=True)
         )
     assert errors[True] < errors[False]
-
-
-def _values(grid, symbols) -> np.ndarray:
-    """Magnitudes that symbols in whole steps stand for."""
-    index = 2 * np.abs(symbols.astype(np.int64))
-    if not len(grid):
-        return index / 2
-    return np.where(
-        index < len(grid), grid[np.minimum(index, len(grid) - 1)], grid[-1] + (index - len(grid) + 1) / 2
-    )
 
 
 def test_channel_weights_are_squared_columns_of_the_jacobian(codec, project):

@@ -54,6 +54,7 @@ side = 64
 warm_up = 2
 checkpoint_every = 2
 measured_crops = 2
+validate_every = 3
 
 [pretrain]
 steps = {steps}

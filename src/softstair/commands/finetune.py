@@ -19,6 +19,8 @@ from softstair.errors import UsageError
     help="Where the recipe's data lies.",
 )
 @click.option("--run", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME-fine by default.")
+@click.option("--mode", help="Quantize in another mode than the recipe says.")
+@click.option("--parts", help="Retrain other parts than the recipe says: synthesis, mean, scale.")
 @click.option(
     "--time-budget", type=click.FloatRange(0, min_open=True), help="Seconds; stops at a checkpoint."
 )
@@ -28,18 +30,21 @@ def command(
     snapshot: Path,
     data_root: Path,
     run: Path | None,
+    mode: str | None,
+    parts: str | None,
     time_budget: float | None,
     jobs: int | None,
 ) -> None:
-    """Retrain the synthesis of a snapshot on latents quantized in the recipe's mode, or go on."""
+    """Retrain the decoder of a snapshot on latents that were really quantized, or go on."""
     try:
         import torch
     except ImportError as error:
         raise UsageError("Training needs the extra learn: pip install 'softstair[learn]'.") from error
-    from softstair.learn.recipe import read_recipe
+    from softstair.learn.recipe import change_finetune, read_recipe
     from softstair.learn.stages.finetune import finetune
 
-    settings = read_recipe(recipe)
+    wanted = {"mode": mode, "parts": None if parts is None else parts.split(",")}
+    settings = change_finetune(read_recipe(recipe), wanted)
     if jobs is not None:
         torch.set_num_threads(jobs)
     finetune(

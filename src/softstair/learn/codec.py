@@ -93,6 +93,31 @@ class Codec(nn.Module):
             corrected = corrected + (scale + t) * mask
         return decoded, mean, corrected
 
+    def reconstruct(
+        self, symbols: Tensor, values: Tensor, z_hat: Tensor, octaves: Tensor, hat: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """y^ and log-scale (in steps) of symbols that are given, each (B, C, h, w).
+
+        Unlike ``quantize`` it lets gradients through the means: symbols stay, y^ moves.
+
+        Args:
+            symbols: q in steps, (B, C, h, w). values: where they lie, in steps.
+            z_hat: (B, Z, h / 2, w / 2). octaves: log2 of one over the step, (B, C, 1, 1).
+        """
+        scale = self.log_scale(z_hat, octaves, hat)
+        entered = self.scale_network.enter(scale)
+        base = self.mean_network.base(z_hat, hat)
+        magnitudes, offset = magnitude(symbols), values * torch.exp2(-octaves)
+        decoded, seen, corrected = (torch.zeros_like(symbols) for _ in range(3))
+        for phase, mask in enumerate(self.phase_masks(symbols)):
+            one_hot = torch.eye(PHASES, device=symbols.device)[phase][None]
+            mu = self.mean_network(decoded, base, self.deviation, one_hot)
+            t = self.scale_network.correction(entered, seen, phase)
+            decoded = decoded + (mu + offset) * mask
+            seen = seen + magnitudes * mask
+            corrected = corrected + (scale + t) * mask
+        return decoded, corrected
+
     def log_scale(self, z_hat: Tensor, octaves: Tensor, hat: Tensor) -> Tensor:
         """s(z^) + d + e_c, octaves in steps, cut to the size of y."""
         scale = self.scale_network.log_scale(z_hat, hat)

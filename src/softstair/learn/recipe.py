@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
@@ -53,10 +55,14 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Finetune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The stage ``finetune``: crops are coded in ``mode``; learning rates fall to zero as a cosine.
 
-    count, side: of the crops of a step. measured_crops: what the mode's tables are measured on.
+    parts: what is retrained. count, side: of the crops of a step. measured_crops: what the mode's
+    tables are measured on. validate_every: steps after which held-out pictures are coded and, where
+    parts decide symbols, the quantizer goes on with what was learned. patience: so many validations
+    in a row without a gain end the stage.
     """
 
     mode: str = "scalar"
+    parts: tuple[Literal["synthesis", "mean", "scale"], ...] = ("synthesis",)
     steps: int = 2000
     count: int = 8
     side: int = 256
@@ -66,6 +72,8 @@ class Finetune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     average: float = 0.995
     checkpoint_every: int = 250
     measured_crops: int = 40
+    validate_every: int = 250
+    patience: int = 3
 
 
 class Quantizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,3 +144,17 @@ def read_recipe(path: Path) -> Recipe:
         raise UsageError(f"Recipe {path} cannot be read: {error.strerror}.") from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise UsageError(f"Recipe {path} is not valid: {error}.") from error
+
+
+def change_finetune(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with other settings of the stage ``finetune``; those that are None stay.
+
+    Raises:
+        UsageError: a value that a recipe could not have.
+    """
+    settings = msgspec.to_builtins(recipe)
+    settings["finetune"] |= {name: value for name, value in changes.items() if value is not None}
+    try:
+        return msgspec.convert(settings, Recipe)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"The stage finetune cannot be set so: {error}.") from error

@@ -48,12 +48,14 @@ class Mode:
 class Decided:
     """A sample with its symbols decided.
 
-    tile: their encoder. decoded: y^, (C, h, w). residual: y - mu in steps, (C, h, w).
+    tile: their encoder. decoded: y^. residual: y - mu. symbols: q. The last two are in steps, all
+    (C, h, w).
     """
 
     tile: _core.TileEncoder
     decoded: Floats
     residual: Floats
+    symbols: Floats
 
 
 def plain_mode(integers: Integers, name: str, quantizer: Quantizer, weights: Floats = UNWEIGHTED) -> Mode:
@@ -86,7 +88,7 @@ def measure_mode(
             rows, levels = decided.tile.coded
             clipped = np.clip(levels, -_LEVEL_LIMIT, _LEVEL_LIMIT).astype(np.int64)
             np.add.at(counts, (rows, clipped + _LEVEL_LIMIT), 1)
-            centroids.add(one, decided, mode)
+            centroids.add(one, decided)
         mode = replace(mode, tables=measured_tables(integers.rule, counts, mode.states))
         if quantizer.centroids:
             staircase = Staircase(quantizer.step, quantizer.skip, centroids.levels())
@@ -123,7 +125,18 @@ def quantize(codec: Codec, integers: Integers, sample: Sample, z_tables: TableSe
         tile.quantize(sample.latents, mean, scale, mode.rate_weight, grid, mode.weights, decoded)
         here = phases == phase
         residual[here] = ((sample.latents - mean) * scale[:, None, None])[here]
-    return Decided(tile, decoded, residual)
+    symbols = tile.symbols.transpose(2, 0, 1).astype(np.float32) / (1 if mode.states == 1 else 2)
+    return Decided(tile, decoded, residual, symbols)
+
+
+def values(symbols: Floats, grid: Floats) -> Floats:
+    """Where symbols lie on a fine grid, in steps, the shape of ``symbols``."""
+    if not len(grid):
+        return symbols
+    member = np.abs(2 * symbols)
+    last = len(grid) - 1
+    inside = grid[np.minimum(member, last).astype(np.int64)]
+    return np.sign(symbols) * (inside + np.maximum(member - last, 0) / 2)
 
 
 class _Centroids:
@@ -132,9 +145,9 @@ class _Centroids:
     def __init__(self, points: int) -> None:
         self._sums, self._counts = np.zeros((points, _MEMBERS)), np.zeros((points, _MEMBERS))
 
-    def add(self, sample: Sample, decided: Decided, mode: Mode) -> None:
-        symbols = decided.tile.symbols.transpose(2, 0, 1)
-        member = np.abs(symbols.astype(np.int64)) * (2 if mode.states == 1 else 1)
+    def add(self, sample: Sample, decided: Decided) -> None:
+        symbols = decided.symbols
+        member = np.abs(2 * symbols).astype(np.int64)
         listed = (member > 0) & (member <= _MEMBERS)
         along = np.sign(symbols[listed]) * decided.residual[listed]
         point = nearest_point(sample.position, len(self._sums))
