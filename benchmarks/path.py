@@ -16,18 +16,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from softstair import open_bundle
-from softstair.codec import networks_of
-from softstair.codec.geometry import Geometry
+from softstair.codec import Rate, decode_picture, encode_picture
 from softstair.codec.tile import TileCoder
+from softstair.pictures import Picture
+
+STAGES = {
+    "analyse": "analysis",
+    "code": "entropy networks and coder",
+    "read_symbols": "symbols",
+    "reconstruct": "means",
+    "synthesise": "synthesis",
+}
 
 
 def main() -> None:
@@ -68,55 +75,64 @@ def row(picture: Path, threads: int, runs: int, position: int) -> str:
 
 
 def measure(path: Path, threads: int, runs: int, position: int) -> dict[str, object]:
-    """Decoding comes first, from a stream another process made, so that both peaks are seen."""
+    """Decoding comes first, from a file another process made, so that both peaks are seen."""
     with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    bundle = open_bundle()
-    payload = encode_elsewhere(path, position)
-    geometry = Geometry(pixels.shape[1], pixels.shape[0])
-    coder = TileCoder(bundle, networks_of(bundle, threads), bundle.manifest.encoding.mode)
-    times: dict[str, list[float]] = defaultdict(list)
+        picture = Picture(np.asarray(image.convert("RGB")))
+    data = encode_elsewhere(path, position)
+    bundle, rate = open_bundle(), Rate(position=position)
+    times: dict[str, list[float]] = {name: [] for name in (*STAGES.values(), "decode", "encode")}
+    spent = watch_stages()
 
-    @contextmanager
-    def stage(name: str) -> Iterator[None]:
+    def run(name: str, action: Callable[[], object]) -> None:
+        spent.clear()
         start = time.perf_counter()
-        yield
+        action()
         times[name].append(time.perf_counter() - start)
+        for stage, seconds in spent.items():
+            times[stage].append(seconds)
 
     for _ in range(runs + 1):
-        with stage("decode"):
-            with stage("symbols"):
-                symbols = coder.read_symbols(payload, geometry, position)
-            with stage("means"):
-                latents = coder.reconstruct(symbols, position)
-            with stage("synthesis"):
-                coder.synthesise(latents, geometry, position)
+        run("decode", lambda: decode_picture(data, bundle, threads=threads))
     decode_mb = peak()
     for _ in range(runs + 1):
-        with stage("encode"):
-            with stage("analysis"):
-                analysed = coder.analyse(pixels)
-            with stage("entropy networks and coder"):
-                coder.code(analysed, position)
+        run("encode", lambda: encode_picture(picture, rate, bundle, threads=threads))
+    height, width = picture.pixels.shape[:2]
     return {
-        "size": f"{geometry.width}x{geometry.height}",
+        "size": f"{width}x{height}",
         "seconds": {name: statistics.median(values[1:]) for name, values in times.items()},
         "decode_mb": decode_mb,
         "encode_mb": peak(),
     }
 
 
-def encode_elsewhere(path: Path, position: int) -> bytes:
-    """The payload, made in a process of its own so that encoding does not count as decoding memory."""
-    from softstair.stream import read_stream
+def watch_stages() -> Counter[str]:
+    """Seconds by stage, summed over tiles, windows and threads; to be cleared before a run."""
+    spent: Counter[str] = Counter()
 
+    def watched(name: str, method: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            start = time.perf_counter()
+            try:
+                return method(*arguments)
+            finally:
+                spent[name] += time.perf_counter() - start
+
+        return call
+
+    for method, name in STAGES.items():
+        setattr(TileCoder, method, watched(name, getattr(TileCoder, method)))
+    return spent
+
+
+def encode_elsewhere(path: Path, position: int) -> bytes:
+    """The file, made in a process of its own so that encoding does not count as decoding memory."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "picture.stair"
         command = [sys.executable, "-c", "from softstair.commands import main; main()", "encode", str(path)]
         subprocess.run(
             [*command, "-o", str(out), "--rate-position", str(position)], check=True, capture_output=True
         )
-        return read_stream(out.read_bytes()).tiles[0]
+        return out.read_bytes()
 
 
 def peak() -> float:
