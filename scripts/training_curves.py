@@ -1,0 +1,101 @@
+"""What training bought: held-out bits at equal PSNR against what a run had seen by then.
+
+    python scripts/training_curves.py results/runs/a.jsonl results/runs/b.jsonl -o docs/images/training
+
+Every validation of every log against the last one of the last log: BD-rate over its rate points (the
+model's own estimate of bits). Writes a picture (.svg) and a table (.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from softstair.evaluate import delta_rate
+
+Curve = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """megapixels: seen by the run so far. decays: whether the learning rate was falling."""
+
+    run: str
+    step: int
+    megapixels: float
+    decays: bool
+    curve: Curve
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("logs", nargs="+", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    runs = [list(validations(path)) for path in arguments.logs]
+    anchor = runs[-1][-1].curve
+    found = [[(one, delta_rate(anchor, one.curve).pchip) for one in run] for run in runs]
+    arguments.output.with_suffix(".md").write_text(table(found))
+    draw(found, arguments.output.with_suffix(".svg"))
+
+
+def validations(path: Path) -> Iterator[Validation]:
+    settings: dict[str, Any] = {}
+    for line in path.read_text().splitlines():
+        event = json.loads(line)
+        if event["event"] == "start":
+            settings = event["recipe"]["pretrain"]
+        elif event["event"] == "validate":
+            curve = [(point["bpp"], point["psnr"]) for point in event["points"]]
+            step = event["step"]
+            yield Validation(
+                path.stem, step, megapixels(settings, step), step > settings["decay_from"], curve
+            )
+
+
+def megapixels(settings: dict[str, Any], steps: int) -> float:
+    parts = sorted(settings["batches"], key=lambda part: part["start"])
+    ends = [part["start"] for part in parts[1:]] + [steps]
+    seen = sum(
+        max(min(end, steps) - part["start"], 0) * part["count"] * part["side"] ** 2
+        for part, end in zip(parts, ends, strict=True)
+    )
+    return float(seen / 1e6)
+
+
+def table(found: list[list[tuple[Validation, float]]]) -> str:
+    lines = [
+        "| run | step | megapixels seen | learning rate | bits at equal PSNR |",
+        "| --- | --: | --: | --- | --: |",
+    ]
+    for run in found:
+        for one, share in run:
+            rate = "falling" if one.decays else "constant"
+            lines.append(f"| {one.run} | {one.step} | {one.megapixels:.0f} | {rate} | {share:+.1f} % |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: list[list[tuple[Validation, float]]], path: Path) -> None:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    before = 0.0  # a run starts from the last one's weights
+    for run in found:
+        seen = [before + one.megapixels for one, _ in run]
+        axes.plot(seen, [share for _, share in run], "o-", markersize=3, label=f"run {run[0][0].run}")
+        before = seen[-1]
+    axes.set_xlabel("megapixels of crops seen")
+    axes.set_ylabel("bits at equal PSNR, %")
+    axes.set_title("Held-out pictures, against the end of the last run", loc="left")
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
