@@ -23,11 +23,15 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "results"
 DEFAULT_MODE = "tcq32"
 TIMED_BPP = 0.75
+DATA_SETS = {"kodak": tuple(METRICS), "photos768": ("psnr",), "large1200": ("psnr",)}
 NAMES = {
     "jpeg-420": "JPEG 4:2:0",
     "jpeg-444": "JPEG 4:4:4",
+    "jpeg2000": "JPEG 2000",
     "webp": "WebP, method 6",
     "jxl-e7": "JPEG XL, effort 7",
+    "heic-420": "HEIC 4:2:0 (x265)",
+    "heic-444": "HEIC 4:4:4 (x265)",
     "avif-420": "AVIF 4:2:0, speed 6",
     "avif-444": "AVIF 4:4:4, speed 6",
     "avif-444-psnr": "AVIF 4:4:4, speed 6, tuned for PSNR",
@@ -57,11 +61,13 @@ def fill(text: str) -> str:
 
 def bits() -> str:
     """Delta rates of the default mode against everything that was measured."""
-    results = read_results(RESULTS / "kodak.json")
-    rows = ["| against | PSNR | MS-SSIM | SSIMULACRA 2 |", "| --- | --: | --: | --: |"]
-    for key, name in NAMES.items():
-        cells = [_delta(results, key, metric) for metric in METRICS.values()]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
+    columns = [(name, key) for name, keys in DATA_SETS.items() for key in keys]
+    found = {name: read_results(RESULTS / f"{name}.json") for name in DATA_SETS}
+    heads = [f"{name}: {METRICS[key].label}" for name, key in columns]
+    rows = [f"| against | {' | '.join(heads)} |", "| --- |" + " --: |" * len(columns)]
+    for peer, title in NAMES.items():
+        cells = [_delta(found[name], peer, METRICS[key]) for name, key in columns]
+        rows.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

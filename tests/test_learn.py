@@ -14,6 +14,7 @@ from softstair.errors import InvalidBundle, UsageError  # noqa: E402
 from softstair.learn.checkpoint import load_snapshot  # noqa: E402
 from softstair.learn.codec import Codec  # noqa: E402
 from softstair.learn.data import Crops, load_pictures  # noqa: E402
+from softstair.learn.distortion import distortion  # noqa: E402
 from softstair.learn.export.bundle import ROW_RULE  # noqa: E402
 from softstair.learn.export.graphs import export_graphs  # noqa: E402
 from softstair.learn.export.integers import integer_gains, integer_weights  # noqa: E402
@@ -32,7 +33,7 @@ from softstair.quantize.rates import interpolate  # noqa: E402
 from softstair.quantize.scale_network import INT32_MAX  # noqa: E402
 from softstair.quantize.tables import RowRule, gaussian_tables, join  # noqa: E402
 
-from .tiny import write_data, write_recipe  # noqa: E402
+from .tiny import photograph, write_data, write_recipe  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -189,6 +190,25 @@ def test_non_finite_steps_are_skipped_counted_and_rolled_back(project, monkeypat
     assert events.count("skip") == 6
     assert "roll back" in events
     assert all(torch.isfinite(value).all() for value in codec.state_dict().values())
+
+
+def test_distortions_are_on_one_scale():
+    """MS-SSIM by another package, weighed so that lambdas for squared error buy about as much."""
+    picture = torch.from_numpy(photograph(192, 192).transpose(2, 0, 1).copy())[None].float() / 255
+    noisy = (picture + 0.02 * torch.randn(picture.shape, generator=torch.Generator().manual_seed(1))).clamp(
+        0, 1
+    )
+    for kind in ("mse", "ms-ssim"):
+        assert distortion(kind, picture, picture).item() == pytest.approx(0, abs=1e-4)
+        assert 1 < distortion(kind, noisy, picture).item() < 100
+
+
+def test_ms_ssim_needs_crops_that_it_can_see(project):
+    root, _ = project
+    path = write_recipe(root / "tiny.toml")
+    path.write_text(path.read_text() + '\n[rates]\ndistortion = "ms-ssim"\n')
+    with pytest.raises(UsageError, match="176"):
+        read_recipe(path)
 
 
 def test_the_log_opens_with_everything_that_decides_the_run(project):

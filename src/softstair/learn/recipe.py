@@ -11,6 +11,7 @@ import msgspec
 from softstair.errors import UsageError
 from softstair.quantize.staircase import STATES
 
+from .distortion import SMALLEST_SIDE
 from .shape import Shape
 
 
@@ -22,10 +23,14 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Trained rates: ``lambda(d) = base * 2**(2 d / 32)``, loss weight ``lambda**-balance``."""
+    """Trained rates: ``lambda(d) = base * 2**(2 d / 32)``, loss weight ``lambda**-balance``.
+
+    distortion: what lambda multiplies (``softstair.learn.distortion``).
+    """
 
     base: float = 0.0005
     balance: float = 0.45
+    distortion: Literal["mse", "ms-ssim"] = "mse"
 
 
 class Batches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,6 +135,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.finetune.mode not in self.export.modes:
             raise ValueError(f"finetune.mode {self.finetune.mode} is none of export.modes")
+        sides = [self.finetune.side, *(part.side for part in self.pretrain.batches)]
+        if min(sides) < (smallest := SMALLEST_SIDE[self.rates.distortion]):
+            raise ValueError(f"crops for {self.rates.distortion} need sides of {smallest} pixels or more")
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -25,6 +25,7 @@ from softstair.quantize.rates import POSITIONS_PER_POINT
 from ..checkpoint import load_checkpoint, load_snapshot, save_checkpoint, save_snapshot
 from ..codec import Codec
 from ..data import Crops, Pixels, load_pictures, with_smaller_copies
+from ..distortion import distortion
 from ..layers.densities import SIGMA_MAX, SIGMA_MIN, gaussian_bits
 from ..layers.rates import hat_weights, multiplier
 from ..log import Log
@@ -153,7 +154,7 @@ class _Trainer:
         # at moments of its own: gradients would be summed in another order in every run.
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             picture, bits = self._decode(batch)
-        error = (picture.float() - batch.picture).square().mean((1, 2, 3)) * 255**2
+        error = distortion(self._recipe.rates.distortion, picture.float(), batch.picture)
         bpp = bits / (batch.picture.shape[-1] * batch.picture.shape[-2])
         self._parts.zero_grad(set_to_none=True)
         self._cost(bpp, error, batch.position).mean().backward()
@@ -191,7 +192,7 @@ class _Trainer:
         positions = (top // 8, top // 2, 7 * top // 8)
         points = {at: quantized.figures(codec, pictures, at) for at in positions}
         cost = sum(
-            self._cost(torch.tensor(one.bpp), torch.tensor(one.error), torch.tensor(at)).item()
+            self._cost(torch.tensor(one.bpp), torch.tensor(one.distortion), torch.tensor(at)).item()
             for at, one in points.items()
         )
         self._without_gain = 0 if cost < self._least else self._without_gain + 1
@@ -202,11 +203,11 @@ class _Trainer:
         return f"{self.step:7d}  held out  {shown}  cost {cost:.5f}", logged
 
     def report(self, log: Log) -> str:
-        """Mean bits a pixel and squared error, squared grey levels, since the last report."""
-        bpp, mse = (sum(column) / len(self._recent) for column in zip(*self._recent, strict=True))
+        """Mean bits a pixel and distortion since the last report."""
+        bpp, error = (sum(column) / len(self._recent) for column in zip(*self._recent, strict=True))
         self._recent = []
-        log.write("train", step=self.step, bpp=bpp, mse=mse)
-        return f"{self.step:7d}  bpp {bpp:.4f}  mse {mse:.3f}"
+        log.write("train", step=self.step, bpp=bpp, distortion=error)
+        return f"{self.step:7d}  bpp {bpp:.4f}  distortion {error:.3f}"
 
     def averaged_parts(self) -> dict[str, Tensor]:
         """A copy of the running average of the parts."""

@@ -2,7 +2,7 @@
 
 Rate is priced with additive noise, everything else sees straight-through rounding (Minnen and
 Singh, "Channel-wise autoregressive entropy models", ICIP 2020, section 3). The loss of a picture
-at rate position d is ``(bpp + lambda(d) * MSE) * lambda(d)**-balance``.
+at rate position d is ``(bpp + lambda(d) * distortion) * lambda(d)**-balance``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from softstair.quantize.rates import POSITIONS_PER_POINT
 from ..checkpoint import load_checkpoint, load_snapshot, save_checkpoint, save_snapshot
 from ..codec import Codec
 from ..data import Crops, Pixels, load_pictures, with_smaller_copies
+from ..distortion import distortion
 from ..layers.rates import multiplier
 from ..log import Log
 from ..optimiser import Optimiser
@@ -172,7 +173,7 @@ class _Trainer:
             passage = self.codec(picture, position)
         area = picture.shape[-1] * picture.shape[-2]
         bpp = (passage.y_bits + passage.z_bits) / area
-        error = (passage.picture - picture).square().mean((1, 2, 3)) * 255**2
+        error = distortion(rates.distortion, passage.picture, picture)
         weight = multiplier(position, rates.base)
         middle = multiplier(torch.tensor([top // 2]), rates.base).item()
         loss = ((bpp + weight * error) * (middle / weight) ** rates.balance).mean()
@@ -180,7 +181,7 @@ class _Trainer:
             "loss": loss.item(),
             "bpp": bpp.mean().item(),
             "z_bpp": passage.z_bits.mean().item() / area,
-            "mse": error.mean().item(),
+            "distortion": error.mean().item(),
         }
         return loss, values
 

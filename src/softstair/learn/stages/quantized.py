@@ -13,6 +13,7 @@ from softstair.quantize.rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT
 
 from ..codec import Codec
 from ..data import Crops, Pixels
+from ..distortion import PEAK, distortion
 from ..export.bundle import ROW_RULE
 from ..export.integers import integer_gains, integer_weights
 from ..export.measure import Integers, Sample, latents_of, measure_z_tables, sample, samples
@@ -45,11 +46,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Figures:
-    """Held-out pictures at a rate position: bits a pixel by the tables, PSNR in dB, squared error."""
+    """Held-out pictures at a rate position: bits a pixel by the tables, PSNR in dB, distortion."""
 
     bpp: float
     psnr: float
-    error: float
+    distortion: float
 
 
 class Quantized:
@@ -95,9 +96,12 @@ class Quantized:
             planes = np.ascontiguousarray(pixels[:height, :width].transpose(2, 0, 1))
             decided = self._decide(planes, position)[1]
             picture = codec.synthesis(torch.from_numpy(decided.decoded)[None], hat)[0]
-            error = np.square((picture.clamp(0, 1) * 255).round().numpy() - planes).mean()
+            rounded = ((picture.clamp(0, 1) * 255).round() / 255)[None]
+            original = torch.from_numpy(planes)[None].float() / 255
             bpp = sum(decided.tile.cross_entropy()) / (height * width)
-            rows.append((bpp, 10 * np.log10(255**2 / error), error))
+            psnr = 10 * np.log10(PEAK**2 / distortion("mse", rounded, original).item())
+            cost = distortion(self._recipe.rates.distortion, rounded, original).item()
+            rows.append((bpp, psnr, cost))
         return Figures(*map(float, np.mean(rows, axis=0)))
 
     def _decide(self, pixels: Pixels, position: int) -> tuple[Sample, Decided]:
