@@ -8,6 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 # Where make figures finds kodak/, photos768/, large1200/ and large12mp/.
 DATA ?= ../shared/data
 PLOTTED := softstair-small-tcq32 jpeg-420 webp jxl-e7 avif-420 avif-444-psnr
+PEERS := jpeg,jpeg2000,webp,avif,jxl-e7,heic
 POSITIONS := 8,24,40,56,72,88,104,120,136,152
 
 .PHONY: try test test-all lint core-tests sanitize figures clean
@@ -53,9 +54,12 @@ sanitize: $(VENV)/dev
 # Every figure of the README again, from files; hours on two cores, and resumed where it was stopped.
 figures: $(VENV)/dev
 	for set in kodak photos768 large1200; do \
-	  $(BIN)/softstair eval $$set --data-root $(DATA) --rate-positions $(POSITIONS) \
-	    --modes scalar,rdoq,tcq8,tcq32 --peers jpeg,webp,avif,jxl-e7 -j 2 -o results/$$set.json || exit 1; \
+	  $(BIN)/softstair eval $$set --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) \
+	    --modes $$(test $$set = large1200 && echo scalar,tcq32 || echo scalar,rdoq,tcq8,tcq32) \
+	    -j 2 -o results/$$set.json || exit 1; \
 	done
+	$(BIN)/softstair eval kodak --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) \
+	  --modes scalar,rdoq,tcq8,tcq32 --timings 2 -o results/kodak.json
 	$(BIN)/softstair plot $(addprefix results/kodak.json::,$(PLOTTED)) --published -o docs/images/kodak.svg --force
 	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png $(DATA)/large12mp/big01_windmill.jpg > results/speed.md
 	$(BIN)/python benchmarks/coder.py $(DATA)/kodak/kodim05.png $(DATA)/large1200/*01* > results/coder.md
