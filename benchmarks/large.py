@@ -2,10 +2,10 @@
 
     python benchmarks/large.py PHOTOGRAPH... [--megapixels 1 12 50 100] [--threads 1] [--quality 50]
 
-A picture of so many megapixels, 4:3, is cut from the first photograph, or where that is too small,
-from it and its mirror images side by side. Every measurement is a process of its own; its peak
+Pictures of so many megapixels, 4:3: the first photograph scaled down, cut to size, or, where it is
+too small, continued by its mirror images. Every measurement is a process of its own; its peak
 includes the interpreter and the pixels as an array (3 bytes a pixel). The settings of AVIF and JPEG
-XL are those that make the first picture as small as Softstair does. Time is that of the processor
+XL are those that make a part of two megapixels as small as Softstair does. Time is that of the processor
 in one run, which other work on the machine hardly moves; files are not part of it.
 
 The last tables say what tiles do to a picture: error next to the borders of tiles against the same
@@ -60,7 +60,9 @@ def main() -> None:
         pictures = {
             size: save_picture(arguments.photographs[0], size, Path(folder)) for size in arguments.megapixels
         }
-        settings = matched(np.load(pictures[arguments.megapixels[0]]), settings)
+        with Image.open(arguments.photographs[0]) as image:
+            middle = image.convert("RGB").crop(centred(image.width, image.height, 1600, 1200))
+        settings = matched(np.asarray(middle), settings)
         compare(pictures, settings)
         parts(pictures[arguments.megapixels[-1]], settings)
         print_borders(arguments.photographs, settings)
@@ -144,7 +146,16 @@ def measure(
         start = time.process_time()
         back(data, chosen, view)
         seconds = time.process_time() - start
-    return {"seconds": seconds, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6}
+    return {"seconds": seconds, "mb": peak() / 1e6}
+
+
+def peak() -> int:
+    """Most bytes that this process has held. ru_maxrss would begin with what its parent held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def encode_softstair(pixels: Pixels, settings: Settings) -> bytes:
@@ -202,11 +213,14 @@ CODECS: dict[str, tuple[Callable[[Pixels, Settings], bytes], Callable[..., Pixel
 def matched(pixels: Pixels, settings: Settings) -> Settings:
     """Settings with which the others make files of Softstair's size."""
     goal = len(encode_softstair(pixels, settings))
-    best = settings
-    for quality in range(20, 95, 3):
-        best = Settings(settings.threads, settings.quality, quality)
-        if len(encode_avif(pixels, best)) >= goal:
-            break
+    worse, better = 10, 95
+    while better - worse > 1:
+        best = Settings(settings.threads, settings.quality, (worse + better) // 2)
+        if len(encode_avif(pixels, best)) < goal:
+            worse = best.avif
+        else:
+            better = best.avif
+    best = Settings(settings.threads, settings.quality, better)
     low, high = 0.3, 8.0  # distances; bytes fall as they rise
     for _ in range(7):
         middle = (low * high) ** 0.5
@@ -220,15 +234,23 @@ def save_picture(photograph: Path, megapixels: int, folder: Path) -> Path:
     height = int((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = height * 4 // 3
     with Image.open(photograph) as image:
-        source = np.asarray(image.convert("RGB"))
-    if height > source.shape[0]:
-        source = np.concatenate([source, source[::-1]])
-    if width > source.shape[1]:
-        source = np.concatenate([source, source[:, ::-1]], axis=1)
-    repeats = (-(-height // source.shape[0]), -(-width // source.shape[1]), 1)
+        image = image.convert("RGB")
+        if megapixels < 2:
+            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        elif image.width >= width and image.height >= height:
+            image = image.crop(centred(image.width, image.height, width, height))
+        source = np.asarray(image)
+    below, beside = max(0, height - source.shape[0]), max(0, width - source.shape[1])
+    pixels = np.pad(source, ((0, below), (0, beside), (0, 0)), mode="symmetric")
     path = folder / f"{megapixels}.npy"
-    np.save(path, np.tile(source, repeats)[:height, :width])
+    np.save(path, pixels[:height, :width])
     return path
+
+
+def centred(width: int, height: int, columns: int, rows: int) -> tuple[int, int, int, int]:
+    """A box of columns x rows in the middle, for Pillow."""
+    left, top = (width - columns) // 2, (height - rows) // 2
+    return left, top, left + columns, top + rows
 
 
 def print_borders(photographs: list[Path], settings: Settings) -> None:
