@@ -17,7 +17,7 @@ from softstair.codec import Rate, View, decode_view, encode_picture, networks_of
 from softstair.codec.budget import LARGEST_WINDOW, Plan, plan_decoder, plan_encoder
 from softstair.codec.crew import Crew
 from softstair.codec.encoder import PictureCoder
-from softstair.codec.geometry import Geometry
+from softstair.codec.geometry import Geometry, borders_of
 from softstair.codec.reach import analysis_reach, synthesis_reach
 from softstair.codec.tile import TileCoder
 from softstair.codec.windows import analyse_box
@@ -140,7 +140,7 @@ def test_no_seam(name, window, request, monkeypatch):
     for index, payload in enumerate(stream.tiles):
         box = grid.box(index)
         symbols = coder.read_symbols(payload, Geometry(box.columns, box.rows), 80)
-        latents[:, :, *box.cells(16).slices] = coder.reconstruct(symbols, 80)
+        latents[:, :, *box.cells(16).slices] = coder.reconstruct(symbols, 80, borders_of(box, grid.whole))
     expected = coder.synthesise(latents, Geometry(600, 530), 80).astype(int)
     monkeypatch.setattr("softstair.codec.budget.LARGEST_WINDOW", window)
     difference = np.abs(softstair.decode(data, bundle=bundle, threads=1) - expected)

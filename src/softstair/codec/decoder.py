@@ -16,7 +16,7 @@ from softstair.tiles import Box, TileGrid
 
 from .budget import MAX_MEMORY, plan_decoder
 from .crew import Crew, networks_of, usable_cores
-from .geometry import STRIDE, Geometry
+from .geometry import STRIDE, Geometry, borders_of
 from .plane import LatentPlane
 from .tile import Symbols, TileCoder
 from .windows import Pixels, synthesise_windows
@@ -219,7 +219,8 @@ class TileSource:
             try:
                 payload = self._reader.tile(index)
                 symbols = coder.read_symbols(payload, geometry, header.position, index)
-                return coder.reconstruct(symbols, header.position)
+                borders = borders_of(box, self._reader.grid.whole)
+                return coder.reconstruct(symbols, header.position, borders)
             except StreamError:
                 if not self._partial:
                     raise

@@ -16,7 +16,7 @@ from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
 from .budget import MAX_MEMORY, Plan, latent_bytes, plan_encoder
 from .crew import Crew, usable_cores
-from .geometry import Geometry
+from .geometry import Geometry, borders_of
 from .plane import LatentPlane
 from .rate_control import largest_within, smallest_reaching
 from .tile import Analysed, CodedTile, TileCoder
@@ -223,7 +223,8 @@ class PictureCoder:
             return self._kept[index]
         box = self._grid.box(index)
         latents = analyse_box(self._crew.whole, self._pixels, box, self._windows, self._crew.analysis_reach)
-        analysed = Analysed(Geometry(box.columns, box.rows), latents)
+        borders = borders_of(box, self._grid.whole)
+        analysed = Analysed(Geometry(box.columns, box.rows), latents, borders)
         if self._kept is not None:
             self._kept[index] = analysed
         return analysed
