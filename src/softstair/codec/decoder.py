@@ -136,9 +136,8 @@ def decode_view(
     region = view.box(header)
     bundle = _bundle_of(header, bundle)
     threads = threads or usable_cores()
-    plan = plan_decoder(
-        reader.grid, bundle.channels, region, _fixed_bytes(reader, view, region), max_memory, threads
-    )
+    fixed = _fixed_bytes(reader, view, region)
+    plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
     crew = Crew(bundle, header.mode.name.lower(), threads, plan.workers)
     windows = TileGrid(header.height, header.width, plan.window)
     in_one_piece = windows.count == 1 and region == windows.whole

@@ -237,13 +237,14 @@ def _plan(
     alpha = 0 if picture.alpha is None else 3 * picture.alpha.nbytes  # with its differences
     filled = 0 if picture.alpha is None or picture.alpha.all() else picture.pixels.nbytes
     fixed, channels = picture.pixels.nbytes + alpha + filled, bundle.channels
+    decodes = rate.target_psnr is not None
     if rate.is_target:
         try:
             latents = latent_bytes(grid.height * grid.width, channels)
-            return plan_encoder(grid, channels, fixed + latents, max_memory, threads), True
+            return plan_encoder(grid, channels, fixed + latents, max_memory, threads, decodes=decodes), True
         except LimitExceeded:
             pass
-    return plan_encoder(grid, channels, fixed, max_memory, threads), False
+    return plan_encoder(grid, channels, fixed, max_memory, threads, decodes=decodes), False
 
 
 def _choose(
