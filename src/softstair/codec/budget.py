@@ -1,8 +1,8 @@
 """How much is done at once within the memory that a picture may take.
 
 The figures are what was measured with the shipped bundle, rounded up; they depend on the widths of a
-network, here only on the number of its latents. Stages follow each other, yet their memory is added
-up: what one frees in small pieces, the next can seldom use.
+network, here only on the number of its latents. Windows and tiles take turns, and memory is given
+back in between.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .geometry import STRIDE
 
 MAX_MEMORY = 2_000_000_000  # bytes, default limit
 LARGEST_WINDOW = 8  # layout of windows; pictures of one window are run in one piece
-_PROCESS = 150_000_000  # interpreter, libraries, bundle, sessions
-_WINDOW_PIXEL = 75  # bytes a pixel of a window while a transform runs
+_PROCESS = 180_000_000  # interpreter, libraries, bundle, sessions
+_WINDOW_PIXEL = 80  # bytes a pixel of a window while a transform runs
 _WINDOW_MARGIN = 160  # pixels that windows overlap by, both sides together
 # Bytes a channel of a latent position while a tile is coded: planes of float32, symbols, the fields
 # of the scale network, the search of the trellis; and while it is decoded.
-_ENCODED_LATENT = 72
+_ENCODED_LATENT = 95
 _DECODED_LATENT = 45
 
 
@@ -72,8 +72,8 @@ def _plan(
 ) -> Plan:
     needed = 0
     for window in range(LARGEST_WINDOW, 0, -1):
-        base = _PROCESS + fixed + held(window) + _window_bytes(grid, window)
-        needed = base + tile
+        base = _PROCESS + fixed + held(window)
+        needed = base + max(_window_bytes(grid, window), tile)
         if needed <= max_memory:
             return Plan(window, min(threads, grid.count, (max_memory - base) // tile))
     raise LimitExceeded(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from softstair import _core
 from softstair.bundle import Bundle
 from softstair.engine import Planes
 from softstair.errors import LimitExceeded, UsageError
@@ -217,6 +218,8 @@ class PictureCoder:
         for first in range(0, len(indices), self._crew.workers):
             batch = [self._analysed(index) for index in indices[first : first + self._crew.workers]]
             yield from self._crew.map(work, batch)
+            if self._grid.count > 1:
+                _core.release_memory()
 
     def _analysed(self, index: int) -> Analysed:
         if self._kept is not None and index in self._kept:
