@@ -71,10 +71,12 @@ def main() -> None:
 def compare(pictures: dict[int, Path], settings: Settings) -> None:
     """The table of sizes and codecs."""
     print(
-        f"Softstair at quality {settings.quality:g}, AVIF (libaom, speed 6) at {settings.avif}, JPEG XL",
-        end=" ",
+        "# Large pictures\n\n"
+        "Processor seconds, and the most memory that a process held, interpreter and pixels included "
+        f"(3 MB a megapixel); {settings.threads} thread(s). Softstair at quality {settings.quality:g}, "
+        f"AVIF 4:4:4 (libaom, speed 6) at {settings.avif}, JPEG XL (effort 7) at distance "
+        f"{settings.jxl:.2f}. What the photograph does not fill, its mirror images do.\n"
     )
-    print(f"(effort 7) at distance {settings.jxl:.2f}; {settings.threads} thread(s).\n")
     print("| megapixels | codec | bpp | encode s | peak MB | decode s | peak MB |")
     print("| --: | --- | --: | --: | --: | --: | --: |")
     for size, path in pictures.items():
@@ -92,14 +94,14 @@ def compare(pictures: dict[int, Path], settings: Settings) -> None:
 
 def parts(path: Path, settings: Settings) -> None:
     """What parts of the largest picture cost."""
-    stream = path.with_suffix(".softstair")
     from softstair.codec.encoder import choose_layout
     from softstair.tiles import TileGrid
 
     height, width, _ = np.load(path, mmap_mode="r").shape
     tile = TileGrid(height, width, choose_layout(height, width)).box(0)
+    stream = path.with_suffix(".softstair")
     centre = [tile.columns // 2 - 320, tile.rows // 2 - 240]
-    print(f"\nParts of the {width}x{height} picture:\n\n| | decode s | peak MB |\n| --- | --: | --: |")
+    print(f"\n## Parts\n\nOf the {width}x{height} picture:\n\n| | decode s | peak MB |\n| --- | --: | --: |")
     for name, view in (
         ("region of 640x480 inside a tile", {"region": [*centre, 640, 480]}),
         (
@@ -256,10 +258,9 @@ def centred(width: int, height: int, columns: int, rows: int) -> tuple[int, int,
 def print_borders(photographs: list[Path], settings: Settings) -> None:
     """PSNR next to borders of tiles and elsewhere, with tiles and without."""
     print(
-        f"\nPSNR in dB within {REACH} pixels of a border of tiles, and of all other pixels, and how the",
-        end=" ",
+        f"\n## Borders\n\nPSNR in dB within {REACH} pixels of a border of tiles, and of all other pixels; "
+        "beside each, how the same pixels fare in one tile. Bytes against one tile.\n"
     )
-    print("same pixels fare in one tile:\n")
     print("| photograph | quality | borders | in one tile | others | in one tile | bytes |")
     print("| --- | --: | --: | --: | --: | --: | --: |")
     for path in photographs:
