@@ -2,10 +2,10 @@
 
     python benchmarks/large.py PHOTOGRAPH... [--megapixels 1 12 50 100] [--threads 1] [--quality 50]
 
-A picture of so many megapixels, 4:3, is cut from the first photograph, or where that is too small,
-from it and its mirror images side by side. Every measurement is a process of its own; its peak
+Pictures of so many megapixels, 4:3: the first photograph scaled down, cut to size, or, where it is
+too small, continued by its mirror images. Every measurement is a process of its own; its peak
 includes the interpreter and the pixels as an array (3 bytes a pixel). The settings of AVIF and JPEG
-XL are those that make the first picture as small as Softstair does. Time is that of the processor
+XL are those that make a part of two megapixels as small as Softstair does. Time is that of the processor
 in one run, which other work on the machine hardly moves; files are not part of it.
 
 The last tables say what tiles do to a picture: error next to the borders of tiles against the same
@@ -60,7 +60,9 @@ def main() -> None:
         pictures = {
             size: save_picture(arguments.photographs[0], size, Path(folder)) for size in arguments.megapixels
         }
-        settings = matched(np.load(pictures[arguments.megapixels[0]]), settings)
+        with Image.open(arguments.photographs[0]) as image:
+            middle = image.convert("RGB").crop(centred(image.width, image.height, 1600, 1200))
+        settings = matched(np.asarray(middle), settings)
         compare(pictures, settings)
         parts(pictures[arguments.megapixels[-1]], settings)
         print_borders(arguments.photographs, settings)
@@ -69,10 +71,12 @@ def main() -> None:
 def compare(pictures: dict[int, Path], settings: Settings) -> None:
     """The table of sizes and codecs."""
     print(
-        f"Softstair at quality {settings.quality:g}, AVIF (libaom, speed 6) at {settings.avif}, JPEG XL",
-        end=" ",
+        "# Large pictures\n\n"
+        "Processor seconds, and the most memory that a process held, interpreter and pixels included "
+        f"(3 MB a megapixel); {settings.threads} thread(s). Softstair at quality {settings.quality:g}, "
+        f"AVIF 4:4:4 (libaom, speed 6) at {settings.avif}, JPEG XL (effort 7) at distance "
+        f"{settings.jxl:.2f}. What the photograph does not fill, its mirror images do.\n"
     )
-    print(f"(effort 7) at distance {settings.jxl:.2f}; {settings.threads} thread(s).\n")
     print("| megapixels | codec | bpp | encode s | peak MB | decode s | peak MB |")
     print("| --: | --- | --: | --: | --: | --: | --: |")
     for size, path in pictures.items():
@@ -90,14 +94,14 @@ def compare(pictures: dict[int, Path], settings: Settings) -> None:
 
 def parts(path: Path, settings: Settings) -> None:
     """What parts of the largest picture cost."""
-    stream = path.with_suffix(".softstair")
     from softstair.codec.encoder import choose_layout
     from softstair.tiles import TileGrid
 
     height, width, _ = np.load(path, mmap_mode="r").shape
     tile = TileGrid(height, width, choose_layout(height, width)).box(0)
+    stream = path.with_suffix(".softstair")
     centre = [tile.columns // 2 - 320, tile.rows // 2 - 240]
-    print(f"\nParts of the {width}x{height} picture:\n\n| | decode s | peak MB |\n| --- | --: | --: |")
+    print(f"\n## Parts\n\nOf the {width}x{height} picture:\n\n| | decode s | peak MB |\n| --- | --: | --: |")
     for name, view in (
         ("region of 640x480 inside a tile", {"region": [*centre, 640, 480]}),
         (
@@ -144,7 +148,16 @@ def measure(
         start = time.process_time()
         back(data, chosen, view)
         seconds = time.process_time() - start
-    return {"seconds": seconds, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6}
+    return {"seconds": seconds, "mb": peak() / 1e6}
+
+
+def peak() -> int:
+    """Most bytes that this process has held. ru_maxrss would begin with what its parent held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def encode_softstair(pixels: Pixels, settings: Settings) -> bytes:
@@ -202,11 +215,14 @@ CODECS: dict[str, tuple[Callable[[Pixels, Settings], bytes], Callable[..., Pixel
 def matched(pixels: Pixels, settings: Settings) -> Settings:
     """Settings with which the others make files of Softstair's size."""
     goal = len(encode_softstair(pixels, settings))
-    best = settings
-    for quality in range(20, 95, 3):
-        best = Settings(settings.threads, settings.quality, quality)
-        if len(encode_avif(pixels, best)) >= goal:
-            break
+    worse, better = 10, 95
+    while better - worse > 1:
+        best = Settings(settings.threads, settings.quality, (worse + better) // 2)
+        if len(encode_avif(pixels, best)) < goal:
+            worse = best.avif
+        else:
+            better = best.avif
+    best = Settings(settings.threads, settings.quality, better)
     low, high = 0.3, 8.0  # distances; bytes fall as they rise
     for _ in range(7):
         middle = (low * high) ** 0.5
@@ -220,24 +236,31 @@ def save_picture(photograph: Path, megapixels: int, folder: Path) -> Path:
     height = int((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = height * 4 // 3
     with Image.open(photograph) as image:
-        source = np.asarray(image.convert("RGB"))
-    if height > source.shape[0]:
-        source = np.concatenate([source, source[::-1]])
-    if width > source.shape[1]:
-        source = np.concatenate([source, source[:, ::-1]], axis=1)
-    repeats = (-(-height // source.shape[0]), -(-width // source.shape[1]), 1)
+        image = image.convert("RGB")
+        if megapixels < 2:
+            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        elif image.width >= width and image.height >= height:
+            image = image.crop(centred(image.width, image.height, width, height))
+        source = np.asarray(image)
+    below, beside = max(0, height - source.shape[0]), max(0, width - source.shape[1])
+    pixels = np.pad(source, ((0, below), (0, beside), (0, 0)), mode="symmetric")
     path = folder / f"{megapixels}.npy"
-    np.save(path, np.tile(source, repeats)[:height, :width])
+    np.save(path, pixels[:height, :width])
     return path
+
+
+def centred(width: int, height: int, columns: int, rows: int) -> tuple[int, int, int, int]:
+    """A box of columns x rows in the middle, for Pillow."""
+    left, top = (width - columns) // 2, (height - rows) // 2
+    return left, top, left + columns, top + rows
 
 
 def print_borders(photographs: list[Path], settings: Settings) -> None:
     """PSNR next to borders of tiles and elsewhere, with tiles and without."""
     print(
-        f"\nPSNR in dB within {REACH} pixels of a border of tiles, and of all other pixels, and how the",
-        end=" ",
+        f"\n## Borders\n\nPSNR in dB within {REACH} pixels of a border of tiles, and of all other pixels; "
+        "beside each, how the same pixels fare in one tile. Bytes against one tile.\n"
     )
-    print("same pixels fare in one tile:\n")
     print("| photograph | quality | borders | in one tile | others | in one tile | bytes |")
     print("| --- | --: | --: | --: | --: | --: | --: |")
     for path in photographs:

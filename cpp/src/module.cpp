@@ -7,9 +7,14 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 
+#include <cstdlib>  // defines __GLIBC__ where it is
 #include <memory>
 #include <string>
 #include <tuple>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "latents.hpp"
 
@@ -38,6 +43,12 @@ std::vector<T> to_vector(const In<T, 1>& array) {
 
 void require(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
+}
+
+void release_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 void throw_if(Fault fault) {
@@ -91,6 +102,9 @@ NB_MODULE(_core, m) {
   nb::set_leak_warnings(false);
   m.doc() = "Entropy coding and the integer scale network. Everything here is exact.";
   m.def("simd_available", &simd_available, "True if vector kernels are built in and usable here.");
+  m.def(
+      "release_memory", &release_memory, nb::call_guard<nb::gil_scoped_release>(),
+      "Give back to the system what is free, where its allocator would keep it (glibc).");
 
   nb::class_<Tables>(m, "Tables", "A set of integer CDFs, one row after the other.")
       .def(

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 def simd_available() -> bool:
     """True if vector kernels are built in and usable here."""
 
+def release_memory() -> None:
+    """Give back to the system what is free, where its allocator would keep it (glibc)."""
+
 class Tables:
     """A set of integer CDFs, one row after the other."""
 

@@ -1,7 +1,8 @@
 """How much is done at once within the memory that a picture may take.
 
-The figures are what was measured with the shipped bundle, rounded up (results/large.md); they
-depend on the widths of a network, here only on the number of its latents.
+The figures are what was measured with the shipped bundle, rounded up; they depend on the widths of a
+network, here only on the number of its latents. Windows and tiles take turns, and memory is given
+back in between.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from .geometry import STRIDE
 
 MAX_MEMORY = 2_000_000_000  # bytes, default limit
 LARGEST_WINDOW = 8  # layout of windows; pictures of one window are run in one piece
-_PROCESS = 180 << 20  # interpreter, libraries, bundle, sessions
-_WINDOW_PIXEL = 100  # bytes a pixel of a window while a transform runs
+_PROCESS = 180_000_000  # interpreter, libraries, bundle, sessions
+_WINDOW_PIXEL = 80  # bytes a pixel of a window while a transform runs
 _WINDOW_MARGIN = 160  # pixels that windows overlap by, both sides together
 # Bytes a channel of a latent position while a tile is coded: planes of float32, symbols, the fields
 # of the scale network, the search of the trellis; and while it is decoded.
-_ENCODED_LATENT = 56
-_DECODED_LATENT = 26
+_ENCODED_LATENT = 95
+_DECODED_LATENT = 45
 
 
 @dataclass(frozen=True)
@@ -33,25 +34,28 @@ class Plan:
     workers: int
 
 
-def plan_encoder(grid: TileGrid, channels: int, fixed: int, max_memory: int, threads: int) -> Plan:
+def plan_encoder(
+    grid: TileGrid, channels: int, fixed: int, max_memory: int, threads: int, *, decodes: bool
+) -> Plan:
     """How to encode a picture.
 
     Args:
-        grid: its tiles, also the windows of the analysis.
+        grid: its tiles.
         channels: of the latents.
         fixed: bytes held all the time: pixels, alpha, latents.
         max_memory: bytes, about.
         threads: that may be used.
+        decodes: it is decoded as well, to see how good it is.
 
     Raises:
         LimitExceeded: not even one tile at a time fits.
     """
-    held = _held_rows(grid, channels, grid.whole)
+    held = _held_rows(grid, channels, grid.whole) if decodes else lambda window: 0
     return _plan(fixed, held, grid, _tile_bytes(grid, channels, _ENCODED_LATENT), max_memory, threads)
 
 
 def plan_decoder(
-    grid: TileGrid, channels: int, region: Box, fixed: int, max_memory: int, threads: int
+    grid: TileGrid, channels: int, fixed: int, max_memory: int, threads: int, *, region: Box
 ) -> Plan:
     """How to decode a region, in pixels; otherwise as ``plan_encoder``."""
     held = _held_rows(grid, channels, region)
@@ -71,10 +75,10 @@ def _plan(
         base = _PROCESS + fixed + held(window)
         needed = base + max(_window_bytes(grid, window), tile)
         if needed <= max_memory:
-            return Plan(window, max(1, min(threads, grid.count, (max_memory - base) // tile)))
+            return Plan(window, min(threads, grid.count, (max_memory - base) // tile))
     raise LimitExceeded(
-        f"The picture of {grid.width}x{grid.height} pixels needs about {needed >> 20} MiB of memory, more "
-        f"than the limit of {max_memory >> 20} MiB; raise the limit."
+        f"The picture of {grid.width}x{grid.height} pixels needs about {needed / 1e6:.0f} MB of memory, "
+        f"more than the limit of {max_memory / 1e6:.0f} MB; raise the limit."
     )
 
 

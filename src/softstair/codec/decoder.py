@@ -16,7 +16,7 @@ from softstair.tiles import Box, TileGrid
 
 from .budget import MAX_MEMORY, plan_decoder
 from .crew import Crew, networks_of, usable_cores
-from .geometry import STRIDE, Geometry
+from .geometry import STRIDE, Geometry, borders_of
 from .plane import LatentPlane
 from .tile import Symbols, TileCoder
 from .windows import Pixels, synthesise_windows
@@ -136,9 +136,8 @@ def decode_view(
     region = view.box(header)
     bundle = _bundle_of(header, bundle)
     threads = threads or usable_cores()
-    plan = plan_decoder(
-        reader.grid, bundle.channels, region, _fixed_bytes(reader, view, region), max_memory, threads
-    )
+    fixed = _fixed_bytes(reader, view, region)
+    plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
     crew = Crew(bundle, header.mode.name.lower(), threads, plan.workers)
     windows = TileGrid(header.height, header.width, plan.window)
     in_one_piece = windows.count == 1 and region == windows.whole
@@ -219,7 +218,8 @@ class TileSource:
             try:
                 payload = self._reader.tile(index)
                 symbols = coder.read_symbols(payload, geometry, header.position, index)
-                return coder.reconstruct(symbols, header.position)
+                borders = borders_of(box, self._reader.grid.whole)
+                return coder.reconstruct(symbols, header.position, borders)
             except StreamError:
                 if not self._partial:
                     raise

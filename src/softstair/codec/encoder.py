@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from softstair import _core
 from softstair.bundle import Bundle
 from softstair.engine import Planes
 from softstair.errors import LimitExceeded, UsageError
@@ -16,7 +17,7 @@ from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
 from .budget import MAX_MEMORY, Plan, latent_bytes, plan_encoder
 from .crew import Crew, usable_cores
-from .geometry import Geometry
+from .geometry import Geometry, borders_of
 from .plane import LatentPlane
 from .rate_control import largest_within, smallest_reaching
 from .tile import Analysed, CodedTile, TileCoder
@@ -217,13 +218,16 @@ class PictureCoder:
         for first in range(0, len(indices), self._crew.workers):
             batch = [self._analysed(index) for index in indices[first : first + self._crew.workers]]
             yield from self._crew.map(work, batch)
+            if self._grid.count > 1:
+                _core.release_memory()
 
     def _analysed(self, index: int) -> Analysed:
         if self._kept is not None and index in self._kept:
             return self._kept[index]
         box = self._grid.box(index)
         latents = analyse_box(self._crew.whole, self._pixels, box, self._windows, self._crew.analysis_reach)
-        analysed = Analysed(Geometry(box.columns, box.rows), latents)
+        borders = borders_of(box, self._grid.whole)
+        analysed = Analysed(Geometry(box.columns, box.rows), latents, borders)
         if self._kept is not None:
             self._kept[index] = analysed
         return analysed
@@ -236,13 +240,14 @@ def _plan(
     alpha = 0 if picture.alpha is None else 3 * picture.alpha.nbytes  # with its differences
     filled = 0 if picture.alpha is None or picture.alpha.all() else picture.pixels.nbytes
     fixed, channels = picture.pixels.nbytes + alpha + filled, bundle.channels
+    decodes = rate.target_psnr is not None
     if rate.is_target:
         try:
             latents = latent_bytes(grid.height * grid.width, channels)
-            return plan_encoder(grid, channels, fixed + latents, max_memory, threads), True
+            return plan_encoder(grid, channels, fixed + latents, max_memory, threads, decodes=decodes), True
         except LimitExceeded:
             pass
-    return plan_encoder(grid, channels, fixed, max_memory, threads), False
+    return plan_encoder(grid, channels, fixed, max_memory, threads, decodes=decodes), False
 
 
 def _choose(

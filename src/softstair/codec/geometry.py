@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from softstair.tiles import Box
+
 STRIDE = 16  # pixels per latent position
+Mirror = Literal["reflect", "symmetric"]  # around the last position, or around its outer edge
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,47 @@ class Geometry:
     @property
     def columns(self) -> int:
         return -(-self.width // STRIDE)
+
+
+@dataclass(frozen=True)
+class Borders:
+    """On which sides a tile ends where the picture goes on."""
+
+    top: bool = False
+    left: bool = False
+    bottom: bool = False
+    right: bool = False
+
+    @property
+    def any(self) -> bool:
+        return self.top or self.left or self.bottom or self.right
+
+    def mirrored(self, planes: npt.NDArray[np.float32], count: int, mode: Mirror) -> npt.NDArray[np.float32]:
+        """(1, C, h, w) continued by ``count`` positions on these sides."""
+        sides = ((self.top, self.bottom), (self.left, self.right))
+        padding = ((0, 0), (0, 0), *((count * first, count * last) for first, last in sides))
+        result: npt.NDArray[np.float32] = np.pad(planes, padding, mode=mode)
+        return result
+
+    def cut(
+        self, planes: npt.NDArray[np.float32], count: int, rows: int, columns: int
+    ) -> npt.NDArray[np.float32]:
+        """(1, C, rows, columns) of planes with a margin of ``count`` positions on these sides."""
+        top, left = count * self.top, count * self.left
+        return planes[:, :, top : top + rows, left : left + columns]
+
+
+WHOLE_PICTURE = Borders()
+
+
+def borders_of(tile: Box, picture: Box) -> Borders:
+    """The borders of a tile inside its picture."""
+    return Borders(
+        tile.top > picture.top,
+        tile.left > picture.left,
+        tile.bottom < picture.bottom,
+        tile.right < picture.right,
+    )
 
 
 def to_planes(pixels: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[np.float32]:

@@ -22,9 +22,10 @@ from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import hat_weights
 from softstair.quantize.staircase import STATES, UNWEIGHTED
 
-from .geometry import Geometry, to_even, to_pixels, to_planes
+from .geometry import WHOLE_PICTURE, Borders, Geometry, to_even, to_pixels, to_planes
 
 _Z_LIMIT = 127
+_MIRRORED = 2  # positions of y^, and of z^, that the mean network is shown beyond a tile
 
 # Symbols of residuals in steps, both (C, rows, columns); those of other phases are not used.
 Decide = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int16]]
@@ -36,6 +37,7 @@ class Analysed:
 
     geometry: Geometry
     latents: Planes
+    borders: Borders = WHOLE_PICTURE
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class TileCoder:
         rows, columns = analysed.geometry.rows, analysed.geometry.columns
         z_symbols = np.ascontiguousarray(z_hat[0].transpose(1, 2, 0)).astype(np.int16)
         tile = _core.TileEncoder(self.bundle.model(position, self.mode), z_symbols, rows, columns)
-        base = self._base(z_hat, hat, rows, columns)
+        means = _Means(networks, z_hat, hat, rows, columns, analysed.borders)
         decoded = np.zeros_like(analysed.latents)
         y = np.ascontiguousarray(analysed.latents[0])
         scale = self.bundle.inverse_step(position, self.mode)
@@ -90,8 +92,7 @@ class TileCoder:
         grid = self.bundle.grid(position, self.mode)
         for phase in range(PHASES):
             tile.begin_phase()
-            mean = networks.mean(decoded, base, _one_hot(phase))
-            mean = np.ascontiguousarray(mean[0])
+            mean = means.of_phase(decoded, phase)
             if decide is None:
                 tile.quantize(y, mean, scale, rate_weight, grid, UNWEIGHTED, decoded[0])
                 continue
@@ -113,18 +114,17 @@ class TileCoder:
             raise CorruptStream(f"The payload of tile {index} cannot be decoded: {error}.") from error
         return Symbols(z, y)
 
-    def reconstruct(self, symbols: Symbols, position: int) -> Planes:
+    def reconstruct(self, symbols: Symbols, position: int, borders: Borders = WHOLE_PICTURE) -> Planes:
         """y^ from symbols, (1, C, rows, columns)."""
         hat = self._hat(position)
         rows, columns, channels = symbols.y.shape
         z_hat = np.ascontiguousarray(symbols.z.transpose(2, 0, 1))[None].astype(np.float32)
-        base = self._base(z_hat, hat, rows, columns)
+        means = _Means(self._networks, z_hat, hat, rows, columns, borders)
         step, states = self.bundle.step(position, self.mode), STATES[self.mode]
         grid = self.bundle.grid(position, self.mode)
         decoded = np.zeros((1, channels, rows, columns), np.float32)
         for phase in range(PHASES):
-            mean = self._networks.mean(decoded, base, _one_hot(phase))
-            mean = np.ascontiguousarray(mean[0])
+            mean = means.of_phase(decoded, phase)
             _core.reconstruct_phase(phase, symbols.y, states, grid, mean, step, decoded[0])
         return decoded
 
@@ -135,9 +135,37 @@ class TileCoder:
     def _hat(self, position: int) -> Planes:
         return hat_weights(position, self.bundle.points)
 
-    def _base(self, z_hat: Planes, hat: Planes, rows: int, columns: int) -> Planes:
-        base = self._networks.mean_base(z_hat, hat)
-        return np.ascontiguousarray(base[:, :, :rows, :columns])
+
+class _Means:
+    """The mean network on one tile, which decodes alone.
+
+    Where the picture goes on beyond the tile, the network is shown its mirror image: zeros, which
+    it knows from the borders of pictures, would cost a decibel or more on the pixels there.
+    Mirroring y^ around the last position keeps the classes of positions, that is, which channels
+    are known in a phase.
+    """
+
+    def __init__(
+        self, networks: Networks, z_hat: Planes, hat: Planes, rows: int, columns: int, borders: Borders
+    ) -> None:
+        self._networks, self._borders = networks, borders
+        self._rows, self._columns = rows, columns
+        if borders.any:
+            z_hat = borders.mirrored(z_hat, _MIRRORED, "symmetric")
+        base = networks.mean_base(z_hat, hat)
+        # z^ covers two positions each: of its margin, only the inner half is needed.
+        beyond_top, beyond_left = _MIRRORED * borders.top, _MIRRORED * borders.left
+        last_row = 2 * beyond_top + rows + _MIRRORED * borders.bottom
+        last_column = 2 * beyond_left + columns + _MIRRORED * borders.right
+        self._base = np.ascontiguousarray(base[:, :, beyond_top:last_row, beyond_left:last_column])
+
+    def of_phase(self, decoded: Planes, phase: int) -> Planes:
+        """mu (C, rows, columns), given y^ (1, C, rows, columns) of earlier phases."""
+        if not self._borders.any:
+            return np.ascontiguousarray(self._networks.mean(decoded, self._base, _one_hot(phase))[0])
+        known = self._borders.mirrored(decoded, _MIRRORED, "reflect")
+        mean = self._networks.mean(known, self._base, _one_hot(phase))
+        return np.ascontiguousarray(self._borders.cut(mean, _MIRRORED, self._rows, self._columns)[0])
 
 
 def _one_hot(phase: int) -> Planes:

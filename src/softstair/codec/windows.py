@@ -2,7 +2,8 @@
 
 A window is run with a margin as wide as the network sees, and the margin is cut off: inside, the
 result is that of the whole picture but for the order of a few float additions. Windows have
-nothing to do with tiles; a picture that fits into one is run in one piece.
+nothing to do with tiles; a picture that fits into one is run in one piece. Memory is given back
+after each: allocators keep what was freed in pieces, and the next window is seldom of that shape.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from softstair import _core
 from softstair.engine import Planes
 from softstair.tiles import Box, TileGrid
 
@@ -44,6 +46,8 @@ def analyse_box(
         if result is None:
             result = np.empty((1, latents.shape[1], cells.rows, cells.columns), np.float32)
         result[:, :, *core.seen_from(cells).slices] = latents[:, :, *core.seen_from(seen).slices]
+        del latents
+        _core.release_memory()
     assert result is not None  # a box meets a window
     return result
 
@@ -74,6 +78,8 @@ def synthesise_windows(
         for core, cells in zip(cores, seen, strict=True):
             box = cells.times(STRIDE).within(windows.whole)
             pixels = coder.synthesise(plane.window(cells), Geometry(box.columns, box.rows), position)
+            if windows.count > 1:
+                _core.release_memory()
             yield core, pixels[core.seen_from(box).slices]
 
 

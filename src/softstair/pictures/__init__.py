@@ -162,9 +162,10 @@ def _from_pil(image: Image.Image) -> Picture:
     if image.mode in _GREY_MODES:
         picture = _grey(image)
     else:
-        has_alpha = image.has_transparency_data
+        mode = "RGBA" if image.has_transparency_data else "RGB"
         colours = _through_profile(image) if image.mode == "CMYK" else image
-        picture = picture_from(np.asarray(colours.convert("RGBA" if has_alpha else "RGB")))
+        # Pillow copies the pixels even where there is nothing to convert.
+        picture = picture_from(np.asarray(colours if colours.mode == mode else colours.convert(mode)))
     return replace(picture, metadata=fitting(metadata_of(image), grey=picture.is_grey))
 
 
