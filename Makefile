@@ -21,7 +21,11 @@ $(VENV)/runtime: pyproject.toml CMakeLists.txt $(wildcard cpp/src/*)
 
 $(VENV)/dev: $(VENV)/runtime constraints.txt
 	$(PIP) torch==2.13.0 numpy
-	$(PIP) --editable '.[learn,eval,docs,dev]'
+	$(PIP) --editable '.[learn,eval,web,dev]'
+	touch $@
+
+$(VENV)/docs: $(VENV)/dev
+	$(PIP) --editable '.[docs]'
 	touch $@
 
 try: $(VENV)/runtime
@@ -53,7 +57,7 @@ sanitize: $(VENV)/dev
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
 
 # Warnings are errors: a link or a name that leads nowhere, a page that is in no menu.
-docs: $(VENV)/dev
+docs: $(VENV)/docs
 	$(BIN)/sphinx-build -E -W --keep-going -q docs build/docs
 
 # Every figure of the README again, from files; hours on two cores, and resumed where it was stopped.
