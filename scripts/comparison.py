@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import softstair
-from softstair.commands.try_ import nearest_below
+from softstair.peers import Fitter, find_peers
 
 BAND = 22
 
@@ -31,10 +31,9 @@ def main() -> None:
         original = np.asarray(image.convert("RGB"))
     data = softstair.encode(original, quality=arguments.quality)
     panels = [("original", None, original), ("softstair", len(data), softstair.decode(data))]
-    for name in ("AVIF", "WEBP", "JPEG"):
-        found = nearest_below(original, name, len(data))
-        if found is not None:
-            panels.append((name.lower(), found[0], found[1]))
+    for peer in find_peers(("avif-420", "webp", "jpeg-420")):
+        found = Fitter(peer, original).below(len(data)).data
+        panels.append((peer.name.removesuffix("-420"), len(found), peer.decode(found)))
     size = (width * arguments.zoom, height * arguments.zoom)
     sheet = Image.new("RGB", (size[0] * len(panels), size[1] + BAND), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)

@@ -30,7 +30,7 @@ from softstair.evaluate import (
 from softstair.evaluate.cache import unfinished_beside
 from softstair.evaluate.data import read_rgb
 from softstair.evaluate.own import Softstair
-from softstair.evaluate.peers import PillowPeer
+from softstair.peers import PillowPeer
 
 from .conftest import GOLDEN
 from .tiny import photograph

@@ -5,7 +5,15 @@ from __future__ import annotations
 from .budget import MAX_MEMORY
 from .crew import networks_of, usable_cores
 from .decoder import SCALES, Decoded, View, decode_picture, decode_view, divisor_of, read_symbols
-from .encoder import DEFAULT_QUALITY, MODE_OF_EFFORT, Encoded, Rate, choose_mode, encode_picture
+from .encoder import (
+    DEFAULT_QUALITY,
+    MODE_OF_EFFORT,
+    Encoded,
+    PictureEncoder,
+    Rate,
+    choose_mode,
+    encode_picture,
+)
 
 __all__ = [
     "DEFAULT_QUALITY",
@@ -14,6 +22,7 @@ __all__ = [
     "SCALES",
     "Decoded",
     "Encoded",
+    "PictureEncoder",
     "Rate",
     "View",
     "choose_mode",

@@ -129,28 +129,76 @@ def encode_picture(
         TargetOutOfReach: no rate position meets the target.
         UsageError: a quality or position outside its range, or a mode that the bundle lacks.
     """
-    height, width = picture.pixels.shape[:2]
-    pixels = height * width
-    if pixels > MAX_PIXELS:
-        raise LimitExceeded(
-            f"The picture has {width}x{height} = {pixels} pixels; at most {MAX_PIXELS} can be encoded."
+    encoder = PictureEncoder(
+        picture,
+        bundle,
+        mode=mode,
+        threads=threads,
+        max_memory=max_memory,
+        many=rate.is_target,
+        decodes=rate.target_psnr is not None,
+    )
+    return encoder.encode(encoder.position_for(rate))
+
+
+class PictureEncoder:
+    """Files of one picture at as many rate positions as are asked for.
+
+    Args:
+        many: keep the latents, if memory allows, so that they are computed once.
+        decodes: a target will be a PSNR, for which the picture is decoded, too.
+        mode, threads, max_memory: as for ``encode_picture``, as are the errors.
+    """
+
+    def __init__(
+        self,
+        picture: Picture,
+        bundle: Bundle,
+        *,
+        mode: str | None = None,
+        threads: int | None = None,
+        max_memory: int = MAX_MEMORY,
+        many: bool = True,
+        decodes: bool = False,
+    ) -> None:
+        height, width = picture.pixels.shape[:2]
+        if height * width > MAX_PIXELS:
+            raise LimitExceeded(
+                f"The picture has {width}x{height} = {height * width} pixels; at most {MAX_PIXELS} can be "
+                "encoded."
+            )
+        self._bundle, self._mode = bundle, choose_mode(bundle, mode=mode)
+        self._grid = TileGrid(height, width, choose_layout(height, width))
+        plan, keep = _plan(
+            picture, bundle, self._grid, max_memory, threads or usable_cores(), keep=many, decodes=decodes
         )
-    mode = choose_mode(bundle, mode=mode)
-    grid = TileGrid(height, width, choose_layout(height, width))
-    plan, keep = _plan(picture, rate, bundle, grid, max_memory, threads or usable_cores())
-    crew = Crew(bundle, mode, threads or usable_cores(), plan.workers)
-    picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
-    coder = PictureCoder(picture, grid, crew, plan, keep=keep)
-    extras = pack_extras(None if picture.alpha is None else picture.alpha.tobytes(), picture.metadata, width)
-    colour = Colour.GREY if picture.is_grey else Colour.RGB
+        crew = Crew(bundle, self._mode, threads or usable_cores(), plan.workers)
+        picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
+        self._coder = PictureCoder(picture, self._grid, crew, plan, keep=keep)
+        alpha = None if picture.alpha is None else picture.alpha.tobytes()
+        self._extras = pack_extras(alpha, picture.metadata, width)
+        self._colour = Colour.GREY if picture.is_grey else Colour.RGB
 
-    def stream(position: int) -> bytes:
-        header = Header(bundle.fingerprint, width, height, colour, Mode[mode.upper()], position, grid.layout)
-        return join_stream(header, coder.code(position).tiles, extras)
+    def analyse(self) -> None:
+        """Do now what all rate positions share; else it is done for the first of them."""
+        self._coder.analyse()
 
-    position = _choose(rate, bundle, pixels, lambda p: len(stream(p)), coder.psnr)
-    payloads = coder.code(position)
-    return Encoded(stream(position), position, payloads.table_bits, sum(map(len, payloads.tiles)))
+    def position_for(self, rate: Rate) -> int:
+        """The rate position that is asked for, or that meets a target."""
+        pixels = self._grid.height * self._grid.width
+        return _choose(rate, self._bundle, pixels, lambda p: len(self._stream(p)), self._coder.psnr)
+
+    def encode(self, position: int) -> Encoded:
+        """The file at a rate position."""
+        payloads = self._coder.code(position)
+        return Encoded(self._stream(position), position, payloads.table_bits, sum(map(len, payloads.tiles)))
+
+    def _stream(self, position: int) -> bytes:
+        grid, mode = self._grid, Mode[self._mode.upper()]
+        header = Header(
+            self._bundle.fingerprint, grid.width, grid.height, self._colour, mode, position, grid.layout
+        )
+        return join_stream(header, self._coder.code(position).tiles, self._extras)
 
 
 class PictureCoder:
@@ -166,6 +214,12 @@ class PictureCoder:
         self._kept: dict[int, Analysed] | None = {} if keep else None
         self._coded: dict[int, Payloads] = {}  # by position, the latest ones
         self._measured: dict[int, float] = {}
+
+    def analyse(self) -> None:
+        """Compute the latents that are kept, if they are."""
+        if self._kept is not None:
+            for index in range(self._grid.count):
+                self._analysed(index)
 
     def code(self, position: int) -> Payloads:
         """Payloads of all tiles."""
@@ -234,14 +288,20 @@ class PictureCoder:
 
 
 def _plan(
-    picture: Picture, rate: Rate, bundle: Bundle, grid: TileGrid, max_memory: int, threads: int
+    picture: Picture,
+    bundle: Bundle,
+    grid: TileGrid,
+    max_memory: int,
+    threads: int,
+    *,
+    keep: bool,
+    decodes: bool,
 ) -> tuple[Plan, bool]:
     """What fits into the memory, and whether the latents may stay for another position."""
     alpha = 0 if picture.alpha is None else 3 * picture.alpha.nbytes  # with its differences
     filled = 0 if picture.alpha is None or picture.alpha.all() else picture.pixels.nbytes
     fixed, channels = picture.pixels.nbytes + alpha + filled, bundle.channels
-    decodes = rate.target_psnr is not None
-    if rate.is_target:
+    if keep:
         try:
             latents = latent_bytes(grid.height * grid.width, channels)
             return plan_encoder(grid, channels, fixed + latents, max_memory, threads, decodes=decodes), True

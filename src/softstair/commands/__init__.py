@@ -16,6 +16,8 @@ _COMMANDS = {
     "decode": "Bring .stair files back as PNG, JPEG or WebP.",
     "info": "Say what a .stair file holds, without decoding it.",
     "models": "List the installed bundles.",
+    "view": "Look at photographs and .stair files on a page of your own browser.",
+    "compare": "Write a page that shows a photograph by several codecs at the same size.",
     "try": "Compress a photograph and compare it with JPEG and AVIF.",
     "doctor": "Check what runs on this machine, and how fast.",
     "eval": "Measure rate and distortion on a set of pictures.",

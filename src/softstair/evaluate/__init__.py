@@ -11,6 +11,7 @@ Needs the extra ``eval``. Nothing here imports torch.
 from __future__ import annotations
 
 from softstair.errors import UsageError
+from softstair.peers import Codec, find_peers, installed_peers
 
 try:
     import onnx  # noqa: F401
@@ -21,7 +22,6 @@ except ImportError as error:
         f"Evaluation needs {error.name}; install it with: pip install 'softstair[eval]'."
     ) from error
 
-from .catalogue import find_peers, installed_peers
 from .complexity import complexity_of
 from .curve_files import (
     METRICS,
@@ -36,7 +36,6 @@ from .curves import DeltaRate, delta_rate
 from .data import DataSet, find_data_set, hash_pixels
 from .metrics import mean_squared_error, ms_ssim, psnr, ssimulacra2
 from .own import Softstair, softstair_codec
-from .peers import Codec
 from .report import delta_table, markdown
 from .results import Complexity, Mean, Part, Results, Row, Timing, read_results, write_results
 from .run import evaluate

@@ -10,6 +10,8 @@ from importlib import resources
 
 import msgspec
 
+from softstair.view.page import asset
+
 from .page_data import Figures, figures
 from .page_pictures import Shown
 from .results import Results
@@ -32,5 +34,7 @@ def report_page(results: Results, shown: Shown) -> str:
     """
     # No "<" is left in the element, so that nothing in it can end it or open another.
     data = msgspec.json.encode(_Page(figures(results), shown)).decode().replace("<", "\\u003c")
-    template = resources.files(__package__).joinpath("page.html").read_text("utf-8")
-    return template.replace(_PLACE, data, 1)
+    text = resources.files(__package__).joinpath("page.html").read_text("utf-8")
+    for place, part in (("__VIEWER_CSS__", asset("viewer.css")), ("__VIEWER_JS__", asset("viewer.js"))):
+        text = text.replace(place, part, 1)
+    return text.replace(_PLACE, data, 1)

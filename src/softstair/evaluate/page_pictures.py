@@ -12,12 +12,11 @@ from pathlib import Path
 from PIL import Image
 
 from softstair.errors import BundleError, SoftstairError, UsageError
+from softstair.peers import Codec, find_peers
 
-from .catalogue import find_peers
 from .data import DataSet, Pixels, find_data_set, hash_pixels, read_rgb
 from .metrics import mean_squared_error, psnr_of
 from .own import softstair_codec
-from .peers import Codec
 from .results import CodecUsed, Results, Row, finite
 
 Progress = Callable[[int, int], None]  # pictures through a codec: done, in all

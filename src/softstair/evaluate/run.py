@@ -14,6 +14,7 @@ from pathlib import Path
 from softstair import __version__
 from softstair.codec import Encoded
 from softstair.errors import SoftstairError, UsageError
+from softstair.peers import Codec
 
 from .cache import Moment, Place, Unfinished, check_nothing_is_lost, forget, key_of, read_finished
 from .complexity import complexity_of
@@ -21,7 +22,6 @@ from .data import DataSet, Pixels, hash_pixels, read_rgb
 from .machine import Machine, describe_machine
 from .metrics import mean_squared_error, ms_ssim, psnr_of, ssimulacra2
 from .own import Softstair
-from .peers import Codec
 from .results import SCHEMA, CodecUsed, Results, Row, Timing, average, finite, write_results
 from .timing import time_codec
 

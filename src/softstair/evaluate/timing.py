@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from time import perf_counter
 
+from softstair.peers import Codec
+
 from .data import Pixels
 from .machine import load_average
-from .peers import Codec
 from .results import Timing
 
 

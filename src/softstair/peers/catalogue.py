@@ -13,7 +13,7 @@ from PIL import AvifImagePlugin, features
 
 from softstair.errors import UsageError
 
-from .peers import Codec, HeicPeer, JpegXlPeer, PillowPeer
+from .codecs import HeicPeer, JpegXlPeer, Peer, PillowPeer
 
 # About 0.1 to 2 bpp on Kodak.
 _AVIF_QUALITIES = (12, 20, 30, 40, 50, 60, 70, 80, 88)
@@ -25,7 +25,7 @@ _JPEG_2000_RATIOS = (240.0, 160.0, 96.0, 60.0, 40.0, 28.0, 20.0, 15.0, 12.0)
 _JPEG_XL_DISTANCES = (24.0, 15.0, 10.0, 7.0, 5.0, 3.5, 2.5, 1.7, 1.2, 0.8)
 
 
-def installed_peers() -> tuple[Codec, ...]:
+def installed_peers() -> tuple[Peer, ...]:
     """All peers that this installation can run, each with qualities of about 0.1 to 2 bpp on Kodak.
 
     AVIF and HEIC run with their default tune, which does not aim at PSNR, but for the peer
@@ -34,7 +34,7 @@ def installed_peers() -> tuple[Codec, ...]:
     return tuple(peer for family in _installed_families().values() for peer in family)
 
 
-def find_peers(names: Iterable[str]) -> tuple[Codec, ...]:
+def find_peers(names: Iterable[str]) -> tuple[Peer, ...]:
     """Peers by name, in the order asked for; each once.
 
     Args:
@@ -53,11 +53,11 @@ def find_peers(names: Iterable[str]) -> tuple[Codec, ...]:
     return tuple(dict.fromkeys(peer for name in wanted for peer in known[name]))
 
 
-def _installed_families() -> dict[str, list[Codec]]:
+def _installed_families() -> dict[str, list[Peer]]:
     return {name: build() for name, available, build in _FAMILIES if available()}
 
 
-def _jpegs() -> list[Codec]:
+def _jpegs() -> list[Peer]:
     library = f"libjpeg-turbo {features.version('libjpeg_turbo') or 'absent'}"
     return [
         PillowPeer(
@@ -72,13 +72,13 @@ def _jpegs() -> list[Codec]:
     ]
 
 
-def _webp() -> list[Codec]:
+def _webp() -> list[Peer]:
     library = f"Pillow {PIL.__version__}, libwebp {features.version('webp')}"
     options = (("method", 6),)
     return [PillowPeer("webp", "lossy 4:2:0, method 6", library, _WEBP_QUALITIES, "WEBP", options)]
 
 
-def _avifs() -> list[Codec]:
+def _avifs() -> list[Peer]:
     aom = AvifImagePlugin.get_codec_version("aom")
     library = f"Pillow {PIL.__version__}, libavif {features.version('avif')}, aom {aom}"
     common = (("codec", "aom"), ("speed", 6), ("max_threads", 1), ("autotiling", False))
@@ -101,7 +101,7 @@ def _avifs() -> list[Codec]:
     ]
 
 
-def _jpeg_2000() -> list[Codec]:
+def _jpeg_2000() -> list[Peer]:
     library = f"Pillow {PIL.__version__}, OpenJPEG {features.version('jpg_2000')}"
     settings = "9-7 wavelet, by compression ratio, JP2 file"
     options = (("irreversible", True),)
@@ -110,7 +110,7 @@ def _jpeg_2000() -> list[Codec]:
     ]
 
 
-def _jpeg_xl() -> list[Codec]:
+def _jpeg_xl() -> list[Peer]:
     imagecodecs = import_module("imagecodecs")
     if not imagecodecs.JPEGXL.available:
         return []
@@ -127,7 +127,7 @@ def _jpeg_xl() -> list[Codec]:
     ]
 
 
-def _heics() -> list[Codec]:
+def _heics() -> list[Peer]:
     pillow_heif = import_module("pillow_heif")
     encoder = pillow_heif.libheif_info()["HEIF"]
     if not encoder:
@@ -142,7 +142,7 @@ def _heics() -> list[Codec]:
 
 
 _ALIASES = {"jp2": "jpeg2000"}
-_FAMILIES: tuple[tuple[str, Callable[[], bool], Callable[[], list[Codec]]], ...] = (
+_FAMILIES: tuple[tuple[str, Callable[[], bool], Callable[[], list[Peer]]], ...] = (
     ("jpeg", lambda: bool(features.check("jpg")), _jpegs),
     ("jpeg2000", lambda: bool(features.check("jpg_2000")), _jpeg_2000),
     ("webp", lambda: bool(features.check("webp")), _webp),

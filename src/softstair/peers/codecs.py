@@ -7,7 +7,7 @@ where the library lets us, as AVIF's bytes depend on their number.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,9 +15,14 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from PIL import AvifImagePlugin, Image
 
-from .data import Pixels
+Pixels = npt.NDArray[np.uint8]  # (H, W, 3), RGB
+
+# Steps of 5 %: JPEG 2000 by the compression ratio, JPEG XL by the distance, which ends at 25.
+_RATIOS = tuple(round(1000 * 0.95**step, 2) for step in range(120))
+_DISTANCES = tuple(round(25 * 0.95**step, 3) for step in range(110))
 
 
 class Codec(Protocol):
@@ -45,6 +50,13 @@ class Codec(Protocol):
         """Pixels of a file, uint8 (H, W, 3)."""
 
 
+class Peer(Codec, Protocol):
+    """A codec of others. ladder: values of its knob from the smallest file to the largest."""
+
+    @property
+    def ladder(self) -> Sequence[float]: ...
+
+
 @dataclass(frozen=True)
 class PillowPeer:
     """A format that Pillow writes. options: as for ``Image.save``; knob: the option of quality."""
@@ -56,6 +68,10 @@ class PillowPeer:
     format: str
     options: tuple[tuple[str, Any], ...]
     threads: int = 1
+
+    @property
+    def ladder(self) -> Sequence[float]:
+        return _RATIOS if self.format == "JPEG2000" else range(101)
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file; quality 0 to 100, for JPEG 2000 the compression ratio."""
@@ -84,6 +100,10 @@ class JpegXlPeer:
     effort: int
     threads: int = 1
 
+    @property
+    def ladder(self) -> Sequence[float]:
+        return _DISTANCES
+
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file; quality is the distance, smaller for better pictures."""
         imagecodecs = import_module("imagecodecs")
@@ -108,6 +128,10 @@ class HeicPeer:
     qualities: tuple[float, ...]
     subsampling: str
     threads: int = 1
+
+    @property
+    def ladder(self) -> Sequence[float]:
+        return range(101)
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file; quality 0 to 100."""

@@ -1,0 +1,169 @@
+"""The page, served on this machine to who was given its address."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from softstair.bundle import Bundle
+from softstair.errors import LimitExceeded, SoftstairError, UsageError
+
+from .desk import Desk, Superseded
+from .display import as_png
+from .guard import Guard
+from .page import Live, page_of
+from .shelf import Entry, Shelf
+from .sources import MAX_BYTES, Named, check_bytes
+from .views import Check, Description
+
+_NAME = 120  # characters of a file's name that are shown
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """Answer to a picture that was asked for or dropped."""
+
+    entry: Entry
+    picture: Description
+
+
+@dataclass(frozen=True)
+class Settings:
+    """named: pictures to start with. position: rate position to start at. threads: of networks."""
+
+    named: tuple[Named, ...]
+    bundle: Bundle
+    position: int
+    threads: int
+
+
+class LocalServer:
+    """Listens on a free port of this machine's loopback address alone.
+
+    address: of the page, with the token that it is not found without.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        token = secrets.token_urlsafe(24)
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()  # so that a browser may come before the server is up
+        port = self._listener.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}/{token}/"
+        self._desk = Desk()
+        config = uvicorn.Config(
+            application(settings, self._desk, port, token),
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_level="error",
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+
+    def run(self) -> None:
+        """Serve until interrupted or stopped."""
+        with self._listener:
+            try:
+                self._server.run(sockets=[self._listener])
+            except KeyboardInterrupt:
+                pass  # the way to end it
+            finally:
+                self._desk.close()
+
+    def stop(self) -> None:
+        """Make ``run`` return; may be called from another thread."""
+        self._server.should_exit = True
+
+
+def application(settings: Settings, desk: Desk, port: int, token: str) -> ASGIApp:
+    """The server's side as an ASGI application; listens on ``port`` of this machine."""
+    shelf = Shelf(settings.named, settings.bundle, settings.threads)
+    page = page_of(Live(shelf.entries, settings.position, settings.bundle.last_position, MAX_BYTES))
+
+    async def show(_request: Request) -> Response:
+        return HTMLResponse(page.text)
+
+    async def describe(request: Request) -> Response:
+        number = request.path_params["number"]
+
+        def work(_check: Check) -> Opened:
+            description = shelf.open(number).description
+            return Opened(Entry(number, description.name), description)
+
+        return _json(await desk.do(_page(request), work))
+
+    async def upload(request: Request) -> Response:
+        name = request.query_params.get("name", "")[:_NAME].strip() or "photograph"
+        data = await _body(request, name)
+
+        def work(_check: Check) -> Opened:
+            entry = shelf.add(data, name)
+            return Opened(entry, shelf.open(entry.number).description)
+
+        return _json(await desk.do(_page(request), work))
+
+    async def view(request: Request) -> Response:
+        number, codec = request.path_params["number"], request.path_params["codec"]
+        asked = request.query_params.get("position", "")
+        if not asked.isdecimal() or len(asked) > 3:
+            raise UsageError("A view needs its rate position, a whole number.")
+
+        def work(check: Check) -> tuple[bytes, bytes]:
+            found = shelf.open(number).view(codec, int(asked), check)
+            check()
+            return as_png(found.picture), msgspec.json.encode(found.figures)
+
+        png, figures = await desk.do(_page(request), work)
+        return Response(png, media_type="image/png", headers={"Softstair-Figures": figures.decode()})
+
+    inner = Starlette(
+        routes=[
+            Route("/", show),
+            Route("/pictures", upload, methods=["POST"]),
+            Route("/pictures/{number:int}", describe),
+            Route("/pictures/{number:int}/{codec}", view),
+        ],
+        exception_handlers={SoftstairError: _refused, Superseded: _superseded, Exception: _failed},
+    )
+    return Guard(inner, port, token, page.policy)
+
+
+def _page(request: Request) -> str:
+    """Which of several open pages asks."""
+    return request.headers.get("softstair-page", "")[:64]
+
+
+async def _body(request: Request, name: str) -> bytes:
+    check_bytes(int(request.headers.get("content-length", 0)), name)
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        check_bytes(len(body), name)
+    return bytes(body)
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def _refused(_request: Request, error: Exception) -> Response:
+    return _json({"error": str(error)}, 413 if isinstance(error, LimitExceeded) else 422)
+
+
+def _superseded(_request: Request, _error: Exception) -> Response:
+    return _json({"error": "Something else was asked for since."}, 409)
+
+
+def _failed(_request: Request, _error: Exception) -> Response:
+    return _json({"error": "Softstair failed; the terminal it runs in says more."}, 500)
