@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -98,7 +99,9 @@ def test_every_kind_learns_its_own_numbers_and_no_others(project, tmp_path, kind
     recipe = with_derive(recipe, steps=6, rate=0.3)
     point = derive(recipe, snapshot, root, tmp_path, kind=kind, positions=[32]).points[32]
     lengths = len(point.levels), len(point.thresholds), len(point.z_thresholds)
-    assert lengths == {"uniform": (0, 0, 0), "dead-zone": (0, 1, 0), "step": (0, 0, 0), "stanh": (8, 4, 2)}[kind]
+    assert (
+        lengths == {"uniform": (0, 0, 0), "dead-zone": (0, 1, 0), "step": (0, 0, 0), "stanh": (8, 4, 2)}[kind]
+    )
     figures = events(tmp_path, "derive")[0]
     if kind == "uniform":
         assert figures["rounding"] == figures["learned"]
@@ -117,7 +120,7 @@ def test_learning_pays(project, tmp_path):
 
 def test_what_is_optimised_is_what_files_hold(project):
     """Hard staircases in torch against the integer path: equal pictures, nearly equal bits."""
-    root, recipe, snapshot = project
+    _, recipe, snapshot = project
     codec, position = load_codec(recipe, snapshot), 70
     point = RatePoint("stanh", recipe.derive)
     with torch.no_grad():
@@ -132,7 +135,7 @@ def test_what_is_optimised_is_what_files_hold(project):
     derivation = Derivation(1, "stanh", "", dict.fromkeys(codec.shape.positions, hard))
     integers = integers_of(codec, derivation)
     mode = plain_mode(integers, "scalar", Quantizer())
-    mode = msgspec_free_replace(mode, hard, points)
+    mode = with_point(mode, hard, points)
     one = sample(codec, integers, latents_of(codec, pixels), position)
     decided = quantize(codec, integers, one, measure_z_tables(codec, ()), mode)
     assert np.count_nonzero(decided.symbols) > 50
@@ -143,9 +146,7 @@ def test_what_is_optimised_is_what_files_hold(project):
     assert bits.item() == pytest.approx(sum(decided.tile.cross_entropy()), rel=0.1)
 
 
-def msgspec_free_replace(mode, hard: Point, points: int):
-    from dataclasses import replace
-
+def with_point(mode, hard: Point, points: int):
     staircase = Staircase(levels=[hard.levels] * points)
     return replace(mode, staircase=staircase, thresholds=[hard.thresholds] * points)
 
@@ -184,9 +185,7 @@ def test_a_bundle_takes_what_was_derived(project, tmp_path):
         decoded = softstair.decode(data, bundle=read_bundle((tmp_path / "b.stairs").read_bytes(), "b"))
         assert decoded.shape == pixels.shape
     (other,) = read_symbols(data, bundle)
-    (same,) = read_symbols(
-        softstair.encode(pixels, bundle=plain, rate_position=150, mode="scalar"), plain
-    )
+    (same,) = read_symbols(softstair.encode(pixels, bundle=plain, rate_position=150, mode="scalar"), plain)
     np.testing.assert_array_equal(other.y, same.y)  # rounding
     (tmp_path / "another.safetensors").write_bytes(snapshot.read_bytes() + b" ")
     changed = msgspec.structs.replace(derivation, snapshot="0" * 64)
@@ -196,7 +195,7 @@ def test_a_bundle_takes_what_was_derived(project, tmp_path):
 
 
 def test_a_learned_step_becomes_part_of_the_gains(project):
-    root, recipe, snapshot = project
+    _, recipe, snapshot = project
     codec = load_codec(recipe, snapshot)
     derivation = Derivation(1, "step", "", {80: Point(step=5)})
     gains, before = integers_of(codec, derivation).gains, integers_of(codec).gains

@@ -20,7 +20,9 @@ from softstair.errors import UsageError
     help="Where the recipe's data lies.",
 )
 @click.option("--run", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME-KIND by default.")
-@click.option("--rate", type=int, multiple=True, metavar="D", help="Position of a rate point; all by default.")
+@click.option(
+    "--rate", type=int, multiple=True, metavar="D", help="Position of a rate point; all by default."
+)
 @click.option(
     "--kind",
     type=click.Choice(["uniform", "dead-zone", "step", "stanh"]),
