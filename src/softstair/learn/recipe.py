@@ -70,11 +70,11 @@ class Derive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     learned: int = 4
     z_learned: int = 2
-    steps: int = 80
+    steps: int = 40
     crops: int = 48
     side: int = 256
     count: int = 4
-    rate: float = 0.05
+    rate: float = 0.06
     average: float = 0.9
     checkpoint_every: int = 20
 

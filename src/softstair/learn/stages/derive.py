@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,7 +27,6 @@ from ..codec import Codec
 from ..data import Crops, load_pictures
 from ..export.measure import latents_of
 from ..layers.rates import multiplier
-from ..layers.stanh import Geometric
 from ..log import Log
 from ..recipe import Recipe
 from ..staircases import Derivation, Kind, write_derivation
@@ -112,7 +112,6 @@ class _Deriver:
         # Whatever the staircases, the frozen analysis gives the same latents: once is enough.
         self._pool = self._analyse(Crops(train, recipe.seed + 2).batch(0, settings.crops, settings.side))
         self._held_out = self._analyse(Crops(held_out, recipe.seed).batch(0, _HELD_OUT, settings.side))
-        self._policy = Geometric(settings.steps)
         self._done: dict[int, dict[str, Tensor]] = {}
         self._turn_to(recipe.shape.positions[len(recipe.shape.positions) // 2], None)
 
@@ -153,12 +152,9 @@ class _Deriver:
         chosen = torch.from_numpy(rng.choice(settings.crops, settings.count, replace=False))
         pictures, latents = (part[chosen] for part in self._pool)
         given = self._hard.constants(latents, self._point.harden())
-        self._point.soften(self._policy.beta(self.step))
-        # A soft z^ lies between integers: what it changes must not be rounded away.
-        self._codec.scale_network.set_fixed(False)
+        self._point.learn()
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             bits, decoded = code(self._codec, self.position, self._point, given)
-        self._codec.scale_network.set_fixed(True)
         assert self._optimiser is not None  # there is something to learn
         self._optimiser.zero_grad()
         self._cost(bits, decoded, pictures).mean().backward()
@@ -186,6 +182,7 @@ class _Deriver:
             "position": self.position,
             "rounding": dict(zip(names, before, strict=True)),
             "learned": dict(zip(names, after, strict=True)),
+            "staircases": msgspec.to_builtins(learned.harden()),
             "kept": kept is learned,
             "bytes": point.size,
             "seconds": round(seconds, 1),
