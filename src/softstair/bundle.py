@@ -237,7 +237,9 @@ class Bundle:
 
     def _check_thresholds(self) -> None:
         encoding, modes = self.manifest.encoding, self._staircases.modes
-        lists = [(encoding.z_thresholds, [])] if encoding.z_thresholds else []
+        lists: list[tuple[list[list[int]], list[list[int]]]] = []
+        if encoding.z_thresholds:
+            lists.append((encoding.z_thresholds, []))
         lists += [(rows, modes[mode].levels) for mode, rows in encoding.thresholds.items() if mode in modes]
         for rows, levels in lists:
             if len(rows) != len(self._staircases.gains) or len(set(map(len, rows))) != 1:

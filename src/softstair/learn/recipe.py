@@ -65,7 +65,7 @@ class Derive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     learned, z_learned: levels to either side of zero that have numbers of their own, of y and z.
     steps: of every rate point. crops, side: pictures that a run learns from; their latents are
-    computed once. count: of them in a step. rate: of Adam.
+    computed once. count: of them in a step. rate: of Adam, falling to zero as a cosine.
     """
 
     learned: int = 4

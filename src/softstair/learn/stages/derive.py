@@ -157,6 +157,8 @@ class _Deriver:
             bits, decoded = code(self._codec, self.position, self._point, given)
         assert self._optimiser is not None  # there is something to learn
         self._optimiser.zero_grad()
+        for group in self._optimiser.param_groups:
+            group["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps))
         self._cost(bits, decoded, pictures).mean().backward()
         self._optimiser.step()
         self.step += 1
