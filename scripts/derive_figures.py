@@ -49,11 +49,11 @@ def draw_learned(points: dict[int, Point]) -> plt.Figure:
         for start in point.thresholds:
             panel.axvline(start / LEVELS_PER_STEP, color=LEARNED, linewidth=0.5, linestyle=":")
         for start in point.z_thresholds:
-            panel.plot(start / LEVELS_PER_STEP, -0.12, marker="^", color="#c2571a", clip_on=False)
+            panel.plot(start / LEVELS_PER_STEP, 0, marker="^", color="#c2571a", clip_on=False)
         panel.set(
             title=f"rate position {position}", xlabel="residual, steps", xlim=(0, RANGE), ylim=(0, RANGE)
         )
-        panel.set_aspect("equal")
+        panel.set(yticks=range(5), aspect="equal")
     panels[0][0].set_ylabel("level, steps")
     panels[0][0].plot([], [], "^", color="#c2571a", label="thresholds of z")
     panels[0][0].legend(frameon=False, loc="upper left", fontsize=8)

@@ -128,7 +128,7 @@ def test_what_is_optimised_is_what_files_hold(project):
         point.y.gap.add_(torch.tensor([0.3, -0.2, 0.1, 0.2]))
         point.z.place.add_(0.5)
     pixels = np.ascontiguousarray(photograph(96, 64).transpose(2, 0, 1))
-    given = HardPath(codec, position).constants(latents_of(codec, pixels), point.harden())
+    given = HardPath(codec).constants(latents_of(codec, pixels), position, point.harden())
     with torch.no_grad():
         bits, picture = code(codec, position, point.eval(), given)
     hard, points = point.harden(), codec.shape.rate_points

@@ -78,6 +78,10 @@ class Derive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     average: float = 0.9
     checkpoint_every: int = 20
 
+    def __post_init__(self) -> None:
+        if self.count > self.crops:
+            raise ValueError(f"derive.count {self.count} is more than derive.crops {self.crops}")
+
 
 class Finetune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The stage ``finetune``: crops are coded in ``mode``; learning rates fall to zero as a cosine.

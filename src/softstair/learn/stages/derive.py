@@ -112,6 +112,7 @@ class _Deriver:
         # Whatever the staircases, the frozen analysis gives the same latents: once is enough.
         self._pool = self._analyse(Crops(train, recipe.seed + 2).batch(0, settings.crops, settings.side))
         self._held_out = self._analyse(Crops(held_out, recipe.seed).batch(0, _HELD_OUT, settings.side))
+        self._hard = HardPath(self._codec)
         self._done: dict[int, dict[str, Tensor]] = {}
         self._turn_to(recipe.shape.positions[len(recipe.shape.positions) // 2], None)
 
@@ -136,7 +137,6 @@ class _Deriver:
         if source is not None:
             self._point.load_state_dict(self._done[source])
         self._average = _copy(self._point.state_dict())
-        self._hard = HardPath(self._codec, position)
         rate = self._recipe.derive.rate
         self._optimiser = torch.optim.Adam(self._point.learned, rate) if self._point.learned else None
         self._began = time.monotonic()
@@ -151,7 +151,7 @@ class _Deriver:
         rng = np.random.default_rng((self._recipe.seed, self.position, self.step))
         chosen = torch.from_numpy(rng.choice(settings.crops, settings.count, replace=False))
         pictures, latents = (part[chosen] for part in self._pool)
-        given = self._hard.constants(latents, self._point.harden())
+        given = self._hard.constants(latents, self.position, self._point.harden())
         self._point.learn()
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             bits, decoded = code(self._codec, self.position, self._point, given)
@@ -176,7 +176,7 @@ class _Deriver:
         learned = RatePoint(self._kind, self._recipe.derive)
         learned.load_state_dict(self._average)
         before, after = self._validate(plain), self._validate(learned)
-        kept = learned if after[0] < before[0] else plain
+        kept = learned if after[0] <= before[0] else plain
         self._done[self.position] = _copy(kept.state_dict())
         point, seconds = kept.harden(), time.monotonic() - self._began
         names = ("cost", "bpp", "psnr")
@@ -202,7 +202,7 @@ class _Deriver:
         hard, rows = point.harden(), []
         point.eval()
         for picture, latents in zip(*self._held_out, strict=True):
-            given = self._hard.constants(latents[None], hard)
+            given = self._hard.constants(latents[None], self.position, hard)
             bits, decoded = code(self._codec, self.position, point, given)
             decoded = (decoded.clamp(0, 1) * 255).round() / 255
             cost = self._cost(bits, decoded, picture[None])

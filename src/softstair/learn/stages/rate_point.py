@@ -100,30 +100,22 @@ class Constants:
 
 
 class HardPath:
-    """The integer path at one rate position: what files would hold."""
+    """The integer path: what files would hold."""
 
-    def __init__(self, codec: Codec, position: int) -> None:
-        self._codec, self._position = codec, position
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
         self._integers = integers_of(codec)
         self._mode = plain_mode(self._integers, "scalar", Quantizer())
         self._z_tables = measure_z_tables(codec, ())
-        exponent = interpolate(self._integers.gains, position) + position
-        octaves = torch.from_numpy(exponent.astype(np.float32) / POSITIONS_PER_OCTAVE)
-        self._exponent = octaves[None, :, None, None]
 
     @torch.no_grad()
-    def constants(self, latents: Tensor, point: Point) -> Constants:
-        """Code latents (B, C, h, w) with hard staircases."""
-        codec, position = self._codec, self._position
-        points = codec.shape.rate_points
-        integers = replace(
-            self._integers,
-            gains=self._integers.gains - np.int32(point.step),
-            z_thresholds=[point.z_thresholds] * points,
-        )
+    def constants(self, latents: Tensor, position: int, point: Point) -> Constants:
+        """Code latents (B, C, h, w) at a rate position with hard staircases."""
+        codec, points = self._codec, self._codec.shape.rate_points
+        gains = self._integers.gains - np.int32(point.step)
+        integers = replace(self._integers, gains=gains, z_thresholds=[point.z_thresholds] * points)
         staircase = Staircase(levels=[point.levels] * points if point.levels else [])
-        thresholds = [point.thresholds] * points
-        mode = replace(self._mode, staircase=staircase, thresholds=thresholds)
+        mode = replace(self._mode, staircase=staircase, thresholds=[point.thresholds] * points)
         grid = staircase.grid(position)
         symbols, lying = [], []
         for one in latents:
@@ -131,10 +123,12 @@ class HardPath:
             decided = quantize(codec, integers, taken, self._z_tables, mode).symbols
             symbols.append(torch.from_numpy(decided))
             lying.append(torch.from_numpy(values(decided, grid)))
+        exponent = interpolate(self._integers.gains, position) + np.int32(position)
+        octaves = torch.from_numpy(exponent).float()[None, :, None, None] / POSITIONS_PER_OCTAVE
         hat = hat_weights(torch.full((len(latents),), position), points)
-        gain = torch.exp2(self._exponent - point.step / POSITIONS_PER_OCTAVE)
+        gain = torch.exp2(octaves - point.step / POSITIONS_PER_OCTAVE)
         z = codec.hyper_analysis(latents, codec.deviation, gain, hat)
-        return Constants(latents, z, torch.stack(symbols), torch.stack(lying), self._exponent)
+        return Constants(latents, z, torch.stack(symbols), torch.stack(lying), octaves)
 
 
 def code(codec: Codec, position: int, point: RatePoint, given: Constants) -> tuple[Tensor, Tensor]:
