@@ -74,7 +74,7 @@ class Derive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crops: int = 48
     side: int = 256
     count: int = 4
-    rate: float = 0.06
+    rate: float = 0.03
     average: float = 0.9
     checkpoint_every: int = 20
 
@@ -162,7 +162,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.finetune.mode not in self.export.modes:
             raise ValueError(f"finetune.mode {self.finetune.mode} is none of export.modes")
-        sides = [self.finetune.side, *(part.side for part in self.pretrain.batches)]
+        sides = [self.finetune.side, self.derive.side, *(part.side for part in self.pretrain.batches)]
         if min(sides) < (smallest := SMALLEST_SIDE[self.rates.distortion]):
             raise ValueError(f"crops for {self.rates.distortion} need sides of {smallest} pixels or more")
         if self.rates.anchor is not None and self.rates.anchor not in self.shape.positions:

@@ -3,7 +3,7 @@
 STanH (arXiv 2410.00557, IEEE TIP 2025): a network is trained at few rates, the anchors, and others
 are derived by refining the few numbers of its quantizers. Every rate point wanted starts from the
 nearest one that has staircases, so that derivations chain outward; the first starts from rounding.
-The loss is that of ``pretrain`` at the rate point: ``bpp + lambda(d) * MSE``, the error through the
+The loss is that of ``pretrain`` at the rate point, ``bpp + lambda(d) * distortion``, through the
 frozen synthesis. Baselines are the same stage with less to learn (``staircases.Derivation.kind``).
 """
 
@@ -25,6 +25,7 @@ from softstair.errors import UsageError
 from ..checkpoint import hash_snapshot, load_checkpoint, load_codec, save_checkpoint
 from ..codec import Codec
 from ..data import Crops, load_pictures
+from ..distortion import PEAK, distortion
 from ..export.measure import latents_of
 from ..layers.rates import multiplier
 from ..log import Log
@@ -167,8 +168,9 @@ class _Deriver:
             self._average[name].lerp_(value, 1 - keep)
 
     def _cost(self, bits: Tensor, decoded: Tensor, pictures: Tensor) -> Tensor:
-        bpp, error = _figures(bits, decoded, pictures)
-        return bpp + multiplier(torch.tensor([self.position]), self._recipe.rates.base) * error
+        rates = self._recipe.rates
+        error = distortion(rates.distortion, decoded.float(), pictures)
+        return _bpp(bits, pictures) + multiplier(torch.tensor([self.position]), rates.base) * error
 
     def finish(self) -> tuple[str, dict[str, Any]]:
         """Keep the averaged staircases, or what they started from if held-out pictures cost less so."""
@@ -206,8 +208,8 @@ class _Deriver:
             bits, decoded = code(self._codec, self.position, point, given)
             decoded = (decoded.clamp(0, 1) * 255).round() / 255
             cost = self._cost(bits, decoded, picture[None])
-            bpp, error = _figures(bits, decoded, picture[None])
-            rows.append((cost.item(), bpp.item(), 10 * math.log10(255**2 / error.item())))
+            psnr = 10 * math.log10(PEAK**2 / distortion("mse", decoded, picture[None]).item())
+            rows.append((cost.item(), _bpp(bits, picture[None]).item(), psnr))
         cost, bpp, psnr = np.mean(rows, axis=0).tolist()
         return cost, bpp, psnr
 
@@ -243,10 +245,8 @@ class _Deriver:
             self._optimiser.load_state_dict(state["optimiser"])
 
 
-def _figures(bits: Tensor, decoded: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Bits a pixel and squared errors in squared grey levels, (B,) each."""
-    area = pictures.shape[-1] * pictures.shape[-2]
-    return bits / area, (decoded.float() - pictures).square().mean((1, 2, 3)) * 255**2
+def _bpp(bits: Tensor, pictures: Tensor) -> Tensor:
+    return bits / (pictures.shape[-1] * pictures.shape[-2])
 
 
 def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
