@@ -269,7 +269,7 @@ def test_train_derive_and_export(tmp_path):
     derived = tmp_path / "derived"
     done = run("derive", recipe, snapshot, "--data-root", tmp_path, "--run", derived, "--rate", 80, "-j", 1)
     assert done.returncode == 0, done.stderr
-    assert "bytes" in done.stderr
+    assert b"bytes" in done.stderr
     bundle, staircases = tmp_path / "mine.stairs", derived / "staircases.json"
     done = run("export", recipe, snapshot, "--staircases", staircases, "--data-root", tmp_path, "-o", bundle)
     assert done.returncode == 0, done.stderr
