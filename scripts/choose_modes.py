@@ -2,40 +2,53 @@
 
     python scripts/choose_modes.py RECIPE SNAPSHOT --data-root DATA [--try tcq8:step:skip:weight ...]
 
-FLAGS: c for centroids, w for errors weighted by what they matter to the picture. Prints, for every
-setting tried, the Bjontegaard delta rate against plain rounding with measured
-tables, over four rate positions: bits by the tables, PSNR of decoded 8-bit pictures.
+FLAGS: c for centroids, w for errors weighted by what they matter to the picture, s for staircases of
+--staircases: thresholds of z, and of y levels in scalar and rdoq and thresholds in scalar. Prints, for
+every setting tried, the Bjontegaard delta rate against plain rounding with measured tables, over the
+rate positions: bits by the tables, PSNR of decoded 8-bit pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from softstair.evaluate import delta_rate
-from softstair.learn.checkpoint import load_snapshot
+from softstair.learn.checkpoint import load_codec
 from softstair.learn.codec import Codec
 from softstair.learn.data import Crops, load_pictures
-from softstair.learn.export.bundle import ROW_RULE
-from softstair.learn.export.integers import integer_gains, integer_weights
+from softstair.learn.export.bundle import integers_of, learned_of
 from softstair.learn.export.measure import (
     Integers,
+    Sample,
     latents_of,
     measure_z_tables,
     sample,
     samples,
 )
-from softstair.learn.export.modes import measure_mode, quantize
+from softstair.learn.export.modes import NOTHING_LEARNED, Learned, measure_mode, quantize
 from softstair.learn.export.sensitivity import channel_weights
 from softstair.learn.layers.rates import hat_weights
 from softstair.learn.recipe import Quantizer, read_recipe
-from softstair.quantize.staircase import UNWEIGHTED
+from softstair.learn.staircases import Derivation, read_derivation
+from softstair.quantize.staircase import STATES, UNWEIGHTED
+from softstair.quantize.tables import TableSet
 
-POSITIONS = (24, 56, 88, 120)
 MEASURING, SIDE = 2**31, 256
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A codec's integers, samples of training crops at all rates, and z's tables of them."""
+
+    integers: Integers
+    taken: list[Sample]
+    z_tables: TableSet
 
 
 def main() -> None:
@@ -44,32 +57,36 @@ def main() -> None:
     parser.add_argument("snapshot", type=Path)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--crops", type=int, default=60, help="training crops to measure tables on")
+    parser.add_argument("--positions", type=int, nargs="+", default=[24, 56, 88, 120])
+    parser.add_argument("--staircases", type=Path, help="of softstair derive")
     parser.add_argument(
         "--try", dest="settings", nargs="*", default=[], metavar="MODE:STEP:SKIP:WEIGHT[:FLAGS]"
     )
     arguments = parser.parse_args()
     recipe = read_recipe(arguments.recipe)
-    codec = Codec(recipe.shape)
-    load_snapshot(arguments.snapshot, codec)
-    codec.set_fixed(True)
-    codec.eval()
-    integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
+    codec = load_codec(recipe, arguments.snapshot)
     train = load_pictures([arguments.data_root / name for name in recipe.data.train])
-    taken = samples(codec, integers, Crops(train, recipe.seed).batch(MEASURING, arguments.crops, SIDE))
-    z_tables = measure_z_tables(codec, taken)
+    crops = Crops(train, recipe.seed).batch(MEASURING, arguments.crops, SIDE)
+    plain, derivation = prepare(codec, crops, None), None
+    if arguments.staircases is not None:
+        derivation = read_derivation(arguments.staircases)
+    derived = plain if derivation is None else prepare(codec, crops, derivation)
     held_out = load_pictures([arguments.data_root / name for name in recipe.data.validation])
     pictures = [np.ascontiguousarray(_even(p).transpose(2, 0, 1)) for p in held_out]
 
-    channels = channel_weights(codec, integers, taken[:: max(len(taken) // 40, 1)], z_tables)
-
-    def curve(mode: str, quantizer: Quantizer, weights: np.ndarray = UNWEIGHTED) -> list[tuple[float, float]]:
-        measured = measure_mode(codec, integers, taken, z_tables, mode, quantizer, weights)
+    def curve(mode: str, quantizer: Quantizer, flags: Collection[str] = ()) -> list[tuple[float, float]]:
+        of = derived if "s" in flags else plain
+        weights = UNWEIGHTED
+        if "w" in flags:
+            weights = channel_weights(codec, of.integers, of.taken[:: len(of.taken) // 40 + 1], of.z_tables)
+        learned = learned_in(mode, codec, derivation) if "s" in flags else NOTHING_LEARNED
+        measured = measure_mode(codec, of.integers, of.taken, of.z_tables, mode, quantizer, weights, learned)
         points = []
-        for position in POSITIONS:
+        for position in arguments.positions:
             figures = []
             for picture in pictures:
-                one = sample(codec, integers, latents_of(codec, picture), position)
-                decided = quantize(codec, integers, one, z_tables, measured)
+                one = sample(codec, of.integers, latents_of(codec, picture), position)
+                decided = quantize(codec, of.integers, one, of.z_tables, measured)
                 figures.append(
                     (
                         sum(decided.tile.cross_entropy()) / picture[0].size,
@@ -80,18 +97,30 @@ def main() -> None:
         return points
 
     anchor = curve("scalar", Quantizer())
-    print("| mode | step | skip | rate weight | BD-rate | bpp at", *POSITIONS, "|", flush=True)
+    print("| mode | step | skip | rate weight | BD-rate | bpp at", *arguments.positions, "|", flush=True)
     for setting in arguments.settings:
         mode, step, skip, weight, *flags = setting.split(":")
-        centroids, weighted = "c" in flags, "w" in flags
-        quantizer = Quantizer(int(step), int(skip), float(weight), centroids)
-        points = curve(mode, quantizer, channels if weighted else UNWEIGHTED)
+        points = curve(mode, Quantizer(int(step), int(skip), float(weight), "c" in flags), flags)
         shown = f"{mode} | {step} | {skip} | {weight} {' '.join(flags)}"
         print(
             f"| {shown} | {delta_rate(anchor, points).pchip:+.2f} % |",
             *(f"{bpp:.3f}/{psnr:.2f}" for bpp, psnr in points),
             flush=True,
         )
+
+
+def prepare(codec: Codec, crops: np.ndarray, derivation: Derivation | None) -> Measured:
+    integers = integers_of(codec, derivation)
+    taken = samples(codec, integers, crops)
+    return Measured(integers, taken, measure_z_tables(codec, taken))
+
+
+def learned_in(mode: str, codec: Codec, derivation: Derivation | None) -> Learned:
+    """What a mode takes of a derivation: a search decides by itself, a trellis has levels of its own."""
+    learned = learned_of(codec, derivation)
+    if STATES[mode] > 1:
+        return NOTHING_LEARNED
+    return learned if mode == "scalar" else replace(learned, thresholds=[])
 
 
 @torch.no_grad()

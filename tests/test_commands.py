@@ -257,7 +257,7 @@ def test_training_without_torch_says_what_to_install(tmp_path):
     assert b"softstair[learn]" in done.stderr
 
 
-def test_train_and_export(tmp_path):
+def test_train_derive_and_export(tmp_path):
     pytest.importorskip("torch", reason="the extra learn is not installed")
     from .tiny import write_data, write_recipe
 
@@ -266,8 +266,12 @@ def test_train_and_export(tmp_path):
     done = run("train", recipe, "--data-root", tmp_path, "--run", tmp_path / "run", "-j", 1)
     assert done.returncode == 0, done.stderr
     snapshot = tmp_path / "run" / "snapshot.safetensors"
-    bundle = tmp_path / "mine.stairs"
-    done = run("export", recipe, snapshot, "--data-root", tmp_path, "-o", bundle)
+    derived = tmp_path / "derived"
+    done = run("derive", recipe, snapshot, "--data-root", tmp_path, "--run", derived, "--rate", 80, "-j", 1)
+    assert done.returncode == 0, done.stderr
+    assert b"bytes" in done.stderr
+    bundle, staircases = tmp_path / "mine.stairs", derived / "staircases.json"
+    done = run("export", recipe, snapshot, "--staircases", staircases, "--data-root", tmp_path, "-o", bundle)
     assert done.returncode == 0, done.stderr
     Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(tmp_path / "flat.png")
     assert run("encode", tmp_path / "flat.png", "--model", bundle).returncode == 0

@@ -56,6 +56,13 @@ checkpoint_every = 2
 measured_crops = 2
 validate_every = 3
 
+[derive]
+steps = 4
+crops = 6
+count = 2
+side = 64
+checkpoint_every = 2
+
 [pretrain]
 steps = {steps}
 decay_from = 4

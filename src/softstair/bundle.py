@@ -34,7 +34,14 @@ from softstair.quantize.rates import (
     nearest_point,
 )
 from softstair.quantize.scale_network import LAYERS, Layer, ScaleWeights
-from softstair.quantize.staircase import STATES, Encoding, Staircase
+from softstair.quantize.staircase import (
+    STATES,
+    Encoding,
+    Staircase,
+    Thresholds,
+    check_thresholds,
+    thresholds_at,
+)
 from softstair.quantize.tables import TableSet
 
 SCHEMA = 1
@@ -194,6 +201,16 @@ class Bundle:
         """Squared steps that a bit is worth to an encoder in a mode."""
         return self.manifest.encoding.rate_weights.get(mode, 0.0)
 
+    def thresholds(self, position: int, mode: str) -> Thresholds | None:
+        """Where levels begin for an encoder in a mode; None if it searches or rounds."""
+        points = self.manifest.encoding.thresholds.get(mode)
+        return thresholds_at(points, position, self.grid(position, mode)) if points else None
+
+    def z_thresholds(self, position: int) -> Thresholds | None:
+        """The same for z, in all modes."""
+        points = self.manifest.encoding.z_thresholds
+        return thresholds_at(points, position) if points else None
+
     @cached_property
     def bounds(self) -> dict[str, int]:
         """The largest accumulator of every layer of the scale network."""
@@ -215,10 +232,26 @@ class Bundle:
             raise InvalidBundle(f"Bundle {self.origin} has modes that this release does not know.")
         if any(len(staircase.levels) not in (0, len(gains)) for staircase in modes.values()):
             raise InvalidBundle(f"Bundle {self.origin} has levels and gains for different rate points.")
+        self._check_thresholds()
         if not 2 <= len(gains) <= 17 or len({len(row) for row in gains}) != 1:
             raise InvalidBundle(f"Bundle {self.origin} has a ragged or empty list of gains.")
         if any(abs(value) > 1024 for row in gains for value in row):
             raise InvalidBundle(f"Bundle {self.origin} has gains beyond 32 octaves.")
+
+    def _check_thresholds(self) -> None:
+        encoding, modes = self.manifest.encoding, self._staircases.modes
+        lists: list[tuple[list[list[int]], list[list[int]]]] = []
+        if encoding.z_thresholds:
+            lists.append((encoding.z_thresholds, []))
+        lists += [(rows, modes[mode].levels) for mode, rows in encoding.thresholds.items() if mode in modes]
+        for rows, levels in lists:
+            if len(rows) != len(self._staircases.gains) or len(set(map(len, rows))) != 1:
+                raise InvalidBundle(f"Bundle {self.origin} needs as many thresholds at every rate point.")
+            try:
+                for row, row_levels in zip(rows, levels or [[]] * len(rows), strict=True):
+                    check_thresholds(row, row_levels)
+            except ValueError as error:
+                raise InvalidBundle(f"Bundle {self.origin} contradicts itself: {error}.") from error
 
     def _tensors(self, name: str, expected: Mapping[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
         """Tensors of a safetensors entry with their expected dtype and dimensions."""

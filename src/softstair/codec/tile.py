@@ -20,7 +20,7 @@ from softstair.engine import Networks, Planes
 from softstair.errors import CorruptStream
 from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import hat_weights
-from softstair.quantize.staircase import STATES, UNWEIGHTED
+from softstair.quantize.staircase import STATES, UNWEIGHTED, rounded
 
 from .geometry import WHOLE_PICTURE, Borders, Geometry, to_even, to_pixels, to_planes
 
@@ -80,7 +80,7 @@ class TileCoder:
         networks, hat = self._networks, self._hat(position)
         gain = self.bundle.gain(position)[None, :, None, None]
         z = networks.hyper_analysis(to_even(analysed.latents), gain, hat)
-        z_hat = np.clip(np.rint(z), -_Z_LIMIT, _Z_LIMIT)
+        z_hat = np.clip(rounded(z, self.bundle.z_thresholds(position)), -_Z_LIMIT, _Z_LIMIT)
         rows, columns = analysed.geometry.rows, analysed.geometry.columns
         z_symbols = np.ascontiguousarray(z_hat[0].transpose(1, 2, 0)).astype(np.int16)
         tile = _core.TileEncoder(self.bundle.model(position, self.mode), z_symbols, rows, columns)
@@ -90,6 +90,8 @@ class TileCoder:
         scale = self.bundle.inverse_step(position, self.mode)
         rate_weight = self.bundle.rate_weight(self.mode)
         grid = self.bundle.grid(position, self.mode)
+        if decide is None and (thresholds := self.bundle.thresholds(position, self.mode)) is not None:
+            decide = thresholds.decide
         for phase in range(PHASES):
             tile.begin_phase()
             mean = means.of_phase(decoded, phase)

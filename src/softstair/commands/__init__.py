@@ -25,6 +25,7 @@ _COMMANDS = {
     "plot": "Draw rate-distortion curves.",
     "report": "Turn results of an evaluation into one HTML page.",
     "train": "Train a network from a recipe (extra learn).",
+    "derive": "Learn staircases for further rates of a trained network (extra learn).",
     "finetune": "Retrain the synthesis on latents that were really quantized (extra learn).",
     "export": "Turn a trained network into a bundle (extra learn).",
 }

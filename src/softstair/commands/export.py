@@ -21,12 +21,16 @@ from . import files
     default=".",
     help="Where the recipe's data lies.",
 )
+@click.option(
+    "--staircases", type=click.Path(path_type=Path), metavar="FILE", help="What softstair derive learned."
+)
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 def command(
     recipe: Path,
     snapshot: Path,
     output: Path,
     data_root: Path,
+    staircases: Path | None,
     force: bool,
 ) -> None:
     """Turn a snapshot of a run into a bundle: integer scale network, tables, ONNX graphs."""
@@ -38,5 +42,5 @@ def command(
     from softstair.learn.recipe import read_recipe
 
     files.check_free(str(output), force=force)
-    bundle = export_snapshot(read_recipe(recipe), snapshot, data_root, output)
+    bundle = export_snapshot(read_recipe(recipe), snapshot, data_root, output, staircases=staircases)
     click.echo(f"{output}: {bundle.name} {bundle.fingerprint.hex()}, {bundle.size} bytes", err=True)

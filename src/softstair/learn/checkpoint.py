@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from softstair.errors import UsageError
 
 from .codec import Codec
+from .recipe import Recipe
 from .shape import Shape
 
 
@@ -55,3 +57,22 @@ def load_snapshot(path: Path, codec: Codec) -> None:
         codec.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"Snapshot {path} does not fit this recipe's shape: {error}.") from error
+
+
+def hash_snapshot(path: Path) -> str:
+    """SHA-256 of a snapshot's bytes, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load_codec(recipe: Recipe, snapshot: Path) -> Codec:
+    """The codec of a snapshot, frozen as it will be used: on integer grids, at all rates.
+
+    Raises:
+        UsageError: unreadable, or of another shape.
+    """
+    codec = Codec(recipe.shape)
+    load_snapshot(snapshot, codec)
+    if recipe.rates.anchor is not None:
+        codec.pin(recipe.rates.anchor)
+    codec.set_fixed(True)
+    return codec.eval()

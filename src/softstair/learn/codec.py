@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from softstair.quantize.phases import PHASES, phase_map
+from softstair.quantize.rates import POSITIONS_PER_POINT
 
 from .layers.densities import SIGMA_MAX, SIGMA_MIN, LogisticMixture, gaussian_bits
-from .layers.rates import Gains, hat_weights
+from .layers.rates import Gains, RateBias, hat_weights
 from .layers.rounding import straight_through_round
 from .networks import Analysis, HyperAnalysis, MeanNetwork, ScaleNetwork, Synthesis, magnitude
 from .shape import Shape
@@ -49,6 +50,18 @@ class Codec(nn.Module):
         """Switch the scale network and the gains to the grids of the integer path."""
         self.scale_network.set_fixed(fixed)
         self.gains.integer = fixed
+
+    @torch.no_grad()
+    def pin(self, anchor: int) -> None:
+        """Give all rate points what the one at position ``anchor`` learned.
+
+        From then on rates differ by their steps alone: z, means, log-scales in latent units and
+        synthesis are the anchor's.
+        """
+        biases = [module.table for module in self.modules() if isinstance(module, RateBias)]
+        for table in (*biases, self.gains.offset, *self.z_density.parameters()):
+            table.copy_(table[anchor // POSITIONS_PER_POINT].expand_as(table).clone())
+        self.hyper_analysis.anchor = anchor
 
     def forward(self, picture: Tensor, position: Tensor) -> Passage:
         """A training pass: noise for the rate, straight-through rounding for everything else.

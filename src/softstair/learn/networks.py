@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from softstair.quantize.rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT
+
 from .layers.blocks import SLOPE, Float32, Residual, convolution, downscale, upscale
 from .layers.fixed import (
     HIDDEN,
@@ -93,8 +95,13 @@ class HyperAnalysis(nn.Module):
             nn.LeakyReLU(SLOPE),
         )
         self.head = Float32(convolution(width, shape.hyper_latents, 1))
+        self.anchor: int | None = None
 
     def forward(self, latents: Tensor, deviation: Tensor, gain: Tensor, hat: Tensor) -> Tensor:
+        if self.anchor is not None:  # z of a network trained at one rate is the same at all rates
+            points = POSITIONS_PER_POINT * torch.arange(hat.shape[1], device=hat.device).to(hat.dtype)
+            position = (hat @ points)[:, None, None, None]
+            gain = gain * torch.pow(2.0, (self.anchor - position) / POSITIONS_PER_OCTAVE)
         magnitude = torch.log2(1 + (latents * gain).abs()) - 0.5
         x = self.entry(torch.cat([latents / deviation, magnitude], 1))
         return self.head(self.body(x + self.rate(hat)))

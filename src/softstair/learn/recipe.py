@@ -26,11 +26,14 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Trained rates: ``lambda(d) = base * 2**(2 d / 32)``, loss weight ``lambda**-balance``.
 
     distortion: what lambda multiplies (``softstair.learn.distortion``).
+    anchor: the rate position of the one rate point that is trained; by default all rates are, and
+    every rate point is an anchor.
     """
 
     base: float = 0.0005
     balance: float = 0.45
     distortion: Literal["mse", "ms-ssim"] = "mse"
+    anchor: int | None = None
 
 
 class Batches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +58,29 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     average: float = 0.998
     validate_every: int = 500
     checkpoint_every: int = 250
+
+
+class Derive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The stage ``derive``: staircases of rate points are learned, everything else is frozen.
+
+    learned, z_learned: levels to either side of zero that have numbers of their own, of y and z.
+    steps: of every rate point. crops, side: pictures that a run learns from; their latents are
+    computed once. count: of them in a step. rate: of Adam, falling to zero as a cosine.
+    """
+
+    learned: int = 4
+    z_learned: int = 2
+    steps: int = 40
+    crops: int = 48
+    side: int = 256
+    count: int = 4
+    rate: float = 0.03
+    average: float = 0.9
+    checkpoint_every: int = 20
+
+    def __post_init__(self) -> None:
+        if self.count > self.crops:
+            raise ValueError(f"derive.count {self.count} is more than derive.crops {self.crops}")
 
 
 class Finetune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,6 +152,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: Data
     pretrain: Pretrain
     finetune: Finetune = Finetune()
+    derive: Derive = Derive()
     about: About = About()
     export: Export = Export()
     seed: int = 0
@@ -135,9 +162,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.finetune.mode not in self.export.modes:
             raise ValueError(f"finetune.mode {self.finetune.mode} is none of export.modes")
-        sides = [self.finetune.side, *(part.side for part in self.pretrain.batches)]
+        sides = [self.finetune.side, self.derive.side, *(part.side for part in self.pretrain.batches)]
         if min(sides) < (smallest := SMALLEST_SIDE[self.rates.distortion]):
             raise ValueError(f"crops for {self.rates.distortion} need sides of {smallest} pixels or more")
+        if self.rates.anchor is not None and self.rates.anchor not in self.shape.positions:
+            raise ValueError(f"rates.anchor must be a rate point, one of {list(self.shape.positions)}")
 
 
 def read_recipe(path: Path) -> Recipe:

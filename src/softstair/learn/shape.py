@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from softstair.quantize.rates import POSITIONS_PER_POINT
+
 
 class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Channel counts of every part. Resolutions are relative to the picture.
@@ -30,3 +32,8 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.latents % 4:
             raise ValueError(f"latents must be a multiple of four, not {self.latents}")
+
+    @property
+    def positions(self) -> range:
+        """Rate positions of the rate points."""
+        return range(0, self.rate_points * POSITIONS_PER_POINT, POSITIONS_PER_POINT)

@@ -1,7 +1,12 @@
-"""Modes: how symbols are chosen and coded, and the staircases that go with them."""
+"""Modes: how symbols are chosen and coded, and the staircases that go with them.
+
+A decoder needs the levels, an encoder the thresholds, too. Both are whole numbers of 1/1024 step at
+rate points, interpolated by one integer rule; whatever was learned, they rise at every position.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import msgspec
@@ -13,8 +18,9 @@ from .rates import interpolate
 # States of the trellis by mode; with one state every latent is quantized for itself.
 STATES = {"scalar": 1, "rdoq": 1, "tcq4": 4, "tcq8": 8, "tcq16": 16, "tcq32": 32}
 
-LEVELS_PER_STEP = 1024  # levels lie on this grid
+LEVELS_PER_STEP = 1024  # levels and thresholds lie on this grid
 _LARGEST_LEVEL = 64 * LEVELS_PER_STEP
+_MOST = 16383  # steps: the core clips there
 
 UNIFORM = np.zeros(0, np.float32)  # a fine grid that needs no list: members every half step
 UNWEIGHTED = np.zeros(0, np.float32)  # squared errors of all channels count alike
@@ -61,13 +67,63 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an encoder does with a bundle and a decoder need not know.
 
     mode: where nothing else is asked for. rate_weights: squared steps that a bit is worth where
-    symbols are decided, by mode; where none is given, 0: the nearest.
+    symbols are decided, by mode; where none is given, 0: the nearest. thresholds: by mode, of every
+    rate point, where the levels 1, 2, .. begin, in 1/1024 step; those beyond the last begin half-way.
+    z_thresholds: the same for z, in all modes.
     """
 
     mode: str = "scalar"
     rate_weights: dict[str, float] = {}
+    thresholds: dict[str, list[list[int]]] = {}
+    z_thresholds: list[list[int]] = []
 
     def __post_init__(self) -> None:
         for mode, weight in self.rate_weights.items():
             if not 0 <= weight <= 1:
                 raise ValueError(f"the rate weight of {mode} must lie in [0, 1], not at {weight}")
+        if set(self.thresholds) - {"scalar"}:
+            raise ValueError("only the mode scalar decides by thresholds")
+
+
+def check_thresholds(thresholds: list[int], levels: list[int]) -> None:
+    """Raises ValueError unless thresholds of a rate point lie between the levels of its fine grid."""
+    if levels and len(levels) != 2 * len(thresholds):
+        raise ValueError(f"{len(thresholds)} thresholds need {2 * len(thresholds)} levels")
+    edges = [0, *levels[1::2]] if levels else [LEVELS_PER_STEP * k for k in range(len(thresholds) + 1)]
+    if not all(low < at < high for (low, high), at in zip(pairwise(edges), thresholds, strict=True)):
+        raise ValueError("thresholds must lie between the levels that they divide")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where levels begin at one rate position, in steps.
+
+    starts: of the levels 1, 2, .., float32, rising. outermost: the last of these levels; from there
+    on levels lie a step apart and begin half-way.
+    """
+
+    starts: npt.NDArray[np.float32]
+    outermost: np.float32
+
+    def decide(self, residual: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
+        """Levels of residuals in steps, of the same shape; on a threshold the one nearer to zero."""
+        magnitude = np.abs(residual)
+        near = np.searchsorted(self.starts, magnitude)
+        far = np.ceil(np.minimum(magnitude, _MOST) - self.outermost - np.float32(0.5))
+        level = near + np.maximum(far, 0)
+        result: npt.NDArray[np.int16] = np.copysign(level, residual).astype(np.int16)
+        return result
+
+
+def thresholds_at(
+    points: list[list[int]], position: int, grid: npt.NDArray[np.float32] = UNIFORM
+) -> Thresholds:
+    """Thresholds of rate points interpolated; ``grid`` is the fine grid at the position."""
+    starts = interpolate(np.array(points, np.int32), position).astype(np.float32) / LEVELS_PER_STEP
+    outermost = grid[-1] if len(grid) else np.float32(len(starts))
+    return Thresholds(starts.astype(np.float32), outermost)
+
+
+def rounded(values: npt.NDArray[np.float32], thresholds: Thresholds | None) -> npt.NDArray[np.float32]:
+    """Whole numbers, by thresholds or else the nearest."""
+    return np.rint(values) if thresholds is None else thresholds.decide(values).astype(np.float32)

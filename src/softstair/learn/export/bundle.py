@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,21 @@ from softstair.bundle import (
     to_json,
     write_bundle,
 )
+from softstair.errors import UsageError
 from softstair.quantize.scale_network import ScaleWeights
 from softstair.quantize.staircase import STATES, Encoding
 from softstair.quantize.tables import RowRule, TableSet
 
-from ..checkpoint import load_snapshot
+from ..checkpoint import hash_snapshot, load_codec
 from ..codec import Codec
 from ..data import Crops, load_pictures
 from ..log import commit
 from ..recipe import Quantizer, Recipe
+from ..staircases import Derivation, read_derivation
 from .graphs import export_graphs
 from .integers import integer_gains, integer_weights
 from .measure import Integers, measure_z_tables, samples
-from .modes import measure_mode
+from .modes import NOTHING_LEARNED, Learned, measure_mode
 
 # Rows from sigma 0.11 to 89 steps; what lies below is not coded.
 ROW_RULE = RowRule(base=-102, skip=0, rows=78)
@@ -52,6 +53,7 @@ def export_bundle(
     provenance: dict[str, Any],
     quantizers: Mapping[str, Quantizer] | None = None,
     mode: str = "scalar",
+    derivation: Derivation | None = None,
 ) -> Bundle:
     """Turn a codec into a bundle and read it back.
 
@@ -64,22 +66,37 @@ def export_bundle(
         quantizers: modes and their settings; tables are measured on symbols chosen so. By
             default all modes as if they were plain.
         mode: what an encoder takes where nothing else is asked for.
+        derivation: staircases that were learned; those of y are for the mode scalar, where
+            thresholds decide.
 
     Raises:
         InvalidBundle: the scale network could overflow as integers.
     """
     codec.set_fixed(True)
     codec.eval()
-    integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
+    integers, learned = integers_of(codec, derivation), learned_of(codec, derivation)
     quantizers = quantizers or {name: Quantizer() for name in STATES}
     taken = samples(codec, integers, crops)
     z_tables = measure_z_tables(codec, taken)
     measured = {
-        key: measure_mode(codec, integers, taken, z_tables, key, quantizer)
+        key: measure_mode(
+            codec,
+            integers,
+            taken,
+            z_tables,
+            key,
+            quantizer,
+            learned=learned if key == "scalar" else NOTHING_LEARNED,
+        )
         for key, quantizer in quantizers.items()
     }
-    rate_weights = {key: one.rate_weight for key, one in measured.items()}
-    manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, Encoding(mode, rate_weights))
+    encoding = Encoding(
+        mode,
+        {key: one.rate_weight for key, one in measured.items()},
+        {key: one.thresholds for key, one in measured.items() if one.thresholds},
+        integers.z_thresholds,
+    )
+    manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, encoding)
     modes = {key: one.staircase for key, one in measured.items()}
     staircases = Staircases(integers.gains.tolist(), ROW_RULE.base, modes)
     tables = _table_tensors("z", z_tables)
@@ -96,25 +113,57 @@ def export_bundle(
     return read_bundle(path.read_bytes(), str(path))
 
 
+def integers_of(codec: Codec, derivation: Derivation | None = None) -> Integers:
+    """The integer parts of a codec on fixed grids, with the steps and z's thresholds of a derivation.
+
+    Raises:
+        InvalidBundle: the scale network could overflow.
+    """
+    weights, gains = integer_weights(codec), integer_gains(codec)
+    if derivation is None:
+        return Integers(weights, gains, ROW_RULE)
+    points = derivation.of(codec.shape.positions)
+    steps = np.array([[point.step] for point in points], np.int32)
+    z_thresholds = [point.z_thresholds for point in points]
+    return Integers(weights, gains - steps, ROW_RULE, z_thresholds if z_thresholds[0] else [])
+
+
+def learned_of(codec: Codec, derivation: Derivation | None) -> Learned:
+    """Levels and thresholds of y of all rate points."""
+    if derivation is None:
+        return NOTHING_LEARNED
+    points = derivation.of(codec.shape.positions)
+    levels, thresholds = [point.levels for point in points], [point.thresholds for point in points]
+    return Learned(levels if levels[0] else [], thresholds if thresholds[0] else [])
+
+
 def export_snapshot(
     recipe: Recipe,
     snapshot: Path,
     data_root: Path,
     path: Path,
+    *,
+    staircases: Path | None = None,
 ) -> Bundle:
     """Export a snapshot of a run of ``recipe``; tables are measured on its training pictures.
 
+    staircases: a file of the stage ``derive``, of the same snapshot.
+
     Raises:
-        UsageError: the snapshot or the data cannot be read.
+        UsageError: the snapshot, the staircases or the data cannot be read or do not belong together.
         InvalidBundle: the scale network could overflow as integers.
     """
-    codec = Codec(recipe.shape)
-    load_snapshot(snapshot, codec)
+    codec, derivation = load_codec(recipe, snapshot), None
+    if staircases is not None:
+        derivation = read_derivation(staircases)
+        if derivation.snapshot != hash_snapshot(snapshot):
+            raise UsageError(f"Staircases {staircases} were derived from another snapshot than {snapshot}.")
     pictures = load_pictures([data_root / name for name in recipe.data.train])
     provenance = {
         "recipe": msgspec.to_builtins(recipe),
         "commit": commit(),
-        "snapshot": hashlib.sha256(snapshot.read_bytes()).hexdigest(),
+        "snapshot": hash_snapshot(snapshot),
+        "staircases": None if derivation is None else derivation.kind,
         "pictures": len(pictures),
         "data": recipe.about.data,
         "start": recipe.about.start,
@@ -129,6 +178,7 @@ def export_snapshot(
         provenance=provenance,
         quantizers=recipe.export.modes,
         mode=recipe.export.mode,
+        derivation=derivation,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from softstair.quantize.rates import (
     nearest_point,
 )
 from softstair.quantize.scale_network import ScaleWeights
+from softstair.quantize.staircase import rounded, thresholds_at
 from softstair.quantize.tables import (
     RowRule,
     TableSet,
@@ -35,11 +36,16 @@ _Z_PSEUDO_COUNT = 30.0
 
 @dataclass(frozen=True)
 class Integers:
-    """The integer parts of a codec. gains: e_c, int32 (points, C); rule: with nothing skipped."""
+    """The integer parts of a codec.
+
+    gains: e_c, int32 (points, C). rule: with nothing skipped. z_thresholds: of every rate point, as an
+    encoder has them (``quantize.staircase.Encoding``).
+    """
 
     weights: ScaleWeights
     gains: npt.NDArray[np.int32]
     rule: RowRule
+    z_thresholds: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,10 @@ def sample(codec: Codec, integers: Integers, y: Tensor, position: int) -> Sample
     exponent = interpolate(integers.gains, position) + position
     gain = torch.from_numpy(np.exp2(exponent / POSITIONS_PER_OCTAVE).astype(np.float32))
     z = codec.hyper_analysis(y, codec.deviation, gain[None, :, None, None], hat)
-    z_hat = z.round().clamp(-_Z_LIMIT, _Z_LIMIT)
-    symbols = np.ascontiguousarray(z_hat[0].permute(1, 2, 0).numpy().astype(np.int16))
+    thresholds = thresholds_at(integers.z_thresholds, position) if integers.z_thresholds else None
+    planes = np.clip(rounded(z.contiguous().numpy(), thresholds), -_Z_LIMIT, _Z_LIMIT)
+    symbols = np.ascontiguousarray(planes[0].transpose(1, 2, 0).astype(np.int16))
+    z_hat = torch.from_numpy(planes)
     return Sample(position, y[0].contiguous().numpy(), symbols, codec.mean_network.base(z_hat, hat))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,13 @@ from torch import Tensor
 from softstair import _core
 from softstair.quantize.phases import PHASES, phase_map
 from softstair.quantize.rates import POSITIONS_PER_OCTAVE, interpolate, nearest_point
-from softstair.quantize.staircase import LEVELS_PER_STEP, STATES, UNWEIGHTED, Staircase
+from softstair.quantize.staircase import (
+    LEVELS_PER_STEP,
+    STATES,
+    UNWEIGHTED,
+    Staircase,
+    thresholds_at,
+)
 from softstair.quantize.tables import TableSet, gaussian_tables, measured_tables
 
 from ..codec import Codec
@@ -31,10 +37,25 @@ _FREEDOM = 0.24  # steps that a centroid may be off its member, so that centroid
 
 
 @dataclass(frozen=True)
+class Learned:
+    """Levels and thresholds of every rate point, learned before; empty: rounding.
+
+    They are in the forms of ``quantize.staircase.Staircase`` and ``Encoding``.
+    """
+
+    levels: list[list[int]] = field(default_factory=list)
+    thresholds: list[list[int]] = field(default_factory=list)
+
+
+NOTHING_LEARNED = Learned()
+
+
+@dataclass(frozen=True)
 class Mode:
     """A mode as encoder and decoder have it.
 
     rate_weight: squared steps a bit. weights: of every channel's squared errors, (C,) or empty.
+    thresholds: of every rate point; if there are any, they decide instead of a search.
     """
 
     states: int
@@ -42,6 +63,7 @@ class Mode:
     rate_weight: float
     weights: Floats
     tables: TableSet
+    thresholds: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -58,12 +80,18 @@ class Decided:
     symbols: Floats
 
 
-def plain_mode(integers: Integers, name: str, quantizer: Quantizer, weights: Floats = UNWEIGHTED) -> Mode:
-    """A mode with the tables of the model's own distribution and uniform levels."""
+def plain_mode(
+    integers: Integers,
+    name: str,
+    quantizer: Quantizer,
+    weights: Floats = UNWEIGHTED,
+    learned: Learned = NOTHING_LEARNED,
+) -> Mode:
+    """A mode with the tables of the model's own distribution; levels are uniform or were learned."""
     states = STATES[name]
-    staircase = Staircase(quantizer.step, quantizer.skip)
+    staircase = Staircase(quantizer.step, quantizer.skip, learned.levels)
     tables = gaussian_tables(integers.rule, states)
-    return Mode(states, staircase, quantizer.rate_weight, weights, tables)
+    return Mode(states, staircase, quantizer.rate_weight, weights, tables, learned.thresholds)
 
 
 def measure_mode(
@@ -74,10 +102,15 @@ def measure_mode(
     name: str,
     quantizer: Quantizer,
     weights: Floats = UNWEIGHTED,
+    learned: Learned = NOTHING_LEARNED,
 ) -> Mode:
-    """A mode whose tables, and centroids if asked for, fit the symbols that its search chooses."""
-    mode = plain_mode(integers, name, quantizer, weights)
-    rounds = max(_ROUNDS[name], 2 if quantizer.centroids else 0)
+    """A mode whose tables, and centroids if asked for, fit the symbols that its search chooses.
+
+    Levels that were learned are not replaced by centroids.
+    """
+    mode = plain_mode(integers, name, quantizer, weights, learned)
+    with_centroids = quantizer.centroids and not learned.levels
+    rounds = max(_ROUNDS[name], 2 if with_centroids else 0)
     points = len(integers.gains)
     parts = [taken[start::_ROUND_SHARE] for start in range(rounds)] + [taken]
     for part in parts:
@@ -90,7 +123,7 @@ def measure_mode(
             np.add.at(counts, (rows, clipped + _LEVEL_LIMIT), 1)
             centroids.add(one, decided)
         mode = replace(mode, tables=measured_tables(integers.rule, counts, mode.states))
-        if quantizer.centroids:
+        if with_centroids:
             staircase = Staircase(quantizer.step, quantizer.skip, centroids.levels())
             mode = replace(mode, staircase=staircase)
     return mode
@@ -117,14 +150,19 @@ def quantize(codec: Codec, integers: Integers, sample: Sample, z_tables: TableSe
     tile = _core.TileEncoder(model, sample.z, *sample.latents.shape[1:])
     decoded, residual = np.zeros_like(sample.latents), np.zeros_like(sample.latents)
     phases, grid = phase_map(*sample.latents.shape), staircase.grid(position)
+    thresholds = thresholds_at(mode.thresholds, position, grid) if mode.thresholds else None
     for phase in range(PHASES):
         tile.begin_phase()
         one_hot: Tensor = torch.eye(PHASES)[phase][None]
         known = torch.from_numpy(decoded)[None]
         mean = codec.mean_network(known, sample.base, codec.deviation, one_hot)[0].numpy()
-        tile.quantize(sample.latents, mean, scale, mode.rate_weight, grid, mode.weights, decoded)
-        here = phases == phase
-        residual[here] = ((sample.latents - mean) * scale[:, None, None])[here]
+        in_steps, here = (sample.latents - mean) * scale[:, None, None], phases == phase
+        residual[here] = in_steps[here]
+        if thresholds is None:
+            tile.quantize(sample.latents, mean, scale, mode.rate_weight, grid, mode.weights, decoded)
+        else:
+            tile.put(np.ascontiguousarray(thresholds.decide(in_steps).transpose(1, 2, 0)))
+            _core.reconstruct_phase(phase, tile.symbols, mode.states, grid, mean, 1 / scale, decoded)
     symbols = tile.symbols.transpose(2, 0, 1).astype(np.float32) / (1 if mode.states == 1 else 2)
     return Decided(tile, decoded, residual, symbols)
 

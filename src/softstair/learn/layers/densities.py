@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .rounding import lower_bound
+from .stanh import Mass
 
 SIGMA_MIN, SIGMA_MAX = 0.11, 256.0
 _LIKELIHOOD_MIN = 1e-9
@@ -38,16 +39,26 @@ class LogisticMixture(nn.Module):
         self.mean = nn.Parameter(torch.linspace(-1.5, 1.5, components).expand(shape).clone())
         self.log_scale = nn.Parameter(torch.zeros(shape))
 
-    def probability(self, symbol: Tensor, hat: Tensor) -> Tensor:
-        """Probability of the unit interval around ``symbol`` (B, C, h, w), hat (B, points)."""
+    def mass(self, hat: Tensor) -> Mass:
+        """Probability between two bounds (B, C, h, w) at rates whose hat weights are (B, points)."""
         logit, mean, log_scale = (
             torch.einsum("br,rck->bck", hat, table)[:, :, None, None, :]
             for table in (self.logit, self.mean, self.log_scale)
         )
-        distance = (symbol[..., None] - mean).abs()
-        inverse = torch.exp(-log_scale)
-        inside = torch.sigmoid((0.5 - distance) * inverse) - torch.sigmoid((-0.5 - distance) * inverse)
-        return (inside * torch.softmax(logit, -1)).sum(-1)
+        share, inverse = torch.softmax(logit, -1), torch.exp(-log_scale)
+
+        def between(lower: Tensor, upper: Tensor) -> Tensor:
+            # Mirrored below the mean, where sigmoids are small numbers, not nearly equal large ones.
+            low, high = lower[..., None] - mean, upper[..., None] - mean
+            mirrored = low + high > 0
+            low, high = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
+            return ((torch.sigmoid(high * inverse) - torch.sigmoid(low * inverse)) * share).sum(-1)
+
+        return between
+
+    def probability(self, symbol: Tensor, hat: Tensor) -> Tensor:
+        """Probability of the unit interval around ``symbol`` (B, C, h, w), hat (B, points)."""
+        return self.mass(hat)(symbol - 0.5, symbol + 0.5)
 
     def bits(self, symbol: Tensor, hat: Tensor) -> Tensor:
         """Bits of every symbol, same shape as ``symbol``."""

@@ -29,6 +29,14 @@ def hat_weights(position: Tensor, points: int) -> Tensor:
     return (1 - distance).clamp_min(0)
 
 
+def draw_positions(spread: Tensor, points: int, anchor: int | None) -> Tensor:
+    """Rate positions of numbers in [0, 1), int64 of their shape: every one as likely, or the anchor."""
+    if anchor is not None:
+        return torch.full(spread.shape, anchor)
+    top = (points - 1) * POSITIONS_PER_POINT
+    return (spread * (top + 1)).long()
+
+
 def multiplier(position: Tensor, base: float) -> Tensor:
     """Lagrangian ``lambda = base * 2**(2 d / 32)``: it grows with the square of the gain.
 

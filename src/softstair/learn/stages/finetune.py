@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from softstair.quantize.rates import POSITIONS_PER_POINT
 
-from ..checkpoint import load_checkpoint, load_snapshot, save_checkpoint, save_snapshot
+from ..checkpoint import load_checkpoint, load_codec, save_checkpoint, save_snapshot
 from ..codec import Codec
 from ..data import Crops, Pixels, load_pictures, with_smaller_copies
 from ..distortion import distortion
@@ -63,15 +64,13 @@ def finetune(
     """
     run.mkdir(parents=True, exist_ok=True)
     settings = recipe.finetune
-    codec = Codec(recipe.shape)
-    load_snapshot(snapshot, codec)
-    codec.set_fixed(True)
+    codec = load_codec(recipe, snapshot)
     train = load_pictures([data_root / name for name in recipe.data.train])
     held_out = load_pictures([data_root / name for name in recipe.data.validation])
     crops = Crops(with_smaller_copies(train, recipe.seed, _START_SIDE), recipe.seed + 1)
     log = Log(run / "log.jsonl")
     log.open_run(recipe, _CPU)
-    trainer = _Trainer(recipe, codec.eval())
+    trainer = _Trainer(recipe, codec)
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
         trainer.load(load_checkpoint(checkpoint, _CPU))
@@ -125,9 +124,7 @@ class _Trainer:
 
     def __init__(self, recipe: Recipe, codec: Codec) -> None:
         self._recipe, self._frozen = recipe, codec
-        self._codec = Codec(recipe.shape)
-        self._codec.load_state_dict(codec.state_dict())
-        self._codec.set_fixed(True)
+        self._codec = deepcopy(codec)
         self._codec.requires_grad_(False).to(memory_format=torch.channels_last)
         settings = recipe.finetune
         self._parts = nn.ModuleDict(
@@ -189,7 +186,8 @@ class _Trainer:
         """Held-out pictures at three positions; remembers the best weights."""
         codec = self.averaged()
         top = (self._recipe.shape.rate_points - 1) * POSITIONS_PER_POINT
-        positions = (top // 8, top // 2, 7 * top // 8)
+        anchor = self._recipe.rates.anchor
+        positions = (top // 8, top // 2, 7 * top // 8) if anchor is None else (anchor,)
         points = {at: quantized.figures(codec, pictures, at) for at in positions}
         cost = sum(
             self._cost(torch.tensor(one.bpp), torch.tensor(one.distortion), torch.tensor(at)).item()
@@ -223,10 +221,9 @@ class _Trainer:
         for name, value in parts.items():
             part, _, rest = name.partition(".")
             state[f"{_MODULES[part]}.{rest}"] = value
-        codec = Codec(self._recipe.shape)
+        codec = deepcopy(self._frozen)
         codec.load_state_dict(state)
-        codec.set_fixed(True)
-        return codec.eval()
+        return codec
 
     def state(self) -> dict[str, Any]:
         return {

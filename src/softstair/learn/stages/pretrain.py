@@ -26,7 +26,7 @@ from ..checkpoint import load_checkpoint, load_snapshot, save_checkpoint, save_s
 from ..codec import Codec
 from ..data import Crops, Pixels, load_pictures, with_smaller_copies
 from ..distortion import distortion
-from ..layers.rates import multiplier
+from ..layers.rates import draw_positions, multiplier
 from ..log import Log
 from ..optimiser import Optimiser
 from ..principal import start_from_components
@@ -166,16 +166,17 @@ class _Trainer:
 
     def _loss(self, picture: Tensor) -> tuple[Tensor, dict[str, float]]:
         rates, count = self.recipe.rates, len(picture)
-        top = (self.recipe.shape.rate_points - 1) * POSITIONS_PER_POINT
+        points, anchor = self.recipe.shape.rate_points, rates.anchor
         spread = (torch.rand(1) + torch.arange(count) / count) % 1.0  # stratified in the batch
-        position = (spread * (top + 1)).long().to(self.device)
+        position = draw_positions(spread, points, anchor).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             passage = self.codec(picture, position)
         area = picture.shape[-1] * picture.shape[-2]
         bpp = (passage.y_bits + passage.z_bits) / area
         error = distortion(rates.distortion, passage.picture, picture)
         weight = multiplier(position, rates.base)
-        middle = multiplier(torch.tensor([top // 2]), rates.base).item()
+        centre = (points - 1) * POSITIONS_PER_POINT // 2 if anchor is None else anchor
+        middle = multiplier(torch.tensor([centre]), rates.base).item()
         loss = ((bpp + weight * error) * (middle / weight) ** rates.balance).mean()
         values = {
             "loss": loss.item(),
@@ -244,6 +245,8 @@ class _Trainer:
     def validate(self, pictures: list[Pixels]) -> str:
         top = self.recipe.shape.rate_points - 1
         positions = [round(top * part / 4) * POSITIONS_PER_POINT for part in range(5)]
+        if self.recipe.rates.anchor is not None:
+            positions = [self.recipe.rates.anchor]
         points = validate(self.averaged(), pictures, positions)
         self.log.write("validate", step=self.step, points=[asdict(point) for point in points])
         return f"{self.step:7d}  held out  " + "  ".join(

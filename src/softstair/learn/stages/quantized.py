@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from softstair.quantize.rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT
+from softstair.quantize.rates import POSITIONS_PER_OCTAVE
 
 from ..codec import Codec
 from ..data import Crops, Pixels
@@ -18,7 +18,7 @@ from ..export.bundle import ROW_RULE
 from ..export.integers import integer_gains, integer_weights
 from ..export.measure import Integers, Sample, latents_of, measure_z_tables, sample, samples
 from ..export.modes import Decided, measure_mode, quantize, values
-from ..layers.rates import hat_weights
+from ..layers.rates import draw_positions, hat_weights
 from ..recipe import Recipe
 
 _MEASURING = 2**31  # as a step of the crops: one that no run reaches
@@ -71,9 +71,8 @@ class Quantized:
         settings = self._recipe.finetune
         pixels = self._crops.batch(step, settings.count, settings.side)
         rng = np.random.default_rng((self._recipe.seed, step))
-        top = (self._recipe.shape.rate_points - 1) * POSITIONS_PER_POINT
-        spread = (rng.random() + np.arange(len(pixels)) / len(pixels)) % 1.0
-        positions = torch.from_numpy((spread * (top + 1)).astype(np.int64))
+        spread = torch.from_numpy((rng.random() + np.arange(len(pixels)) / len(pixels)) % 1.0)
+        positions = draw_positions(spread, self._recipe.shape.rate_points, self._recipe.rates.anchor)
         coded = [self._decide(crop, int(at)) for crop, at in zip(pixels, positions, strict=True)]
         grids = [self._mode.staircase.grid(int(at)) for at in positions]
         return Batch(

@@ -1,0 +1,253 @@
+"""Stage ``derive``: further rates from a frozen network, by learning its staircases alone.
+
+STanH (arXiv 2410.00557, IEEE TIP 2025): a network is trained at few rates, the anchors, and others
+are derived by refining the few numbers of its quantizers. Every rate point wanted starts from the
+nearest one that has staircases, so that derivations chain outward; the first starts from rounding.
+The loss is that of ``pretrain`` at the rate point, ``bpp + lambda(d) * distortion``, through the
+frozen synthesis. Baselines are the same stage with less to learn (``staircases.Derivation.kind``).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from softstair.errors import UsageError
+
+from ..checkpoint import hash_snapshot, load_checkpoint, load_codec, save_checkpoint
+from ..codec import Codec
+from ..data import Crops, load_pictures
+from ..distortion import PEAK, distortion
+from ..export.measure import latents_of
+from ..layers.rates import multiplier
+from ..log import Log
+from ..recipe import Recipe
+from ..staircases import Derivation, Kind, write_derivation
+from .rate_point import HardPath, RatePoint, code
+
+_HELD_OUT = 12  # crops
+_CPU = torch.device("cpu")
+
+
+def derive(
+    recipe: Recipe,
+    snapshot: Path,
+    data_root: Path,
+    run: Path,
+    *,
+    kind: Kind = "stanh",
+    positions: Collection[int] = (),
+    time_budget: float | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Derivation:
+    """Learn staircases of rate points in the folder ``run``, or go on.
+
+    Args:
+        recipe: all settings.
+        snapshot: the network; it stays as it is.
+        data_root: folder that the recipe's data paths are relative to.
+        run: folder of the log, the checkpoint and ``staircases.json``; made if missing. Rate points
+            that it has already are kept, and others start from them.
+        kind: what is learned.
+        positions: rate positions of the rate points that are wanted; by default all.
+        time_budget: seconds after which to stop at the next checkpoint.
+        say: receives a line for every rate point.
+
+    Raises:
+        UsageError: bad recipe, data, snapshot, checkpoint or position.
+    """
+    wanted = sorted(positions or recipe.shape.positions)
+    if set(wanted) - set(recipe.shape.positions):
+        raise UsageError(f"Rate points lie at {', '.join(map(str, recipe.shape.positions))}.")
+    run.mkdir(parents=True, exist_ok=True)
+    codec = load_codec(recipe, snapshot)
+    origin = hash_snapshot(snapshot)
+    log = Log(run / "log.jsonl")
+    log.open_run(recipe, _CPU)
+    deriver = _Deriver(recipe, codec, kind, origin, data_root)
+    checkpoint = run / "checkpoint.pt"
+    if checkpoint.exists():
+        deriver.load(load_checkpoint(checkpoint, _CPU))
+        log.write("resume", position=deriver.position, step=deriver.step)
+    deadline = math.inf if time_budget is None else time.monotonic() + time_budget
+    while deriver.turn_to_next(wanted):
+        while not deriver.is_learned:
+            deriver.advance()
+            if deriver.step % recipe.derive.checkpoint_every == 0:
+                save_checkpoint(checkpoint, deriver.state())
+                if time.monotonic() > deadline:
+                    return deriver.derivation()
+        line, figures = deriver.finish()
+        log.write("derive", **figures)
+        say(line)
+        save_checkpoint(checkpoint, deriver.state())
+        write_derivation(run / "staircases.json", deriver.derivation())
+    return deriver.derivation()
+
+
+def next_position(wanted: Collection[int], done: Collection[int], start: int) -> tuple[int, int | None]:
+    """The wanted position nearest to those that are done, and which of them that is, if any."""
+    sources = done or (start,)
+    pairs = [(abs(one - source), one, source) for one in wanted if one not in done for source in sources]
+    _, position, source = min(pairs)
+    return position, source if done else None
+
+
+class _Deriver:
+    """The rate points done, the one in work, and the latents of the pictures that they learn from."""
+
+    def __init__(self, recipe: Recipe, codec: Codec, kind: Kind, origin: str, data_root: Path) -> None:
+        self._recipe, self._kind, self._origin = recipe, kind, origin
+        self._codec = codec.requires_grad_(False).to(memory_format=torch.channels_last)
+        settings, data = recipe.derive, recipe.data
+        train = load_pictures([data_root / name for name in data.train])
+        held_out = load_pictures([data_root / name for name in data.validation])
+        # Whatever the staircases, the frozen analysis gives the same latents: once is enough.
+        self._pool = self._analyse(Crops(train, recipe.seed + 2).batch(0, settings.crops, settings.side))
+        self._held_out = self._analyse(Crops(held_out, recipe.seed).batch(0, _HELD_OUT, settings.side))
+        self._hard = HardPath(self._codec)
+        self._done: dict[int, dict[str, Tensor]] = {}
+        self._turn_to(recipe.shape.positions[len(recipe.shape.positions) // 2], None)
+
+    def _analyse(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Pictures (N, 3, H, W) in [0, 1] and their latents (N, C, h, w)."""
+        latents = torch.cat([latents_of(self._codec, crop) for crop in pixels])
+        return torch.from_numpy(pixels).float() / 255, latents
+
+    def turn_to_next(self, wanted: Collection[int]) -> bool:
+        """Go on with a rate point that is wanted; False if all are done."""
+        if set(wanted) <= set(self._done):
+            return False
+        if self.step == 0 or self.position in self._done:
+            anchor = self._recipe.rates.anchor
+            middle = self._recipe.shape.positions[self._recipe.shape.rate_points // 2]
+            self._turn_to(*next_position(wanted, self._done, middle if anchor is None else anchor))
+        return True
+
+    def _turn_to(self, position: int, source: int | None) -> None:
+        self.position, self.step = position, 0
+        self._point = RatePoint(self._kind, self._recipe.derive)
+        if source is not None:
+            self._point.load_state_dict(self._done[source])
+        self._average = _copy(self._point.state_dict())
+        rate = self._recipe.derive.rate
+        self._optimiser = torch.optim.Adam(self._point.learned, rate) if self._point.learned else None
+        self._began = time.monotonic()
+
+    @property
+    def is_learned(self) -> bool:
+        return self._optimiser is None or self.step >= self._recipe.derive.steps
+
+    def advance(self) -> None:
+        """One step on crops that depend on the step and the position alone."""
+        settings = self._recipe.derive
+        rng = np.random.default_rng((self._recipe.seed, self.position, self.step))
+        chosen = torch.from_numpy(rng.choice(settings.crops, settings.count, replace=False))
+        pictures, latents = (part[chosen] for part in self._pool)
+        given = self._hard.constants(latents, self.position, self._point.harden())
+        self._point.learn()
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            bits, decoded = code(self._codec, self.position, self._point, given)
+        assert self._optimiser is not None  # there is something to learn
+        self._optimiser.zero_grad()
+        for group in self._optimiser.param_groups:
+            group["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps))
+        self._cost(bits, decoded, pictures).mean().backward()
+        self._optimiser.step()
+        self.step += 1
+        keep = min(settings.average, self.step / (self.step + 10))
+        for name, value in self._point.state_dict().items():
+            self._average[name].lerp_(value, 1 - keep)
+
+    def _cost(self, bits: Tensor, decoded: Tensor, pictures: Tensor) -> Tensor:
+        rates = self._recipe.rates
+        error = distortion(rates.distortion, decoded.float(), pictures)
+        return _bpp(bits, pictures) + multiplier(torch.tensor([self.position]), rates.base) * error
+
+    def finish(self) -> tuple[str, dict[str, Any]]:
+        """Keep the averaged staircases, or what they started from if held-out pictures cost less so."""
+        plain = RatePoint(self._kind, self._recipe.derive)
+        learned = RatePoint(self._kind, self._recipe.derive)
+        learned.load_state_dict(self._average)
+        before, after = self._validate(plain), self._validate(learned)
+        kept = learned if after[0] <= before[0] else plain
+        self._done[self.position] = _copy(kept.state_dict())
+        point, seconds = kept.harden(), time.monotonic() - self._began
+        names = ("cost", "bpp", "psnr")
+        figures = {
+            "position": self.position,
+            "rounding": dict(zip(names, before, strict=True)),
+            "learned": dict(zip(names, after, strict=True)),
+            "staircases": msgspec.to_builtins(learned.harden()),
+            "kept": kept is learned,
+            "bytes": point.size,
+            "seconds": round(seconds, 1),
+        }
+        change = 100 * (after[0] / before[0] - 1)
+        return (
+            f"d{self.position:<4d} rounding {before[1]:.4f}/{before[2]:.3f}  "
+            f"{self._kind} {after[1]:.4f}/{after[2]:.3f}  cost {change:+.2f} %  "
+            f"{point.size} bytes  {seconds:.0f} s{'' if kept is learned else '  not kept'}"
+        ), figures
+
+    @torch.no_grad()
+    def _validate(self, point: RatePoint) -> tuple[float, float, float]:
+        """Cost, bits a pixel and PSNR of held-out crops, hard staircases, on integer grids."""
+        hard, rows = point.harden(), []
+        point.eval()
+        for picture, latents in zip(*self._held_out, strict=True):
+            given = self._hard.constants(latents[None], self.position, hard)
+            bits, decoded = code(self._codec, self.position, point, given)
+            decoded = (decoded.clamp(0, 1) * 255).round() / 255
+            cost = self._cost(bits, decoded, picture[None])
+            psnr = 10 * math.log10(PEAK**2 / distortion("mse", decoded, picture[None]).item())
+            rows.append((cost.item(), _bpp(bits, picture[None]).item(), psnr))
+        cost, bpp, psnr = np.mean(rows, axis=0).tolist()
+        return cost, bpp, psnr
+
+    def derivation(self) -> Derivation:
+        """All rate points done."""
+        points = {}
+        for position, state in sorted(self._done.items()):
+            point = RatePoint(self._kind, self._recipe.derive)
+            point.load_state_dict(state)
+            points[position] = point.harden()
+        return Derivation(1, self._kind, self._origin, points)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "kind": self._kind,
+            "snapshot": self._origin,
+            "done": self._done,
+            "position": self.position,
+            "step": self.step,
+            "point": self._point.state_dict(),
+            "average": self._average,
+            "optimiser": None if self._optimiser is None else self._optimiser.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        if (state["kind"], state["snapshot"]) != (self._kind, self._origin):
+            raise UsageError("The run's checkpoint is of another kind or snapshot; choose another folder.")
+        self._done = state["done"]
+        self._turn_to(state["position"], None)
+        self._point.load_state_dict(state["point"])
+        self._average, self.step = state["average"], state["step"]
+        if self._optimiser is not None:
+            self._optimiser.load_state_dict(state["optimiser"])
+
+
+def _bpp(bits: Tensor, pictures: Tensor) -> Tensor:
+    return bits / (pictures.shape[-1] * pictures.shape[-2])
+
+
+def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}
