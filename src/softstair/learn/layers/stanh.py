@@ -215,7 +215,9 @@ class Geometric:
 class GapDriven:
     """The paper's policy: beta grows with how far the soft staircase is from the hard one.
 
-    beta <- beta + factor * |MSE(u, soft(u)) - MSE(u, hard(u))| after every step.
+    After every step
+
+        beta <- beta + factor * |MSE(u, soft(u)) - MSE(u, hard(u))|
     """
 
     def __init__(self, *, start: float = 10.0, factor: float = 15.0) -> None:
