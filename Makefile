@@ -1,5 +1,6 @@
 # make try    a photograph there and back, beside other formats
 # make test   lint, types and the quick tests
+# make docs   the documentation site, build/docs/index.html
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ PLOTTED := softstair-small-tcq32 jpeg-420 webp jxl-e7 avif-420 avif-444-psnr
 PEERS := jpeg,jpeg2000,webp,avif,jxl-e7,heic
 POSITIONS := 8,24,40,56,72,88,104,120,136,152
 
-.PHONY: try test test-all lint core-tests sanitize figures clean
+.PHONY: try test test-all lint core-tests sanitize figures docs clean
 
 $(VENV)/runtime: pyproject.toml CMakeLists.txt $(wildcard cpp/src/*)
 	$(PYTHON) -m venv $(VENV)
@@ -20,7 +21,7 @@ $(VENV)/runtime: pyproject.toml CMakeLists.txt $(wildcard cpp/src/*)
 
 $(VENV)/dev: $(VENV)/runtime constraints.txt
 	$(PIP) torch==2.13.0 numpy
-	$(PIP) --editable '.[learn,eval,dev]'
+	$(PIP) --editable '.[learn,eval,docs,dev]'
 	touch $@
 
 try: $(VENV)/runtime
@@ -41,7 +42,7 @@ core-tests: $(VENV)/dev
 	$(BIN)/cmake --build build/core
 	$(BIN)/ctest --test-dir build/core --output-on-failure
 
-test-all: lint sanitize
+test-all: lint sanitize docs
 	$(BIN)/pytest -m 'long or not long'
 
 # The C++ core's own tests under AddressSanitizer and UBSan.
@@ -50,6 +51,10 @@ sanitize: $(VENV)/dev
 	  -DSOFTSTAIR_CORE_TESTS=ON -DSOFTSTAIR_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	$(BIN)/cmake --build build/sanitize
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+
+# Warnings are errors: a link or a name that leads nowhere, a page that is in no menu.
+docs: $(VENV)/dev
+	$(BIN)/sphinx-build -E -W --keep-going -q docs build/docs
 
 # Every figure of the README again, from files; hours on two cores, and resumed where it was stopped.
 figures: $(VENV)/dev

@@ -51,10 +51,11 @@ def main() -> None:
 
 def fill(text: str) -> str:
     """The text with all its blocks of figures as results/ has them."""
-    blocks = {"bits": bits, "published": published, "times": times, "speed": speed}
+    kodak = read_results(RESULTS / "kodak.json")
+    blocks = {"bits": bits(), "published": published(kodak), "times": times(kodak), "speed": speed()}
 
     def block(match: re.Match[str]) -> str:
-        return f"<!-- figures: {match[1]} -->\n\n{blocks[match[1]]()}\n\n<!-- end -->"
+        return f"<!-- figures: {match[1]} -->\n\n{blocks[match[1]]}\n\n<!-- end -->"
 
     return re.sub(r"<!-- figures: (\w+) -->.*?<!-- end -->", block, text, flags=re.DOTALL)
 
@@ -66,22 +67,23 @@ def bits() -> str:
     heads = [f"{name}: {METRICS[key].label}" for name, key in columns]
     rows = [f"| against | {' | '.join(heads)} |", "| --- |" + " --: |" * len(columns)]
     for peer, title in NAMES.items():
-        cells = [_delta(found[name], peer, METRICS[key]) for name, key in columns]
+        cells = [delta(found[name], peer, METRICS[key]) for name, key in columns]
         rows.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
-def _delta(results: Results, peer: str, metric: Metric) -> str:
+def delta(results: Results, peer: str, metric: Metric) -> str:
+    """Delta rate of the default mode against a peer, in percent; "-" if there is none."""
     curves = {curve.name: curve.points for curve in curves_of(results, metric)}
     try:
-        return f"{delta_rate(curves[peer], _own_curve(results, metric).points).pchip:+.1f} %"
+        return f"{delta_rate(curves[peer], own_curve(results, metric).points).pchip:+.1f} %"
     except (UsageError, KeyError):
         return "-"
 
 
-def published() -> str:
+def published(results: Results) -> str:
     """Delta rates of the default mode against what others published."""
-    own = _own_curve(read_results(RESULTS / "kodak.json"), METRICS["psnr"])
+    own = own_curve(results, METRICS["psnr"])
     rows = ["| published curve | PSNR |", "| --- | --: |"]
     for curve in published_beside(own, METRICS["psnr"]):
         with suppress(UsageError):  # too little in common
@@ -89,14 +91,14 @@ def published() -> str:
     return "\n".join(rows)
 
 
-def _own_curve(results: Results, metric: Metric) -> Curve:
+def own_curve(results: Results, metric: Metric) -> Curve:
+    """The curve of the default mode."""
     name = next(codec.name for codec in results.codecs if codec.mode == DEFAULT_MODE)
     return next(curve for curve in curves_of(results, metric) if curve.name == name)
 
 
-def times() -> str:
+def times(results: Results) -> str:
     """Milliseconds of every codec that was timed, at the quality nearest to a rate."""
-    results = read_results(RESULTS / "kodak.json")
     rate = {(mean.codec, mean.quality): mean.bpp for mean in results.means}
     rows = ["| codec | threads | bpp | encode ms | decode ms |", "| --- | --: | --: | --: | --: |"]
     for codec in results.codecs:

@@ -111,10 +111,12 @@ class Bundle:
 
     @property
     def name(self) -> str:
+        """As its manifest has it."""
         return self.manifest.name
 
     @property
     def channels(self) -> int:
+        """Number of latents at a place."""
         return len(self._staircases.gains[0])
 
     @property
@@ -124,6 +126,7 @@ class Bundle:
 
     @property
     def last_position(self) -> int:
+        """The rate position of the finest steps; the coarsest have 0."""
         return (self.points - 1) * POSITIONS_PER_POINT
 
     @property
