@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from sphinx.config import Config
 
 import softstair
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "scripts"))
 
 project = "Softstair"
@@ -44,7 +45,17 @@ def write_results(app: Sphinx, config: Config) -> None:
 
 def adapt(app: Sphinx, name: str, source: list[str]) -> None:
     """Links to tables of results/ lead to their pages here; index.md gets the guides it does not name."""
-    text = re.sub(r"\]\(\.\./((?:\.\./)*results/[\w-]+\.md)", r"](\1", source[0])
+    folder = (HERE / name).parent
+
+    def link(match: re.Match[str]) -> str:
+        place = (folder / match[2]).resolve()
+        if place.is_relative_to(HERE):
+            return match[0]
+        if place.parent.name == "results" and place.suffix == ".md":
+            return f"[{match[1]}]({os.path.relpath(HERE / 'results' / place.name, folder)})"
+        return match[1]  # elsewhere in the repository: not a part of the site
+
+    text = re.sub(r"(?<!!)\[([^\]]*)\]\((\.\./[^)#]+)\)", link, source[0])
     if name == "index":
         named = set(re.findall(r"^(?:.* <)?([\w-]+)>?$", text, re.MULTILINE))
         new = sorted(page for page in app.project.docnames if "/" not in page and page not in {*named, name})

@@ -110,13 +110,15 @@ def test_a_build_without_vector_kernels_reads_the_same_symbols(tmp_path, photo):
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", without, ROOT]
     subprocess.run([*install, "-Ccmake.define.SOFTSTAIR_SIMD=OFF"], check=True, capture_output=True)
 
-    def symbols(**environment: str) -> list[str]:
-        command = [sys.executable, "-c", READ_SYMBOLS, stream]
+    def symbols(*options: str, **environment: str) -> list[str]:
+        command = [sys.executable, *options, "-c", READ_SYMBOLS, stream]
         done = subprocess.run(
             command, capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ | environment
         )
         return done.stdout.split()
 
-    usual, plain = symbols(), symbols(PYTHONPATH=str(without))
+    # Without site an editable install has no say, which would come before any path.
+    path = os.pathsep.join([str(without), *filter(None, sys.path)])
+    usual, plain = symbols(), symbols("-S", PYTHONPATH=path)
     assert plain[0] == "False"
     assert plain[1] == usual[1]
