@@ -51,9 +51,10 @@ def adapt(app: Sphinx, name: str, source: list[str]) -> None:
         place = (folder / match[2]).resolve()
         if place.is_relative_to(HERE):
             return match[0]
-        if place.parent.name == "results" and place.suffix == ".md":
-            return f"[{match[1]}]({os.path.relpath(HERE / 'results' / place.name, folder)})"
-        return match[1]  # elsewhere in the repository: not a part of the site
+        page = HERE / "results" / place.name
+        if place.parent.name == "results" and page.is_file():
+            return f"[{match[1]}]({os.path.relpath(page, folder)})"
+        return match[1]  # not a part of the site; tests/test_readme.py looks whether it is there
 
     text = re.sub(r"(?<!!)\[([^\]]*)\]\((\.\./[^)#]+)\)", link, source[0])
     if name == "index":
