@@ -472,10 +472,13 @@ def test_a_browser_is_opened_unless_not_wanted(monkeypatch, bundle):
 
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
-    monkeypatch.setattr(server.LocalServer, "run", lambda self: time.sleep(0.2) or self._listener.close())
+    monkeypatch.setattr(server.LocalServer, "run", lambda self: self._listener.close())
     assert CliRunner().invoke(cli, ["view", "--no-open"]).exit_code == 0
     assert opened == []
     done = CliRunner().invoke(cli, ["view"])
+    patience = time.monotonic() + 30
+    while not opened and time.monotonic() < patience:
+        time.sleep(0.01)
     assert opened == [done.output.splitlines()[0]]
 
 
