@@ -45,12 +45,19 @@ class Batches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The stage ``pretrain``. Learning rates warm up, stay, and fall to zero as a cosine."""
+    """The stage ``pretrain``. Learning rates warm up, stay, and fall to zero as a cosine.
+
+    fixed_from: step from which the scale network is trained on its integer grids. rounds_from: step
+    from which rates are those of rounded latents, not of latents with noise. encoder_frozen: what the
+    stage ``finetune`` never changes, both analyses and the gains, stays as it is.
+    """
 
     steps: int
     decay_from: int
     fixed_from: int
     batches: list[Batches]
+    rounds_from: int | None = None
+    encoder_frozen: bool = False
     warm_up: int = 150
     muon_rate: float = 2e-3
     adam_rate: float = 1.5e-3

@@ -113,6 +113,9 @@ class _Trainer:
         torch.manual_seed(recipe.seed)
         model = Codec(recipe.shape).to(device)
         self.codec: Codec = model.to(memory_format=torch.channels_last)
+        if self.settings.encoder_frozen:
+            for part in (self.codec.analysis, self.codec.hyper_analysis, self.codec.gains):
+                part.requires_grad_(False)
         self.optimiser = Optimiser(self.codec, self.settings.muon_rate, self.settings.adam_rate)
         self.average = {k: v.clone() for k, v in self.codec.state_dict().items()}
         self.step = 0
@@ -160,6 +163,10 @@ class _Trainer:
         self.step += 1
         return upcoming
 
+    @property
+    def _rounds(self) -> bool:
+        return self.settings.rounds_from is not None and self.step >= self.settings.rounds_from
+
     def _seed(self) -> None:
         """Noise depends on the step alone, so that resuming repeats it."""
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
@@ -170,7 +177,7 @@ class _Trainer:
         spread = (torch.rand(1) + torch.arange(count) / count) % 1.0  # stratified in the batch
         position = draw_positions(spread, points, anchor).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            passage = self.codec(picture, position)
+            passage = self.codec(picture, position, self._rounds)
         area = picture.shape[-1] * picture.shape[-2]
         bpp = (passage.y_bits + passage.z_bits) / area
         error = distortion(rates.distortion, passage.picture, picture)

@@ -1,0 +1,231 @@
+"""What fine-tuning on quantized latents buys, beside what else the same steps could have bought.
+
+    python scripts/two_stage.py train RECIPE SNAPSHOT --data-root DATA [--arms NAME,..] [--steps 500]
+    python scripts/two_stage.py measure RECIPE SNAPSHOT DATASET --data-root DATA -o results/two_stage-DATASET.json
+
+All arms start from one snapshot of stage 1 and take as many steps on crops of one size at the same
+learning rates: the stage ``finetune`` in a mode with its parts, and, as controls, more of stage 1 as it
+was, with rounding instead of noise for the rate, and with the encoder frozen. ``measure`` exports all
+of them, codes and decodes files, and prints delta rates against the snapshot in the same mode. Both
+go on where they were stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+import softstair
+from softstair.bundle import Bundle, read_bundle
+from softstair.evaluate import delta_rate, find_data_set, hash_pixels, mean_squared_error
+from softstair.evaluate.data import read_rgb
+from softstair.learn.export.bundle import export_snapshot
+from softstair.learn.recipe import Batches, Export, Recipe, read_recipe
+from softstair.learn.stages.finetune import finetune
+from softstair.learn.stages.pretrain import pretrain
+
+MODES = ("scalar", "rdoq", "tcq8")
+POSITIONS = (24, 56, 88, 120)
+PARTS = {"synthesis": ("synthesis",), "+ mean": ("synthesis", "mean"), "+ scale": ("synthesis", "mean", "scale")}
+STAGE_1 = "stage 1"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training. mode: what latents are quantized in; None in stage 1. parts: title of them.
+
+    changes: of the settings of stage 1. coded: modes that its files are measured in.
+    """
+
+    name: str
+    mode: str | None
+    parts: str
+    changes: dict[str, Any]
+    coded: tuple[str, ...]
+
+
+def _control(name: str, **changes: Any) -> Arm:
+    return Arm(name, None, "all", changes, MODES)
+
+
+def _tuned(mode: str, parts: str) -> Arm:
+    # Files of another mode than the one of the training: what a bundle with one synthesis would hold.
+    coded = MODES if parts == "synthesis" else (mode,)
+    return Arm(f"{mode} {parts}", mode, parts, {}, coded)
+
+
+ARMS = [
+    _control("noise and rounding"),
+    _control("rounding", rounds_from=0),
+    _control("encoder frozen", encoder_frozen=True),
+    *(_tuned(mode, parts) for mode in MODES for parts in PARTS),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("action", choices=("train", "measure"))
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("snapshot", type=Path)
+    parser.add_argument("data_set", nargs="?")
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs/two-stage"), help="folder of all arms")
+    parser.add_argument("--arms", help="some of them, by name")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--crops", type=int, default=60, help="training crops to measure tables on")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    recipe = read_recipe(arguments.recipe)
+    names = arguments.arms.split(",") if arguments.arms else [arm.name for arm in ARMS]
+    arms = [arm for arm in ARMS if arm.name in names]
+    if arguments.action == "train":
+        for arm in arms:
+            train(arm, recipe, arguments)
+    else:
+        measure(arms, recipe, arguments)
+
+
+def folder_of(arm: Arm, runs: Path) -> Path:
+    return runs / arm.name.replace(" + ", "-").replace(" ", "-")
+
+
+def train(arm: Arm, recipe: Recipe, arguments: argparse.Namespace) -> None:
+    """Train an arm, or go on; seconds are kept beside its snapshot."""
+    run, replace = folder_of(arm, arguments.runs), msgspec.structs.replace
+    if (run / "seconds").exists():
+        return
+    print(arm.name, flush=True)
+    tuning = recipe.finetune
+    began = time.monotonic()
+    if arm.mode is None:
+        schedule = replace(
+            recipe.pretrain,
+            steps=arguments.steps,
+            decay_from=0,
+            fixed_from=0,
+            warm_up=tuning.warm_up,
+            muon_rate=tuning.muon_rate,
+            adam_rate=tuning.adam_rate,
+            average=tuning.average,
+            batches=[Batches(0, tuning.count, tuning.side)],
+            validate_every=arguments.steps,
+            **arm.changes,
+        )
+        pretrain(
+            replace(recipe, pretrain=schedule),
+            arguments.data_root,
+            run,
+            torch.device("cpu"),
+            snapshot=arguments.snapshot,
+            say=lambda line: print(line, flush=True),
+        )
+    else:
+        settings = replace(tuning, mode=arm.mode, parts=PARTS[arm.parts], steps=arguments.steps)
+        finetune(
+            replace(recipe, finetune=settings),
+            arguments.snapshot,
+            arguments.data_root,
+            run,
+            say=lambda line: print(line, flush=True),
+        )
+    (run / "seconds").write_text(f"{time.monotonic() - began:.0f}\n")
+
+
+def measure(arms: list[Arm], recipe: Recipe, arguments: argparse.Namespace) -> None:
+    """Rows of bytes and PSNR for every picture, arm, mode and position that is not measured yet."""
+    data_set = find_data_set(arguments.data_root / arguments.data_set)
+    state = {"data_set": arguments.data_set, "data_hash": hash_pixels(data_set), "rows": []}
+    if arguments.output.exists():
+        before = json.loads(arguments.output.read_text())
+        if before["data_hash"] == state["data_hash"]:
+            state = before
+    done = {(row["picture"], row["arm"], row["mode"], row["position"]) for row in state["rows"]}
+    jobs = [(STAGE_1, MODES, bundle_of(recipe, arguments.snapshot, arguments))]
+    for arm in arms:
+        snapshot = folder_of(arm, arguments.runs) / "snapshot.safetensors"
+        if (snapshot.parent / "seconds").exists():
+            jobs.append((arm.name, arm.coded, bundle_of(recipe, snapshot, arguments)))
+    for path in data_set.paths:
+        pixels = read_rgb(path)
+        for name, modes, bundle in jobs:
+            for mode in modes:
+                for position in POSITIONS:
+                    key = (path.name, name, mode, position)
+                    if key in done:
+                        continue
+                    data = softstair.encode(
+                        pixels, bundle=bundle, rate_position=position, mode=mode, threads=arguments.threads
+                    )
+                    decoded = softstair.decode(data, bundle=bundle, threads=arguments.threads)
+                    error = float(mean_squared_error(pixels, decoded))
+                    values = (*key, 8 * len(data) / pixels[..., 0].size, 10 * np.log10(255**2 / error))
+                    names = ("picture", "arm", "mode", "position", "bpp", "psnr")
+                    state["rows"].append(dict(zip(names, values, strict=True)))
+        arguments.output.write_text(json.dumps(state, indent=1) + "\n")
+    table = report(state["rows"], [name for name, *_ in jobs], arguments.runs)
+    arguments.output.with_suffix(".md").write_text(table)
+    print(table)
+
+
+def bundle_of(recipe: Recipe, snapshot: Path, arguments: argparse.Namespace) -> Bundle:
+    """A bundle of the three modes, kept beside the snapshot."""
+    path = arguments.runs / f"{snapshot.parent.name}.stairs"
+    if not path.exists():
+        arguments.runs.mkdir(parents=True, exist_ok=True)
+        modes = {mode: recipe.export.modes[mode] for mode in MODES}
+        tuning = msgspec.structs.replace(recipe.finetune, mode="scalar")
+        few = msgspec.structs.replace(
+            recipe, export=Export(arguments.crops, "scalar", modes), finetune=tuning
+        )
+        export_snapshot(few, snapshot, arguments.data_root, path)
+    return read_bundle(path.read_bytes(), str(path))
+
+
+def report(rows: list[dict[str, Any]], names: list[str], runs: Path) -> str:
+    """Delta rates against stage 1 in the same mode, and of stage 1's modes against its rounding."""
+    points = defaultdict(list)
+    for row in rows:
+        points[row["arm"], row["mode"], row["position"]].append((row["bpp"], row["psnr"]))
+
+    def curve(name: str, mode: str) -> list[tuple[float, float]] | None:
+        at = [points[name, mode, position] for position in POSITIONS]
+        return [tuple(np.mean(one, axis=0)) for one in at] if all(at) else None
+
+    def cell(name: str, mode: str, against: str, anchor: str) -> str:
+        ours, theirs = curve(name, mode), curve(against, anchor)
+        return f"{delta_rate(theirs, ours).pchip:+.2f} %" if ours and theirs else "-"
+
+    pictures = len({row["picture"] for row in rows})
+    lines = [
+        f"{pictures} pictures, rate positions {', '.join(map(str, POSITIONS))}; BD-rate, PSNR, PCHIP, bytes",
+        "of whole files, against stage 1 in the same mode; in brackets against stage 1 with rounding.",
+        "",
+        f"| trained | seconds | {' | '.join(f'files: {mode}' for mode in MODES)} |",
+        "| --- | --: |" + " --: |" * len(MODES),
+    ]
+    for name in names:
+        stamp = next((folder_of(arm, runs) / "seconds" for arm in ARMS if arm.name == name), None)
+        cells = [
+            f"{cell(name, mode, STAGE_1, mode)} ({cell(name, mode, STAGE_1, 'scalar')})"
+            if curve(name, mode)
+            else "-"
+            for mode in MODES
+        ]
+        seconds = stamp.read_text().strip() if stamp else "0"
+        lines.append(f"| {name} | {seconds} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
