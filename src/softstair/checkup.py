@@ -25,7 +25,7 @@ from softstair.processor import processor_name, vector_extensions
 from softstair.quantize.rates import POSITIONS_PER_OCTAVE
 
 PURPOSES = {
-    "openvino": "large pictures faster",
+    "openvino": "another engine, a little faster",
     "cluster": "softstair encode --scheduler",
     "eval": "softstair eval, bdrate, plot, report",
     "web": "softstair view",

@@ -36,7 +36,7 @@ def _lines(found: Checkup) -> Iterator[str]:
     yield f"Softstair {found.version}, Python {found.python} on {found.system}"
     yield f"{found.processor}, {found.cores} usable cores, {' '.join(found.vector_extensions)}"
     yield f"Core {'with' if found.core_has_vector_kernels else 'without'} vector kernels"
-    yield f"Engine: {found.engine} (docs/engines.md)"
+    yield f"Engine: {found.engine}"
     for bundle in found.bundles:
         yield f"Bundle {bundle.name} {bundle.fingerprint}, {bundle.size / 1e6:.1f} MB, {bundle.origin}"
     for package in found.packages:

@@ -1,7 +1,7 @@
 """Running a bundle's float networks. None of them decides a symbol when a stream is decoded.
 
-ONNX Runtime runs them all. Where OpenVINO is installed it takes over the transforms of large
-pictures, where it is the faster one; ``SOFTSTAIR_ENGINE`` overrides the choice (docs/engines.md).
+ONNX Runtime runs them, unless ``SOFTSTAIR_ENGINE`` asks for OpenVINO: that saves a few hundredths
+of the time and costs more than that to start (docs/engines.md).
 """
 
 from __future__ import annotations
@@ -20,14 +20,11 @@ from softstair.errors import UsageError
 
 Planes = npt.NDArray[np.float32]
 ENGINE_VARIABLE = "SOFTSTAIR_ENGINE"
-# Pixels of a window from which OpenVINO's transforms are faster by more than its start costs.
-LARGE_WINDOW = 4_000_000
 
 
 class Engine(StrEnum):
-    """What runs the networks. AUTO: OpenVINO where it is faster, ONNX Runtime for all else."""
+    """What runs the networks."""
 
-    AUTO = "auto"
     ONNX_RUNTIME = "onnxruntime"
     OPENVINO = "openvino"
 
@@ -61,16 +58,16 @@ def openvino_installed() -> bool:
 
 
 def choose_engine() -> Engine:
-    """The engine that SOFTSTAIR_ENGINE asks for; AUTO if it asks for none.
+    """The engine that SOFTSTAIR_ENGINE asks for; ONNX Runtime if it asks for none.
 
     Raises:
         UsageError: no such engine, or it is not installed.
     """
-    wanted = os.environ.get(ENGINE_VARIABLE) or Engine.AUTO
+    wanted = os.environ.get(ENGINE_VARIABLE) or Engine.ONNX_RUNTIME
     try:
         engine = Engine(wanted)
     except ValueError as error:
-        raise UsageError(f"{ENGINE_VARIABLE} can be {', '.join(Engine)}, not {wanted}.") from error
+        raise UsageError(f"{ENGINE_VARIABLE} can be {' or '.join(Engine)}, not {wanted}.") from error
     if engine is Engine.OPENVINO and not openvino_installed():
         raise UsageError(
             f"{ENGINE_VARIABLE} asks for OpenVINO, which is not installed: pip install 'softstair[openvino]'."
@@ -80,10 +77,10 @@ def choose_engine() -> Engine:
 
 def load_networks(bundle: Bundle, threads: int, engine: Engine) -> Networks:
     """The networks of a bundle on an engine with a number of threads."""
+    if engine is Engine.OPENVINO:
+        from .openvino import OpenVinoNetworks
+
+        return OpenVinoNetworks(bundle.graph, threads)
     from .onnx_runtime import OnnxNetworks
 
-    if engine is Engine.ONNX_RUNTIME or not openvino_installed():
-        return OnnxNetworks(bundle.graph, threads)
-    from .openvino import OpenVinoNetworks
-
-    return OpenVinoNetworks(bundle.graph, threads, LARGE_WINDOW if engine is Engine.AUTO else 0)
+    return OnnxNetworks(bundle.graph, threads)

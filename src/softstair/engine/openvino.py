@@ -14,10 +14,8 @@ import numpy as np
 
 from softstair.errors import InvalidBundle, UsageError
 
-from . import ENGINE_VARIABLE, Engine, Planes
+from . import ENGINE_VARIABLE, Planes
 from .onnx_runtime import OnnxNetworks
-
-_CELL = 16 * 16  # pixels of a latent position
 
 
 class OpenVinoNetworks(OnnxNetworks):
@@ -28,23 +26,18 @@ class OpenVinoNetworks(OnnxNetworks):
     Args:
         graph: bytes of a graph by name.
         threads: of each call.
-        smallest: pixels; transforms of fewer stay on ONNX Runtime.
     """
 
-    def __init__(self, graph: Callable[[str], bytes], threads: int, smallest: int = 0) -> None:
+    def __init__(self, graph: Callable[[str], bytes], threads: int) -> None:
         super().__init__(graph, threads)
-        self._threads, self._smallest = threads, smallest
+        self._threads = threads
         self._idle: dict[str, list[Any]] = {"analysis": [], "synthesis": []}
         self._lock = Lock()
 
     def analysis(self, picture: Planes) -> Planes:
-        if picture[0, 0].size < self._smallest:
-            return super().analysis(picture)
         return self._transform("analysis", picture=picture)
 
     def synthesis(self, latents: Planes, hat: Planes) -> Planes:
-        if latents[0, 0].size * _CELL < self._smallest:
-            return super().synthesis(latents, hat)
         return self._transform("synthesis", latents=latents, hat=hat)
 
     def _transform(self, name: str, **inputs: Planes) -> Planes:
@@ -104,8 +97,8 @@ def import_openvino() -> Any:
         return importlib.import_module("openvino")
     except (ImportError, OSError) as error:
         raise UsageError(
-            f"OpenVINO is installed but cannot be loaded ({error}); install it again, or set "
-            f"{ENGINE_VARIABLE}={Engine.ONNX_RUNTIME}."
+            f"OpenVINO is installed but cannot be loaded ({error}); install it again, or unset "
+            f"{ENGINE_VARIABLE}."
         ) from error
     finally:
         if silenced:
