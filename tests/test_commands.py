@@ -74,7 +74,7 @@ def test_a_folder_with_one_bad_picture(tmp_path):
     assert done.returncode == 2
     assert b"3 of 4 files done" in done.stderr
     assert b"bad.jpg" in done.stderr
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.stair", "1.stair", "2.stair"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["0.stair", "1.stair", "2.stair"]
 
 
 def test_two_inputs_for_one_output_are_refused(tmp_path):
@@ -164,12 +164,9 @@ def test_info_starts_no_engine():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_models_and_doctor():
+def test_models():
     done = run("models", "--json")
     assert json.loads(done.stdout.splitlines()[0])["rate_positions"] == [0, 160]
-    done = run("doctor", "-j", 1)
-    assert done.returncode == 0
-    assert b"All is well" in done.stdout
 
 
 def test_try(tmp_path, picture):

@@ -15,6 +15,7 @@
         TargetOutOfReach     no rate position meets the target
         UnreadablePicture    not a picture that can be read
         OutputExists         would replace a file that is there already
+        NoSpace              the disk is full
         TrainingDiverged     losses stayed non-finite after going back to a good state
 
 A message names the part, what was expected and what was found, and says what to do.
@@ -82,6 +83,10 @@ class UnreadablePicture(UsageError):
 
 class OutputExists(UsageError):
     """The output is there already."""
+
+
+class NoSpace(UsageError):
+    """The disk is full, or the user's share of it."""
 
 
 class TrainingDiverged(UsageError):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from softstair.bundle import Bundle
-from softstair.engine import Networks, load_networks
+from softstair.engine import Engine, Networks, choose_engine, load_networks
 
 from .reach import analysis_reach, synthesis_reach
 from .tile import TileCoder
@@ -18,10 +18,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@lru_cache(maxsize=4)
 def networks_of(bundle: Bundle, threads: int) -> Networks:
     """The networks of a bundle, kept so that a second picture does not load them again."""
-    return load_networks(bundle, threads)
+    return _networks(bundle, threads, choose_engine())
+
+
+@lru_cache(maxsize=4)
+def _networks(bundle: Bundle, threads: int, engine: Engine) -> Networks:
+    return load_networks(bundle, threads, engine)
 
 
 @lru_cache(maxsize=4)

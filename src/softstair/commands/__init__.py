@@ -59,9 +59,7 @@ def softstair() -> None:
 def main() -> None:
     """Entry point; errors become one sentence on standard error and an exit code."""
     try:
-        softstair(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        sys.exit(softstair(standalone_mode=False))  # click returns the code of an Exit, else None
     except click.Abort:
         click.echo("Interrupted.", err=True)
         sys.exit(130)

@@ -3,14 +3,60 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
+from softstair import __version__
 from softstair.errors import IncompleteStream
 from softstair.stream import MAX_PIXELS
 
-from . import files
+from . import batch, files
+from .jobs import Job, plan
+
+if TYPE_CHECKING:
+    from softstair.codec import View
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What ``softstair decode`` makes of a stream. to: suffix, where the target's does not say it."""
+
+    view: View
+    to: str | None
+    model: str | None
+    threads: int
+    max_pixels: int
+    max_memory: int
+
+    @property
+    def settings(self) -> bytes:
+        """The stream itself names its bundle; limits, memory and threads decide no pixel."""
+        return msgspec.json.encode([__version__, self.view, self.to])
+
+    def __call__(self, source: bytes, job: Job) -> batch.Product:
+        from softstair.bundle import open_bundle
+        from softstair.codec import decode_view
+        from softstair.pictures import write_picture
+
+        decoded = decode_view(
+            source,
+            self.view,
+            None if self.model is None else open_bundle(self.model),
+            threads=self.threads,
+            max_pixels=self.max_pixels,
+            max_memory=self.max_memory,
+        )
+        suffix = Path(job.target).suffix
+        if self.to or job.target == files.STANDARD:
+            suffix = f".{self.to or 'png'}"
+        damage = decoded.damage and IncompleteStream(f"{job.target} is not complete: {decoded.damage}.")
+        height, width = decoded.picture.pixels.shape[:2]
+        line = f"{job.source} -> {job.target}: {width}x{height}"
+        return batch.Product(write_picture(decoded.picture, suffix), line, damage or None)
 
 
 class _Region(click.ParamType[tuple[int, int, int, int]]):
@@ -63,34 +109,11 @@ def command(
     force: bool,
 ) -> None:
     """Bring .stair files (a folder means all in it) back as PNG, JPEG or WebP."""
-    from softstair.bundle import open_bundle
-    from softstair.codec import MAX_MEMORY, View, decode_view, usable_cores
-    from softstair.pictures import write_picture
+    from softstair.codec import MAX_MEMORY, View, usable_cores
 
-    work_list = files.plan(sources, output, f".{to or 'png'}", frozenset({".stair"}))
-    bundle = None if model is None else open_bundle(model)
+    work_list = plan(sources, output, f".{to or 'png'}", frozenset({".stair"}))
     view = View(region, int(scale.split("/")[1]) if scale else 1, allow_partial)
     cores = jobs or usable_cores()
-    workers = min(cores, len(work_list))
-
-    def work(job: files.Job) -> str:
-        files.check_free(job.target, force=force)
-        decoded = decode_view(
-            files.read(job.source),
-            view,
-            bundle,
-            threads=max(1, cores // workers),
-            max_pixels=max_pixels,
-            max_memory=max_memory or MAX_MEMORY,
-        )
-        picture = decoded.picture
-        suffix = f".{to}" if to else Path(job.target).suffix
-        if job.target == files.STANDARD:
-            suffix = f".{to or 'png'}"
-        files.write(job.target, write_picture(picture, suffix))
-        if decoded.damage:
-            raise IncompleteStream(f"{job.target} is not complete: {decoded.damage}.")
-        height, width = picture.pixels.shape[:2]
-        return f"{job.source} -> {job.target}: {width}x{height}"
-
-    files.run_all(work_list, work, workers, "Decoding")
+    workers = min(cores, len(work_list.jobs))
+    work = Decoding(view, to, model, max(1, cores // workers), max_pixels, max_memory or MAX_MEMORY)
+    batch.run_all(work_list, work, batch.run_here(workers), "Decoding", force=force)

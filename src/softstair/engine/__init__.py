@@ -1,21 +1,38 @@
-"""Running a bundle's float networks. None of them decides a symbol."""
+"""Running a bundle's float networks. None of them decides a symbol when a stream is decoded.
+
+ONNX Runtime runs them, unless ``SOFTSTAIR_ENGINE`` asks for OpenVINO: that saves a few hundredths
+of the time and costs more than that to start (docs/engines.md).
+"""
 
 from __future__ import annotations
 
+import os
+from enum import StrEnum
+from functools import cache
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from softstair.bundle import Bundle
+from softstair.errors import UsageError
 
 Planes = npt.NDArray[np.float32]
+ENGINE_VARIABLE = "SOFTSTAIR_ENGINE"
+
+
+class Engine(StrEnum):
+    """What runs the networks."""
+
+    ONNX_RUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
 
 
 class Networks(Protocol):
     """The graphs of a bundle on some engine. All arrays are float32 and NCHW with N = 1.
 
-    hat: interpolation weights of the rate position, (1, points).
+    hat: interpolation weights of the rate position, (1, points). Any number of threads may call.
     """
 
     def analysis(self, picture: Planes) -> Planes:
@@ -34,8 +51,36 @@ class Networks(Protocol):
         """Decoded latents to pixels (1, 3, 16 h, 16 w), about [0, 1]."""
 
 
-def load_networks(bundle: Bundle, threads: int) -> Networks:
-    """The networks of a bundle on ONNX Runtime with a number of threads."""
+@cache
+def openvino_installed() -> bool:
+    """Whether the extra openvino is there, without importing it."""
+    return find_spec("openvino") is not None
+
+
+def choose_engine() -> Engine:
+    """The engine that SOFTSTAIR_ENGINE asks for; ONNX Runtime if it asks for none.
+
+    Raises:
+        UsageError: no such engine, or it is not installed.
+    """
+    wanted = os.environ.get(ENGINE_VARIABLE) or Engine.ONNX_RUNTIME
+    try:
+        engine = Engine(wanted)
+    except ValueError as error:
+        raise UsageError(f"{ENGINE_VARIABLE} can be {' or '.join(Engine)}, not {wanted}.") from error
+    if engine is Engine.OPENVINO and not openvino_installed():
+        raise UsageError(
+            f"{ENGINE_VARIABLE} asks for OpenVINO, which is not installed: pip install 'softstair[openvino]'."
+        )
+    return engine
+
+
+def load_networks(bundle: Bundle, threads: int, engine: Engine) -> Networks:
+    """The networks of a bundle on an engine with a number of threads."""
+    if engine is Engine.OPENVINO:
+        from .openvino import OpenVinoNetworks
+
+        return OpenVinoNetworks(bundle.graph, threads)
     from .onnx_runtime import OnnxNetworks
 
     return OnnxNetworks(bundle.graph, threads)

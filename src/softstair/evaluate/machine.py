@@ -6,11 +6,11 @@ import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
-from pathlib import Path
 
 import numpy as np
 
 from softstair.codec import usable_cores
+from softstair.processor import processor_name
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def describe_machine() -> Machine:
     """The machine that this process runs on."""
     return Machine(
         platform.machine(),
-        _processor(),
+        processor_name(),
         usable_cores(),
         platform.python_version(),
         np.__version__,
@@ -46,13 +46,3 @@ def describe_machine() -> Machine:
 def load_average() -> float | None:
     """One-minute load average; None where a system has none."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-def _processor() -> str:
-    """The processor's name; Linux tells it in /proc/cpuinfo alone."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
