@@ -1,7 +1,7 @@
 """What fine-tuning on quantized latents buys, beside what else the same steps could have bought.
 
     python scripts/two_stage.py train RECIPE SNAPSHOT --data-root DATA [--arms NAME,..] [--steps 500]
-    python scripts/two_stage.py measure RECIPE SNAPSHOT DATASET --data-root DATA -o results/two_stage-DATASET.json
+    python scripts/two_stage.py measure RECIPE SNAPSHOT DATASET --data-root DATA -o OUTPUT.json
 
 All arms start from one snapshot of stage 1 and take as many steps on crops of one size at the same
 learning rates: the stage ``finetune`` in a mode with its parts, and, as controls, more of stage 1 as it
@@ -35,7 +35,11 @@ from softstair.learn.stages.pretrain import pretrain
 
 MODES = ("scalar", "rdoq", "tcq8")
 POSITIONS = (24, 56, 88, 120)
-PARTS = {"synthesis": ("synthesis",), "+ mean": ("synthesis", "mean"), "+ scale": ("synthesis", "mean", "scale")}
+PARTS = {
+    "synthesis": ("synthesis",),
+    "+ mean": ("synthesis", "mean"),
+    "+ scale": ("synthesis", "mean", "scale"),
+}
 STAGE_1 = "stage 1"
 
 

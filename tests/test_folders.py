@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -325,7 +326,8 @@ def test_killed_at_any_moment_a_folder_holds_whole_files_and_is_resumed(tmp_path
             if process.poll() is not None:
                 break
         time.sleep(chance.random() * 0.02)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it was done in the meantime
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         for path in out.rglob("[!.]*.stair"):
             data = path.read_bytes()
