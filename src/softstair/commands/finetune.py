@@ -22,6 +22,9 @@ from softstair.errors import UsageError
 @click.option("--mode", help="Quantize in another mode than the recipe says.")
 @click.option("--parts", help="Retrain other parts than the recipe says: synthesis, mean, scale.")
 @click.option(
+    "--staircases", type=click.Path(path_type=Path), metavar="FILE", help="What softstair derive learned."
+)
+@click.option(
     "--time-budget", type=click.FloatRange(0, min_open=True), help="Seconds; stops at a checkpoint."
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Threads of the CPU; all by default.")
@@ -32,6 +35,7 @@ def command(
     run: Path | None,
     mode: str | None,
     parts: str | None,
+    staircases: Path | None,
     time_budget: float | None,
     jobs: int | None,
 ) -> None:
@@ -52,6 +56,7 @@ def command(
         snapshot,
         data_root,
         run or Path("runs") / f"{settings.name}-fine",
+        staircases=staircases,
         time_budget=time_budget,
         say=lambda line: click.echo(line, err=True),
     )

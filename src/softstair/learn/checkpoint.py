@@ -59,8 +59,8 @@ def load_snapshot(path: Path, codec: Codec) -> None:
         raise UsageError(f"Snapshot {path} does not fit this recipe's shape: {error}.") from error
 
 
-def hash_snapshot(path: Path) -> str:
-    """SHA-256 of a snapshot's bytes, in hexadecimal."""
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -143,6 +143,15 @@ class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"modes must be some of {', '.join(STATES)} and hold {self.mode}")
 
 
+class Evaluate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``softstair build`` measures: data sets below the data root, at all rate points and in the
+    bundle's own mode unless others are named."""
+
+    data_sets: list[str] = []
+    positions: list[int] = []
+    modes: list[str] = []
+
+
 class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a bundle's manifest says of the network: one line, licence, data and their licences."""
 
@@ -153,7 +162,11 @@ class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All settings of a run."""
+    """All settings of a run.
+
+    stages: of those between ``pretrain`` and ``export`` that can be left out, what ``softstair build``
+    runs.
+    """
 
     name: str
     data: Data
@@ -162,6 +175,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     derive: Derive = Derive()
     about: About = About()
     export: Export = Export()
+    evaluate: Evaluate = Evaluate()
+    stages: tuple[Literal["derive", "finetune"], ...] = ("finetune",)
     seed: int = 0
     shape: Shape = Shape()
     rates: Rates = Rates()

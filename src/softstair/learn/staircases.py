@@ -11,6 +11,8 @@ import msgspec
 from softstair.errors import UsageError
 from softstair.quantize.staircase import LEVELS_PER_STEP, Staircase, check_thresholds
 
+from .checkpoint import hash_file
+
 KINDS = ("uniform", "dead-zone", "step", "stanh")
 Kind = Literal["uniform", "dead-zone", "step", "stanh"]
 
@@ -81,15 +83,18 @@ def write_derivation(path: Path, derivation: Derivation) -> None:
     temporary.replace(path)
 
 
-def read_derivation(path: Path) -> Derivation:
-    """Read and check.
+def read_derivation(path: Path, snapshot: Path | None = None) -> Derivation:
+    """Read and check. snapshot: what they should have been derived from.
 
     Raises:
-        UsageError: unreadable, or not such a file.
+        UsageError: unreadable, not such a file, or derived from another snapshot.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Derivation)
+        derivation = msgspec.json.decode(path.read_bytes(), type=Derivation)
     except OSError as error:
         raise UsageError(f"Staircases {path} cannot be read: {error.strerror}.") from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise UsageError(f"Staircases {path} are not valid: {error}.") from error
+    if snapshot is not None and derivation.snapshot != hash_file(snapshot):
+        raise UsageError(f"Staircases {path} were derived from another snapshot than {snapshot}.")
+    return derivation

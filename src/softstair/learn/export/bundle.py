@@ -20,12 +20,11 @@ from softstair.bundle import (
     to_json,
     write_bundle,
 )
-from softstair.errors import UsageError
 from softstair.quantize.scale_network import ScaleWeights
 from softstair.quantize.staircase import STATES, Encoding
 from softstair.quantize.tables import RowRule, TableSet
 
-from ..checkpoint import hash_snapshot, load_codec
+from ..checkpoint import hash_file, load_codec
 from ..codec import Codec
 from ..data import Crops, load_pictures
 from ..log import commit
@@ -153,16 +152,12 @@ def export_snapshot(
         UsageError: the snapshot, the staircases or the data cannot be read or do not belong together.
         InvalidBundle: the scale network could overflow as integers.
     """
-    codec, derivation = load_codec(recipe, snapshot), None
-    if staircases is not None:
-        derivation = read_derivation(staircases)
-        if derivation.snapshot != hash_snapshot(snapshot):
-            raise UsageError(f"Staircases {staircases} were derived from another snapshot than {snapshot}.")
+    codec = load_codec(recipe, snapshot)
+    derivation = None if staircases is None else read_derivation(staircases, snapshot)
     pictures = load_pictures([data_root / name for name in recipe.data.train])
     provenance = {
-        "recipe": msgspec.to_builtins(recipe),
+        **provenance_of(recipe, snapshot, staircases),
         "commit": commit(),
-        "snapshot": hash_snapshot(snapshot),
         "staircases": None if derivation is None else derivation.kind,
         "pictures": len(pictures),
         "data": recipe.about.data,
@@ -180,6 +175,15 @@ def export_snapshot(
         mode=recipe.export.mode,
         derivation=derivation,
     )
+
+
+def provenance_of(recipe: Recipe, snapshot: Path, staircases: Path | None = None) -> dict[str, Any]:
+    """What decides a bundle beside the pictures: the recipe, SHA-256 of a snapshot and of staircases."""
+    return {
+        "recipe": msgspec.json.decode(msgspec.json.encode(recipe)),
+        "snapshot": hash_file(snapshot),
+        "staircases_hash": None if staircases is None else hash_file(staircases),
+    }
 
 
 def _scale_tensors(weights: ScaleWeights) -> dict[str, npt.NDArray[Any]]:

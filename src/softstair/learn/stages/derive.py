@@ -22,7 +22,7 @@ from torch import Tensor
 
 from softstair.errors import UsageError
 
-from ..checkpoint import hash_snapshot, load_checkpoint, load_codec, save_checkpoint
+from ..checkpoint import hash_file, load_checkpoint, load_codec, save_checkpoint
 from ..codec import Codec
 from ..data import Crops, load_pictures
 from ..distortion import PEAK, distortion
@@ -69,7 +69,7 @@ def derive(
         raise UsageError(f"Rate points lie at {', '.join(map(str, recipe.shape.positions))}.")
     run.mkdir(parents=True, exist_ok=True)
     codec = load_codec(recipe, snapshot)
-    origin = hash_snapshot(snapshot)
+    origin = hash_file(snapshot)
     log = Log(run / "log.jsonl")
     log.open_run(recipe, _CPU)
     deriver = _Deriver(recipe, codec, kind, origin, data_root)

@@ -18,12 +18,13 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from softstair.quantize.rates import POSITIONS_PER_POINT
 
-from ..checkpoint import load_checkpoint, load_codec, save_checkpoint, save_snapshot
+from ..checkpoint import hash_file, load_checkpoint, load_codec, save_checkpoint, save_snapshot
 from ..codec import Codec
 from ..data import Crops, Pixels, load_pictures, with_smaller_copies
 from ..distortion import distortion
@@ -32,6 +33,7 @@ from ..layers.rates import hat_weights, multiplier
 from ..log import Log
 from ..optimiser import Optimiser
 from ..recipe import Recipe
+from ..staircases import read_derivation, write_derivation
 from .quantized import Batch, Quantized
 
 _LOG_EVERY = 50
@@ -46,6 +48,7 @@ def finetune(
     data_root: Path,
     run: Path,
     *,
+    staircases: Path | None = None,
     time_budget: float | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Codec:
@@ -56,6 +59,8 @@ def finetune(
         snapshot: of ``pretrain``.
         data_root: folder that the recipe's data paths are relative to.
         run: folder of the log, the checkpoint and the snapshot; made if missing.
+        staircases: a file of the stage ``derive``, of the same snapshot. Latents are quantized with
+            them, and ``run`` holds them again, for the snapshot that is written.
         time_budget: seconds after which to stop at the next checkpoint.
         say: receives a line of progress now and then.
 
@@ -65,6 +70,7 @@ def finetune(
     run.mkdir(parents=True, exist_ok=True)
     settings = recipe.finetune
     codec = load_codec(recipe, snapshot)
+    derivation = None if staircases is None else read_derivation(staircases, snapshot)
     train = load_pictures([data_root / name for name in recipe.data.train])
     held_out = load_pictures([data_root / name for name in recipe.data.validation])
     crops = Crops(with_smaller_copies(train, recipe.seed, _START_SIDE), recipe.seed + 1)
@@ -75,7 +81,11 @@ def finetune(
     if checkpoint.exists():
         trainer.load(load_checkpoint(checkpoint, _CPU))
         log.write("resume", step=trainer.step)
-    quantized = Quantized(recipe, trainer.with_parts(trainer.coding), crops)
+
+    def quantizer(parts: dict[str, Tensor]) -> Quantized:
+        return Quantized(recipe, trainer.with_parts(parts), crops, derivation)
+
+    quantized = quantizer(trainer.coding)
 
     def validate() -> None:
         line, figures = trainer.validate(quantized, held_out)
@@ -98,7 +108,7 @@ def finetune(
             if validating:
                 if trainer.decides_symbols:
                     trainer.coding = trainer.averaged_parts()
-                    quantized = Quantized(recipe, trainer.with_parts(trainer.coding), crops)
+                    quantized = quantizer(trainer.coding)
                 validate()
                 upcoming = loader.submit(quantized.batch, trainer.step)
             if trainer.step % settings.checkpoint_every == 0:
@@ -108,11 +118,15 @@ def finetune(
         upcoming.cancel()
     if trainer.step == settings.steps and settings.steps % settings.validate_every:
         if trainer.decides_symbols:
-            quantized = Quantized(recipe, trainer.with_parts(trainer.averaged_parts()), crops)
+            quantized = quantizer(trainer.averaged_parts())
         validate()
     save_checkpoint(checkpoint, trainer.state())
     best = trainer.with_parts(trainer.best)
-    save_snapshot(run / "snapshot.safetensors", recipe.shape, best.state_dict())
+    written = run / "snapshot.safetensors"
+    save_snapshot(written, recipe.shape, best.state_dict())
+    if derivation is not None:
+        own = msgspec.structs.replace(derivation, snapshot=hash_file(written))
+        write_derivation(run / "staircases.json", own)
     return best
 
 

@@ -9,17 +9,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from softstair.quantize.rates import POSITIONS_PER_OCTAVE
+from softstair.quantize.rates import POSITIONS_PER_OCTAVE, interpolate
 
 from ..codec import Codec
 from ..data import Crops, Pixels
 from ..distortion import PEAK, distortion
-from ..export.bundle import ROW_RULE
-from ..export.integers import integer_gains, integer_weights
-from ..export.measure import Integers, Sample, latents_of, measure_z_tables, sample, samples
-from ..export.modes import Decided, measure_mode, quantize, values
+from ..export.bundle import integers_of, learned_of
+from ..export.measure import Sample, latents_of, measure_z_tables, sample, samples
+from ..export.modes import NOTHING_LEARNED, Decided, measure_mode, quantize, values
 from ..layers.rates import draw_positions, hat_weights
 from ..recipe import Recipe
+from ..staircases import Derivation
 
 _MEASURING = 2**31  # as a step of the crops: one that no run reaches
 _MEASURING_SIDE = 256
@@ -56,15 +56,25 @@ class Figures:
 class Quantized:
     """The codec as it is, its tables measured, coding crops in one mode."""
 
-    def __init__(self, recipe: Recipe, codec: Codec, crops: Crops) -> None:
+    def __init__(
+        self, recipe: Recipe, codec: Codec, crops: Crops, derivation: Derivation | None = None
+    ) -> None:
         self._recipe, self._codec, self._crops = recipe, codec, crops
         settings = recipe.finetune
-        self._integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
+        self._integers = integers_of(codec, derivation)
         measured = crops.batch(_MEASURING, settings.measured_crops, _MEASURING_SIDE)
         taken = samples(codec, self._integers, measured)
         self._z_tables = measure_z_tables(codec, taken)
         quantizer = recipe.export.modes[settings.mode]
-        self._mode = measure_mode(codec, self._integers, taken, self._z_tables, settings.mode, quantizer)
+        self._mode = measure_mode(
+            codec,
+            self._integers,
+            taken,
+            self._z_tables,
+            settings.mode,
+            quantizer,
+            learned=learned_of(codec, derivation) if settings.mode == "scalar" else NOTHING_LEARNED,
+        )
 
     def batch(self, step: int) -> Batch:
         """The batch of a step; the same whenever it is asked for."""
@@ -108,10 +118,10 @@ class Quantized:
         one = sample(self._codec, self._integers, latents_of(self._codec, pixels), position)
         return one, quantize(self._codec, self._integers, one, self._z_tables, self._mode)
 
-    @torch.no_grad()
     def _octaves(self, positions: Tensor) -> Tensor:
-        hat = hat_weights(positions, self._codec.shape.rate_points)
-        return self._codec.gains.log2(positions, hat) - self._mode.staircase.step / POSITIONS_PER_OCTAVE
+        gains = self._integers.gains
+        exponents = [interpolate(gains, int(at)) + int(at) - self._mode.staircase.step for at in positions]
+        return _stack([one.astype(np.float32) for one in exponents])[..., None, None] / POSITIONS_PER_OCTAVE
 
 
 def _stack(arrays: list[npt.NDArray[np.float32]]) -> Tensor:

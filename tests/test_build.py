@@ -1,0 +1,118 @@
+"""A whole recipe by one command, and staircases through the stages after derive."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch", reason="the extra learn is not installed")
+
+import softstair  # noqa: E402
+from softstair.errors import UsageError  # noqa: E402
+from softstair.evaluate import read_results  # noqa: E402
+from softstair.learn.checkpoint import hash_file, load_codec  # noqa: E402
+from softstair.learn.data import Crops, load_pictures  # noqa: E402
+from softstair.learn.export.bundle import export_snapshot  # noqa: E402
+from softstair.learn.layers.rates import hat_weights  # noqa: E402
+from softstair.learn.recipe import read_recipe  # noqa: E402
+from softstair.learn.stages.finetune import finetune  # noqa: E402
+from softstair.learn.stages.pretrain import pretrain  # noqa: E402
+from softstair.learn.stages.quantized import Quantized  # noqa: E402
+from softstair.learn.staircases import Derivation, Point, read_derivation, write_derivation  # noqa: E402
+
+from .test_commands import run  # noqa: E402
+from .tiny import photograph, write_data, write_recipe  # noqa: E402
+
+STAGES = 'stages = ["derive", "finetune"]\n'
+EVALUATE = """
+[evaluate]
+data_sets = ["shown"]
+positions = [40, 80]
+modes = ["scalar", "tcq8"]
+"""
+
+
+def test_a_recipe_from_the_first_step_to_a_measured_bundle(tmp_path):
+    write_data(tmp_path)
+    (tmp_path / "shown").mkdir()
+    Image.fromarray(photograph(168, 176)).save(tmp_path / "shown" / "a.png")
+    recipe = write_recipe(tmp_path / "tiny.toml")
+    recipe.write_text(STAGES + recipe.read_text() + EVALUATE)
+    command = ["build", recipe, "--data-root", tmp_path, "--runs", tmp_path / "runs", "-j", 1]
+    done = run(*command)
+    assert done.returncode == 0, done.stderr.decode()
+    heads = [line for line in done.stderr.decode().splitlines() if line.startswith("-- ")]
+    assert heads == ["-- pretrain", "-- derive", "-- finetune", "-- export", "-- evaluate shown"]
+    place = tmp_path / "runs" / "tiny"
+    bundle = softstair.open_bundle(place / "tiny.stairs")
+    assert bundle.manifest.provenance["staircases"] == "stanh"
+    picture = photograph(60, 70)
+    data = softstair.encode(picture, bundle=bundle, mode="scalar", rate_position=40)
+    assert softstair.decode(data, bundle=bundle).shape == picture.shape
+    results = read_results(place / "shown.json")
+    assert {codec.mode for codec in results.codecs} == {"scalar", "tcq8"}
+
+    # Once more: everything is there, and stays as it is.
+    kept = (place / "tiny.stairs").read_bytes()
+    again = run(*command)
+    assert again.returncode == 0, again.stderr.decode()
+    assert b"tiny.stairs is finished already" in again.stderr
+    assert (place / "tiny.stairs").read_bytes() == kept
+    assert read_results(place / "shown.json").rows == results.rows
+
+    # Another export, of the same networks.
+    recipe.write_text(recipe.read_text().replace("crops = 3", "crops = 2"))
+    assert b"finished already" not in run(*command).stderr
+    assert (place / "tiny.stairs").read_bytes() != kept
+
+
+@pytest.fixture(scope="module")
+def derived(tmp_path_factory):
+    """A folder with data, a snapshot and staircases that differ from rounding; its recipe."""
+    root = tmp_path_factory.mktemp("derived")
+    write_data(root)
+    recipe = read_recipe(write_recipe(root / "tiny.toml"))
+    finetuning = msgspec.structs.replace(recipe.finetune, mode="scalar")
+    recipe = msgspec.structs.replace(recipe, finetune=finetuning)
+    pretrain(recipe, root, root / "run", torch.device("cpu"))
+    snapshot = root / "run" / "snapshot.safetensors"
+    point = Point(step=3, levels=[490, 980], thresholds=[600], z_thresholds=[560])
+    points = dict.fromkeys(recipe.shape.positions, point)
+    write_derivation(root / "s.json", Derivation(1, "stanh", hash_file(snapshot), points))
+    return root, recipe, snapshot
+
+
+def test_finetuning_sees_what_learned_staircases_make(derived):
+    root, recipe, snapshot = derived
+    codec = load_codec(recipe, snapshot)
+    crops = Crops(load_pictures([root / "train"]), 1)
+    batch = Quantized(recipe, codec, crops, read_derivation(root / "s.json")).batch(0)
+    hat = hat_weights(batch.position, recipe.shape.rate_points)
+    with torch.no_grad():
+        decoded, _ = codec.reconstruct(batch.symbols, batch.values, batch.z_hat, batch.octaves, hat)
+    torch.testing.assert_close(decoded, batch.decoded, rtol=1e-4, atol=1e-4)
+    ones = batch.values[batch.symbols == 1]
+    assert len(ones)
+    np.testing.assert_allclose(ones, 980 / 1024, rtol=1e-6)
+    plain = Quantized(recipe, codec, crops).batch(0)
+    assert (batch.symbols == 0).float().mean() > (plain.symbols == 0).float().mean()
+
+
+def test_finetuned_snapshots_keep_their_staircases(derived):
+    root, recipe, snapshot = derived
+    finetune(recipe, snapshot, root, root / "fine", staircases=root / "s.json")
+    fine = root / "fine" / "snapshot.safetensors"
+    with pytest.raises(UsageError, match="derived from another snapshot"):
+        export_snapshot(recipe, fine, root, root / "fine.stairs", staircases=root / "s.json")
+    bundle = export_snapshot(
+        recipe, fine, root, root / "fine.stairs", staircases=root / "fine" / "staircases.json"
+    )
+    assert bundle.grid(80, "scalar")[2] == pytest.approx(980 / 1024)
+    before = json.loads((root / "s.json").read_text())
+    after = json.loads((root / "fine" / "staircases.json").read_text())
+    assert before.pop("snapshot") != after.pop("snapshot")
+    assert before == after
