@@ -1,6 +1,6 @@
 """What one anchor and its derivations cost against networks trained at one rate each, from file bytes.
 
-    python scripts/anchors.py PLAN.toml DATASET --data-root DATA -o results/anchors-DATASET.json
+    python scripts/anchors.py PLAN.toml DATASET --data-root DATA -o results/rows/anchors_DATASET.json
 
 Trains nothing: the plan names snapshots and staircases. Every fixed-rate network is exported and
 measured at its own rate position; through these points runs the curve of the reference. Every system
@@ -27,18 +27,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections import defaultdict
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from rows import Rows
 from scipy.interpolate import PchipInterpolator
 
 import softstair
 from softstair.bundle import Bundle, read_bundle
-from softstair.evaluate import find_data_set, hash_pixels, mean_squared_error
+from softstair.evaluate import find_data_set, mean_squared_error
 from softstair.evaluate.data import read_rgb
 from softstair.learn.export.bundle import export_snapshot
 from softstair.learn.recipe import Export, Finetune, Quantizer, Recipe, read_recipe
@@ -78,16 +78,12 @@ def main() -> None:
     folder = arguments.plan.parent
     plan = msgspec.toml.decode(arguments.plan.read_bytes(), type=Plan)
     data_set = find_data_set(arguments.data_root / arguments.data_set)
-    state = {"data_set": arguments.data_set, "data_hash": hash_pixels(data_set), "rows": []}
-    if arguments.output.exists():
-        before = json.loads(arguments.output.read_text())
-        if before["data_hash"] == state["data_hash"]:
-            state = before
-    done = {(row["picture"], row["bundle"], row["position"]) for row in state["rows"]}
+    kept = Rows(arguments.output, data_set)
+    done = {(row["picture"], row["bundle"], row["position"]) for row in kept.rows}
     jobs = []
     for network in (*plan.reference, *plan.system):
         recipe = read_recipe(folder / network.recipe)
-        bundle = bundle_of(network, recipe, plan.crops, folder, arguments.data_root, arguments.output)
+        bundle = bundle_of(network, recipe, plan.crops, folder, arguments.data_root)
         positions = plan.positions if network in plan.system else [_anchor_of(network, recipe)]
         jobs.append((network, bundle, positions))
     paths = data_set.paths[: arguments.pictures]
@@ -102,16 +98,13 @@ def main() -> None:
                 size, error = measure(bundle, pixels, position)
                 names = ("picture", "bundle", "position", "bpp", "mse")
                 row = dict(zip(names, (*key, 8 * size / pixels[..., 0].size, error), strict=True))
-                state["rows"].append(row)
-        arguments.output.write_text(json.dumps(state, indent=1) + "\n")
+                kept.rows.append(row)
+        kept.save()
     seen = {path.name for path in paths}
     curves = {
-        network.name: curve(state["rows"], seen, _key(bundle), positions)
-        for network, bundle, positions in jobs
+        network.name: curve(kept.rows, seen, _key(bundle), positions) for network, bundle, positions in jobs
     }
-    table = report(plan, curves, len(paths), arguments.data_set)
-    arguments.output.with_suffix(".md").write_text(table)
-    print(table)
+    print(report(plan, curves, len(paths), arguments.data_set), end="")
 
 
 def _key(bundle: Bundle) -> str:
@@ -125,16 +118,14 @@ def _anchor_of(network: Network, recipe: Recipe) -> int:
     return recipe.rates.anchor
 
 
-def bundle_of(
-    network: Network, recipe: Recipe, crops: int, folder: Path, data_root: Path, output: Path
-) -> Bundle:
-    """The network's bundle with the mode scalar alone, kept beside the output."""
+def bundle_of(network: Network, recipe: Recipe, crops: int, folder: Path, data_root: Path) -> Bundle:
+    """The network's bundle with the mode scalar alone, kept beside the plan."""
     staircases = None if network.staircases is None else folder / network.staircases
     parts = [folder / network.snapshot, folder / network.recipe, *([staircases] if staircases else [])]
     digest = hashlib.sha256(str(crops).encode())
     for part in parts:
         digest.update(hashlib.sha256(part.read_bytes()).digest())
-    path = output.with_suffix("") / f"{digest.hexdigest()[:16]}.stairs"
+    path = folder / "bundles" / f"{digest.hexdigest()[:16]}.stairs"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         export = Export(crops, "scalar", {"scalar": Quantizer()})

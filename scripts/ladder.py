@@ -1,6 +1,6 @@
 """What buys what: every way to choose and code symbols on one network, from file bytes.
 
-    python scripts/ladder.py RECIPE SNAPSHOT DATASET --data-root DATA -o results/ladder-DATASET.json
+    python scripts/ladder.py RECIPE SNAPSHOT DATASET --data-root DATA -o results/rows/ladder_DATASET.json
 
 Exports bundles of the snapshot that differ in tables, levels and skipping, codes every picture with
 every mode of each at four rate positions, reads the files back, and prints delta rates (PSNR, PCHIP)
@@ -10,8 +10,6 @@ as Markdown. Repeated, it measures only what is missing.
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,21 +18,22 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import torch
+from rows import Rows, measure_file
 from safetensors.numpy import load, save
 
-from softstair.bundle import Bundle
-from softstair.codec import decode_picture, networks_of
+from softstair.bundle import Bundle, read_bundle
+from softstair.codec import networks_of
 from softstair.codec.tile import TileCoder
-from softstair.evaluate import delta_rate, find_data_set, hash_pixels
+from softstair.evaluate import delta_rate, find_data_set
 from softstair.evaluate.data import read_rgb
-from softstair.learn.checkpoint import load_snapshot
+from softstair.learn.checkpoint import hash_file, load_snapshot
 from softstair.learn.codec import Codec
 from softstair.learn.data import Crops, load_pictures
 from softstair.learn.export.bundle import ROW_RULE, export_bundle
 from softstair.learn.recipe import Quantizer, Recipe, read_recipe
 from softstair.quantize.staircase import STATES
 from softstair.quantize.tables import gaussian_tables
-from softstair.stream import Colour, Header, Mode, Stream, write_stream
 
 POSITIONS = (24, 56, 88, 120)
 MEASURING, SIDE = 2**31, 256
@@ -73,57 +72,58 @@ def main() -> None:
     parser.add_argument("data_set")
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--crops", type=int, default=60, help="training crops to measure tables on")
+    parser.add_argument("--bundles", type=Path, default=Path("runs/ladder"), help="folder of the bundles")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     recipe = read_recipe(arguments.recipe)
-    bundles = make_bundles(recipe, arguments.snapshot, arguments.data_root, arguments.crops)
+    torch.set_num_threads(1)
+    bundles = make_bundles(
+        recipe, arguments.snapshot, arguments.data_root, arguments.crops, arguments.bundles
+    )
     data_set = find_data_set(arguments.data_root / arguments.data_set)
-    state = {
-        "data_set": arguments.data_set,
-        "data_hash": hash_pixels(data_set),
-        "bundles": {kind: bundle.fingerprint.hex() for kind, bundle in bundles.items()},
-        "rows": [],
-    }
-    if arguments.output.exists():
-        before = json.loads(arguments.output.read_text())
-        if all(before[key] == state[key] for key in ("data_hash", "bundles")):
-            state = before
-    done = {row["picture"] for row in state["rows"]}
+    kept = Rows(arguments.output, data_set, {kind: one.fingerprint.hex() for kind, one in bundles.items()})
+    done = {row["picture"] for row in kept.rows}
     for path in data_set.paths:
         if path.name not in done:
-            state["rows"] += [{"picture": path.name, **row} for row in measure(bundles, read_rgb(path))]
-            arguments.output.write_text(json.dumps(state, indent=1) + "\n")
-    table = report(state["rows"])
-    arguments.output.with_suffix(".md").write_text(table)
-    print(table)
+            kept.rows += [{"picture": path.name, **row} for row in measure(bundles, read_rgb(path))]
+            kept.save()
+    print(report(kept.rows), end="")
 
 
-def make_bundles(recipe: Recipe, snapshot: Path, data_root: Path, crops: int) -> dict[str, Bundle]:
-    """A bundle of every kind."""
+def make_bundles(
+    recipe: Recipe, snapshot: Path, data_root: Path, crops: int, folder: Path
+) -> dict[str, Bundle]:
+    """A bundle of every kind, kept in a folder of the snapshot's own."""
+    folder = folder / hash_file(snapshot)[:16]
+    folder.mkdir(parents=True, exist_ok=True)
     codec = Codec(recipe.shape)
     load_snapshot(snapshot, codec)
     pictures = load_pictures([data_root / name for name in recipe.data.train])
     taken = Crops(pictures, recipe.seed).batch(MEASURING, crops, SIDE)
 
-    def export(change: Callable[[Quantizer], Quantizer]) -> Bundle:
-        with tempfile.TemporaryDirectory() as folder:
-            return export_bundle(
-                codec,
-                taken,
-                Path(folder) / "ladder.stairs",
-                name="ladder",
-                description="one of several that are compared",
-                licence=recipe.about.licence,
-                provenance={},
-                quantizers={mode: change(quantizer) for mode, quantizer in recipe.export.modes.items()},
-            )
+    def export(name: str, change: Callable[[Quantizer], Quantizer]) -> Bundle:
+        path = folder / f"{name}.stairs"
+        if path.exists():
+            return read_bundle(path.read_bytes(), str(path))
+        return export_bundle(
+            codec,
+            taken,
+            path,
+            name=name,
+            description="one of several that are compared",
+            licence=recipe.about.licence,
+            provenance={},
+            quantizers={mode: change(quantizer) for mode, quantizer in recipe.export.modes.items()},
+        )
 
-    measured = export(lambda quantizer: quantizer)
+    measured = export("measured", lambda quantizer: quantizer)
     return {
         "gaussian": with_gaussian_tables(measured),
         "measured": measured,
-        "skip": export(lambda quantizer: msgspec.structs.replace(quantizer, skip=SKIP)),
-        "centroids": export(lambda quantizer: msgspec.structs.replace(quantizer, centroids=True)),
+        "skip": export("skip", lambda quantizer: msgspec.structs.replace(quantizer, skip=SKIP)),
+        "centroids": export(
+            "centroids", lambda quantizer: msgspec.structs.replace(quantizer, centroids=True)
+        ),
     }
 
 
@@ -138,7 +138,6 @@ def with_gaussian_tables(bundle: Bundle) -> Bundle:
 
 def measure(bundles: Mapping[str, Bundle], pixels: npt.NDArray[np.uint8]) -> Iterator[dict[str, object]]:
     """Bytes and PSNR of a picture by variant and position."""
-    height, width = pixels.shape[:2]
     networks = networks_of(bundles["measured"], 1)  # the same in all
     analysed = TileCoder(bundles["measured"], networks, "scalar").analyse(pixels)
     for variant in VARIANTS:
@@ -146,18 +145,8 @@ def measure(bundles: Mapping[str, Bundle], pixels: npt.NDArray[np.uint8]) -> Ite
         coder = TileCoder(bundle, networks, variant.mode)
         for position in POSITIONS:
             decide = dead_zone if variant.name == "dead zone" else None
-            payload = coder.code(analysed, position, decide).payload
-            header = Header(
-                bundle.fingerprint, width, height, Colour.RGB, Mode[variant.mode.upper()], position
-            )
-            data = write_stream(Stream(header, (payload,)))
-            error = np.square(decode_picture(data, bundle, threads=1).rgb.astype(float) - pixels).mean()
-            yield {
-                "variant": variant.key,
-                "position": position,
-                "bpp": 8 * len(data) / (height * width),
-                "psnr": float(10 * np.log10(255**2 / error)),
-            }
+            row = measure_file(coder, analysed, pixels, position, bundle, decide)
+            yield {"variant": variant.key, "position": position, **row}
 
 
 def dead_zone(residual: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:

@@ -31,6 +31,11 @@ PAGES = {
     "coder": ("Entropy coding", "What writing and reading symbols costs, by mode, in milliseconds."),
     "integer_cost": ("The price of integers", "What it costs that tables are chosen in integers."),
     "large": ("Large pictures", "Time and memory from 1 to 100 megapixels, beside AVIF and JPEG XL."),
+    "ladder_kodak": ("What buys what: Kodak", "Ways to choose and code symbols on one network, not tuned."),
+    "ladder_large1200": (
+        "What buys what: 1200 pixels",
+        "Ways to choose and code symbols on one network, not tuned.",
+    ),
     "robustness": ("Robustness", "Pictures that no photographer took, and fifty generations of copies."),
     "speed": ("Speed and memory", "Milliseconds by stage, networks loaded, and the peak of memory."),
     "training": ("What training bought", "Bits at equal PSNR by what the network had seen."),

@@ -1,7 +1,8 @@
-"""What fine-tuning on quantized latents buys, beside what else the same steps could have bought.
+r"""What fine-tuning on quantized latents buys, beside what else the same steps could have bought.
 
     python scripts/two_stage.py train RECIPE SNAPSHOT --data-root DATA [--arms NAME,..] [--steps 500]
-    python scripts/two_stage.py measure RECIPE SNAPSHOT DATASET --data-root DATA -o OUTPUT.json
+    python scripts/two_stage.py measure RECIPE SNAPSHOT DATASET --data-root DATA \
+        -o results/rows/two_stage_DATASET.json
 
 All arms start from one snapshot of stage 1 and take as many steps on crops of one size at the same
 learning rates: the stage ``finetune`` in a mode with its parts, and, as controls, more of stage 1 as it
@@ -13,7 +14,6 @@ go on where they were stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -23,10 +23,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from rows import Rows, measure_file
 
-import softstair
 from softstair.bundle import Bundle, read_bundle
-from softstair.evaluate import delta_rate, find_data_set, hash_pixels, mean_squared_error
+from softstair.codec import networks_of
+from softstair.codec.tile import TileCoder
+from softstair.evaluate import delta_rate, find_data_set
 from softstair.evaluate.data import read_rgb
 from softstair.learn.export.bundle import export_snapshot
 from softstair.learn.recipe import Batches, Export, Recipe, read_recipe
@@ -149,12 +151,8 @@ def train(arm: Arm, recipe: Recipe, arguments: argparse.Namespace) -> None:
 def measure(arms: list[Arm], recipe: Recipe, arguments: argparse.Namespace) -> None:
     """Rows of bytes and PSNR for every picture, arm, mode and position that is not measured yet."""
     data_set = find_data_set(arguments.data_root / arguments.data_set)
-    state = {"data_set": arguments.data_set, "data_hash": hash_pixels(data_set), "rows": []}
-    if arguments.output.exists():
-        before = json.loads(arguments.output.read_text())
-        if before["data_hash"] == state["data_hash"]:
-            state = before
-    done = {(row["picture"], row["arm"], row["mode"], row["position"]) for row in state["rows"]}
+    kept = Rows(arguments.output, data_set)
+    done = {(row["picture"], row["arm"], row["mode"], row["position"]) for row in kept.rows}
     jobs = [(STAGE_1, MODES, bundle_of(recipe, arguments.snapshot, arguments))]
     for arm in arms:
         snapshot = folder_of(arm, arguments.runs) / "snapshot.safetensors"
@@ -163,23 +161,17 @@ def measure(arms: list[Arm], recipe: Recipe, arguments: argparse.Namespace) -> N
     for path in data_set.paths:
         pixels = read_rgb(path)
         for name, modes, bundle in jobs:
-            for mode in modes:
-                for position in POSITIONS:
-                    key = (path.name, name, mode, position)
-                    if key in done:
-                        continue
-                    data = softstair.encode(
-                        pixels, bundle=bundle, rate_position=position, mode=mode, threads=arguments.threads
-                    )
-                    decoded = softstair.decode(data, bundle=bundle, threads=arguments.threads)
-                    error = float(mean_squared_error(pixels, decoded))
-                    values = (*key, 8 * len(data) / pixels[..., 0].size, 10 * np.log10(255**2 / error))
-                    names = ("picture", "arm", "mode", "position", "bpp", "psnr")
-                    state["rows"].append(dict(zip(names, values, strict=True)))
-        arguments.output.write_text(json.dumps(state, indent=1) + "\n")
-    table = report(state["rows"], [name for name, *_ in jobs], arguments.runs)
-    arguments.output.with_suffix(".md").write_text(table)
-    print(table)
+            wanted = [(mode, at) for mode in modes for at in POSITIONS]
+            wanted = [(mode, at) for mode, at in wanted if (path.name, name, mode, at) not in done]
+            if not wanted:
+                continue
+            networks = networks_of(bundle, arguments.threads)
+            analysed = TileCoder(bundle, networks, "scalar").analyse(pixels)
+            for mode, at in wanted:
+                row = measure_file(TileCoder(bundle, networks, mode), analysed, pixels, at, bundle)
+                kept.rows.append({"picture": path.name, "arm": name, "mode": mode, "position": at, **row})
+        kept.save()
+    print(report(kept.rows, [name for name, *_ in jobs], arguments.runs), end="")
 
 
 def bundle_of(recipe: Recipe, snapshot: Path, arguments: argparse.Namespace) -> Bundle:

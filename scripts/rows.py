@@ -1,0 +1,60 @@
+"""What scripts measure on a data set: files, coded and decoded, and rows that a run goes on from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from softstair.bundle import Bundle
+from softstair.codec import decode_picture
+from softstair.codec.tile import Analysed, Decide, TileCoder
+from softstair.evaluate import DataSet, hash_pixels
+from softstair.stream import Colour, Header, Mode, Stream, write_stream
+
+
+def measure_file(
+    coder: TileCoder,
+    analysed: Analysed,
+    pixels: npt.NDArray[np.uint8],
+    position: int,
+    bundle: Bundle,
+    decide: Decide | None = None,
+) -> dict[str, float]:
+    """Bits a pixel and PSNR of one file, written and decoded; the analysis serves many."""
+    height, width = pixels.shape[:2]
+    payload = coder.code(analysed, position, decide).payload
+    header = Header(bundle.fingerprint, width, height, Colour.RGB, Mode[coder.mode.upper()], position)
+    data = write_stream(Stream(header, (payload,)))
+    error = np.square(decode_picture(data, bundle, threads=1).rgb.astype(float) - pixels).mean()
+    psnr = float(10 * np.log10(255**2 / error))
+    return {"bpp": round(8 * len(data) / (height * width), 5), "psnr": round(psnr, 4)}
+
+
+class Rows:
+    """Measured rows of a file.
+
+    Args:
+        path: of the file. Rows of other pictures, or of what ``made_of`` did not name, are forgotten.
+        made_of: what else decides the rows.
+    """
+
+    def __init__(self, path: Path, data_set: DataSet, made_of: dict[str, str] | None = None) -> None:
+        self._path = path
+        self._head = {"data_set": data_set.name, "data_hash": hash_pixels(data_set), **(made_of or {})}
+        self.rows: list[dict[str, Any]] = []
+        if path.exists():
+            before = json.loads(path.read_text())
+            rows = before.pop("rows")
+            if before == self._head:
+                self.rows = rows
+
+    def save(self) -> None:
+        """Write all rows, one a line."""
+        head = json.dumps(self._head, indent=1)[:-2]
+        lines = ",\n".join(json.dumps(row) for row in self.rows)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(f'{head},\n "rows": [\n{lines}\n]}}\n')
