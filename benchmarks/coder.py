@@ -49,7 +49,7 @@ def main() -> None:
 
 def row(pixels: npt.NDArray[np.uint8], mode: str, position: int, runs: int, *, simd: bool) -> str:
     bundle = open_bundle()
-    coder = TileCoder(bundle, networks_of(bundle, 1), mode)
+    coder = TileCoder(bundle, networks_of(bundle, 1, mode), mode)
     analysed = coder.analyse(pixels)
     payload = coder.code(analysed, position).payload
     size = analysed.geometry.rows, analysed.geometry.columns

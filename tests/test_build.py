@@ -12,7 +12,8 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="the extra learn is not installed")
 
 import softstair  # noqa: E402
-from softstair.errors import UsageError  # noqa: E402
+from softstair.bundle import Bundle, write_bundle  # noqa: E402
+from softstair.errors import InvalidBundle, UsageError  # noqa: E402
 from softstair.evaluate import read_results  # noqa: E402
 from softstair.learn.checkpoint import hash_file, load_codec  # noqa: E402
 from softstair.learn.data import Crops, load_pictures  # noqa: E402
@@ -116,3 +117,40 @@ def test_finetuned_snapshots_keep_their_staircases(derived):
     after = json.loads((root / "fine" / "staircases.json").read_text())
     assert before.pop("snapshot") != after.pop("snapshot")
     assert before == after
+
+
+def test_a_mode_can_have_a_synthesis_of_its_own(derived):
+    root, recipe, snapshot = derived
+    tuning = msgspec.structs.replace(recipe.finetune, mode="tcq8", steps=20, muon_rate=3e-3)
+    tuned = msgspec.structs.replace(recipe, finetune=tuning)
+    finetune(tuned, snapshot, root, root / "own")
+    own = root / "own" / "snapshot.safetensors"
+    arguments = ["export", root / "tiny.toml", snapshot, "--data-root", root, "-o", root / "two.stairs"]
+    assert run(*arguments, "--synthesis", f"tcq8={own}", "--force").returncode == 0
+    two = softstair.open_bundle(root / "two.stairs")
+    assert two.own_syntheses == ("tcq8",)
+    base = export_snapshot(recipe, snapshot, root, root / "base.stairs")
+    alone = export_snapshot(recipe, own, root, root / "alone.stairs")
+    assert len({two.fingerprint, base.fingerprint, alone.fingerprint}) == 3
+    picture = photograph(90, 100)
+
+    def decoded(bundle, mode):
+        data = softstair.encode(picture, bundle=bundle, mode=mode, rate_position=80)
+        return softstair.decode(data, bundle=bundle)
+
+    assert np.array_equal(decoded(two, "tcq8"), decoded(alone, "tcq8"))
+    assert np.array_equal(decoded(two, "scalar"), decoded(base, "scalar"))
+    assert not np.array_equal(decoded(two, "tcq8"), decoded(base, "tcq8"))
+    # What differs in more than its synthesis cannot be one, nor can there be one for no mode.
+    tuning = msgspec.structs.replace(recipe.finetune, parts=("mean",), steps=20, adam_rate=3e-3)
+    finetune(msgspec.structs.replace(recipe, finetune=tuning), snapshot, root, root / "mean")
+    syntheses = {"tcq8": root / "mean" / "snapshot.safetensors"}
+    with pytest.raises(UsageError, match="differs in mean_network"):
+        export_snapshot(recipe, snapshot, root, root / "no.stairs", syntheses=syntheses)
+    with pytest.raises(UsageError, match="no mode tcq4"):
+        export_snapshot(recipe, snapshot, root, root / "no.stairs", syntheses={"tcq4": own})
+    entries = {**base.entries, "synthesis.tcq4.onnx": base.entries["synthesis.onnx"]}
+    with pytest.raises(InvalidBundle, match="a mode that it does not have"):
+        Bundle(entries, "wrong")
+    write_bundle(root / "again.stairs", two.entries)
+    assert softstair.open_bundle(root / "again.stairs").fingerprint == two.fingerprint

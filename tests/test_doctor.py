@@ -61,8 +61,8 @@ def test_an_engine_that_shows_something_else_is_a_problem(monkeypatch):
         def synthesis(self, latents, hat):
             return 1 - self._networks.synthesis(latents, hat)
 
-    def load(bundle, threads, wanted):
-        networks = engine.load_networks(bundle, threads, Engine.ONNX_RUNTIME)
+    def load(bundle, threads, wanted, mode):
+        networks = engine.load_networks(bundle, threads, Engine.ONNX_RUNTIME, mode)
         return Inverted(networks) if wanted is Engine.OPENVINO else networks
 
     monkeypatch.setattr(checkup, "load_networks", load)

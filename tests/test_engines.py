@@ -69,7 +69,7 @@ def test_many_threads_share_networks(engine, bundle):
 
 def test_a_broken_graph_is_one_error(engine, bundle):
     class Broken:
-        def graph(self, name):
+        def graph(self, name, mode):
             return b"no graph"
 
     networks = engines.load_networks(Broken(), 1, engine)

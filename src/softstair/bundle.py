@@ -58,6 +58,8 @@ _DECIDING = (
     "synthesis.onnx",
 )
 _ENTRIES = ("manifest.json", *_DECIDING, "analysis.onnx", "hyper_analysis.onnx")
+# Of the modes that have a synthesis of their own; they decide as well, and are hashed last.
+_OPTIONAL = tuple(f"synthesis.{mode}.onnx" for mode in STATES)
 _MAX_BYTES = 256 << 20
 
 
@@ -146,9 +148,15 @@ class Bundle:
         """All entries by name, as ``write_bundle`` takes them."""
         return MappingProxyType(self._entries)
 
-    def graph(self, name: str) -> bytes:
-        """An ONNX graph, one of ``GRAPHS``."""
-        return self._entries[f"{name}.onnx"]
+    def graph(self, name: str, mode: str | None = None) -> bytes:
+        """An ONNX graph, one of ``GRAPHS``; the one of a mode, where that has its own."""
+        own = self._entries.get(f"{name}.{mode}.onnx")
+        return self._entries[f"{name}.onnx"] if own is None else own
+
+    @property
+    def own_syntheses(self) -> tuple[str, ...]:
+        """Modes whose synthesis is not that of the others."""
+        return tuple(mode for mode in STATES if f"synthesis.{mode}.onnx" in self._entries)
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -230,6 +238,8 @@ class Bundle:
         gains, modes = self._staircases.gains, self._staircases.modes
         if not modes or set(modes) - set(STATES) or self.manifest.encoding.mode not in modes:
             raise InvalidBundle(f"Bundle {self.origin} has modes that this release does not know.")
+        if set(self.own_syntheses) - set(modes):
+            raise InvalidBundle(f"Bundle {self.origin} has a synthesis for a mode that it does not have.")
         if any(len(staircase.levels) not in (0, len(gains)) for staircase in modes.values()):
             raise InvalidBundle(f"Bundle {self.origin} has levels and gains for different rate points.")
         self._check_thresholds()
@@ -298,7 +308,7 @@ def _power(exponent: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
 def fingerprint(entries: Mapping[str, bytes]) -> bytes:
     """The first 8 bytes of the SHA-256 over the entries that decide decoding, names included."""
     digest = hashlib.sha256()
-    for name in _DECIDING:
+    for name in (*_DECIDING, *(name for name in _OPTIONAL if name in entries)):
         digest.update(f"{name}\0{len(entries[name])}\0".encode())
         digest.update(entries[name])
     return digest.digest()[:8]
@@ -308,7 +318,7 @@ def write_bundle(path: Path, entries: Mapping[str, bytes]) -> None:
     """Write a bundle: a ZIP without compression and without dates, whole or not at all."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in _ENTRIES:
+        for name in (*_ENTRIES, *(name for name in _OPTIONAL if name in entries)):
             archive.writestr(zipfile.ZipInfo(name), entries[name])
     temporary = path.with_name(path.name + ".partial")
     temporary.write_bytes(buffer.getvalue())
@@ -391,7 +401,8 @@ def read_bundle(data: bytes, origin: str) -> Bundle:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = {info.filename: info for info in archive.infolist()}
-            if sorted(infos) != sorted(_ENTRIES) or len(archive.infolist()) != len(_ENTRIES):
+            fixed = set(infos) - set(_OPTIONAL)
+            if fixed != set(_ENTRIES) or len(archive.infolist()) != len(infos):
                 raise InvalidBundle(f"Bundle {origin} does not hold the entries that a bundle has.")
             if any(info.compress_type != zipfile.ZIP_STORED for info in infos.values()):
                 raise InvalidBundle(f"Bundle {origin} has compressed entries.")

@@ -158,10 +158,11 @@ def _describe(bundle: Bundle) -> InstalledBundle:
 def _measure_all(threads: int, problems: list[str]) -> tuple[Times, ...]:
     """Times of every engine; they must agree on the symbols, and on pixels but for a grey level."""
     bundle, picture = open_bundle(), built_in_picture()
+    mode = bundle.manifest.encoding.mode
     engines = [Engine.ONNX_RUNTIME, *([Engine.OPENVINO] if openvino_installed() else [])]
     times, shown = [], []
     for engine in engines:
-        coder = TileCoder(bundle, load_networks(bundle, threads, engine), bundle.manifest.encoding.mode)
+        coder = TileCoder(bundle, load_networks(bundle, threads, engine, mode), mode)
         found = _noting(problems, lambda: _measure(coder, engine, picture))  # noqa: B023, it is called now
         if found is not None:
             times.append(found[0])

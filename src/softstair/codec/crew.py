@@ -18,14 +18,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def networks_of(bundle: Bundle, threads: int) -> Networks:
-    """The networks of a bundle, kept so that a second picture does not load them again."""
-    return _networks(bundle, threads, choose_engine())
+def networks_of(bundle: Bundle, threads: int, mode: str | None = None) -> Networks:
+    """The networks of a bundle, kept so that a second picture does not load them again.
+
+    mode: whose synthesis is wanted; modes that share all networks share what is kept.
+    """
+    return _networks(bundle, threads, choose_engine(), mode if mode in bundle.own_syntheses else None)
 
 
 @lru_cache(maxsize=4)
-def _networks(bundle: Bundle, threads: int, engine: Engine) -> Networks:
-    return load_networks(bundle, threads, engine)
+def _networks(bundle: Bundle, threads: int, engine: Engine, mode: str | None) -> Networks:
+    return load_networks(bundle, threads, engine, mode)
 
 
 @lru_cache(maxsize=4)
@@ -34,8 +37,8 @@ def _analysis_reach(bundle: Bundle, threads: int) -> int:
 
 
 @lru_cache(maxsize=4)
-def _synthesis_reach(bundle: Bundle, threads: int) -> int:
-    return synthesis_reach(networks_of(bundle, threads), bundle.channels, bundle.points)
+def _synthesis_reach(bundle: Bundle, threads: int, mode: str) -> int:
+    return synthesis_reach(networks_of(bundle, threads, mode), bundle.channels, bundle.points)
 
 
 def usable_cores() -> int:
@@ -52,9 +55,9 @@ class Crew:
     """
 
     def __init__(self, bundle: Bundle, mode: str, threads: int, workers: int) -> None:
-        self.whole = TileCoder(bundle, networks_of(bundle, threads), mode)
-        self._each = TileCoder(bundle, networks_of(bundle, max(1, threads // workers)), mode)
-        self._bundle, self._threads, self.workers = bundle, threads, workers
+        self.whole = TileCoder(bundle, networks_of(bundle, threads, mode), mode)
+        self._each = TileCoder(bundle, networks_of(bundle, max(1, threads // workers), mode), mode)
+        self._bundle, self._threads, self._mode, self.workers = bundle, threads, mode, workers
 
     def analysis_reach(self) -> int:
         """Of the bundle's analysis, in cells."""
@@ -62,7 +65,7 @@ class Crew:
 
     def synthesis_reach(self) -> int:
         """Of the bundle's synthesis, in cells."""
-        return _synthesis_reach(self._bundle, self._threads)
+        return _synthesis_reach(self._bundle, self._threads, self._mode)
 
     def map(self, work: Callable[[TileCoder, Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """Results in order, several items at a time."""

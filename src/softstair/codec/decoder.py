@@ -169,8 +169,8 @@ def read_symbols(
     """The symbols of every tile of a .stair file: what must be the same on every machine."""
     reader = StreamReader(data)
     header, bundle = reader.header, _bundle_of(reader.header, bundle)
-    networks = networks_of(bundle, threads or usable_cores())
-    coder = TileCoder(bundle, networks, header.mode.name.lower())
+    mode = header.mode.name.lower()
+    coder = TileCoder(bundle, networks_of(bundle, threads or usable_cores(), mode), mode)
     for index in range(reader.grid.count):
         box = reader.grid.box(index)
         geometry = Geometry(box.columns, box.rows)

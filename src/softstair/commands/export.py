@@ -24,6 +24,13 @@ from . import files
 @click.option(
     "--staircases", type=click.Path(path_type=Path), metavar="FILE", help="What softstair derive learned."
 )
+@click.option(
+    "--synthesis",
+    "syntheses",
+    multiple=True,
+    metavar="MODE=SNAPSHOT",
+    help="Give a mode the synthesis of another snapshot, finetuned from this one.",
+)
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 def command(
     recipe: Path,
@@ -31,6 +38,7 @@ def command(
     output: Path,
     data_root: Path,
     staircases: Path | None,
+    syntheses: tuple[str, ...],
     force: bool,
 ) -> None:
     """Turn a snapshot of a run into a bundle: integer scale network, tables, ONNX graphs."""
@@ -41,6 +49,9 @@ def command(
     from softstair.learn.export.bundle import export_snapshot
     from softstair.learn.recipe import read_recipe
 
+    own = {mode: Path(path) for mode, _, path in (one.partition("=") for one in syntheses)}
     files.check_free(str(output), force=force)
-    bundle = export_snapshot(read_recipe(recipe), snapshot, data_root, output, staircases=staircases)
+    bundle = export_snapshot(
+        read_recipe(recipe), snapshot, data_root, output, staircases=staircases, syntheses=own
+    )
     click.echo(f"{output}: {bundle.name} {bundle.fingerprint.hex()}, {bundle.size} bytes", err=True)

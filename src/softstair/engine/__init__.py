@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -75,12 +75,13 @@ def choose_engine() -> Engine:
     return engine
 
 
-def load_networks(bundle: Bundle, threads: int, engine: Engine) -> Networks:
-    """The networks of a bundle on an engine with a number of threads."""
+def load_networks(bundle: Bundle, threads: int, engine: Engine, mode: str | None = None) -> Networks:
+    """The networks of a bundle on an engine with a number of threads; the synthesis is a mode's."""
+    graph = partial(bundle.graph, mode=mode)
     if engine is Engine.OPENVINO:
         from .openvino import OpenVinoNetworks
 
-        return OpenVinoNetworks(bundle.graph, threads)
+        return OpenVinoNetworks(graph, threads)
     from .onnx_runtime import OnnxNetworks
 
-    return OnnxNetworks(bundle.graph, threads)
+    return OnnxNetworks(graph, threads)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors.numpy import save as save_safetensors
 
 from softstair.bundle import (
@@ -20,6 +21,7 @@ from softstair.bundle import (
     to_json,
     write_bundle,
 )
+from softstair.errors import UsageError
 from softstair.quantize.scale_network import ScaleWeights
 from softstair.quantize.staircase import STATES, Encoding
 from softstair.quantize.tables import RowRule, TableSet
@@ -30,7 +32,7 @@ from ..data import Crops, load_pictures
 from ..log import commit
 from ..recipe import Quantizer, Recipe
 from ..staircases import Derivation, read_derivation
-from .graphs import export_graphs
+from .graphs import export_graphs, export_synthesis
 from .integers import integer_gains, integer_weights
 from .measure import Integers, measure_z_tables, samples
 from .modes import NOTHING_LEARNED, Learned, measure_mode
@@ -53,6 +55,7 @@ def export_bundle(
     quantizers: Mapping[str, Quantizer] | None = None,
     mode: str = "scalar",
     derivation: Derivation | None = None,
+    syntheses: Mapping[str, Codec] | None = None,
 ) -> Bundle:
     """Turn a codec into a bundle and read it back.
 
@@ -67,6 +70,7 @@ def export_bundle(
         mode: what an encoder takes where nothing else is asked for.
         derivation: staircases that were learned; those of y are for the mode scalar, where
             thresholds decide.
+        syntheses: of modes that have their own; codecs that differ from ``codec`` in nothing else.
 
     Raises:
         InvalidBundle: the scale network could overflow as integers.
@@ -107,6 +111,7 @@ def export_bundle(
         "scale.safetensors": save_safetensors(_scale_tensors(integers.weights)),
         "tables.safetensors": save_safetensors(tables),
         **{f"{graph}.onnx": data for graph, data in export_graphs(codec).items()},
+        **{f"synthesis.{key}.onnx": export_synthesis(one) for key, one in (syntheses or {}).items()},
     }
     write_bundle(path, entries)
     return read_bundle(path.read_bytes(), str(path))
@@ -143,22 +148,28 @@ def export_snapshot(
     path: Path,
     *,
     staircases: Path | None = None,
+    syntheses: Mapping[str, Path] | None = None,
 ) -> Bundle:
     """Export a snapshot of a run of ``recipe``; tables are measured on its training pictures.
 
     staircases: a file of the stage ``derive``, of the same snapshot.
+    syntheses: snapshots by mode, finetuned from this one, that give modes a synthesis of their own.
 
     Raises:
-        UsageError: the snapshot, the staircases or the data cannot be read or do not belong together.
+        UsageError: a snapshot, the staircases or the data cannot be read or do not belong together.
         InvalidBundle: the scale network could overflow as integers.
     """
     codec = load_codec(recipe, snapshot)
     derivation = None if staircases is None else read_derivation(staircases, snapshot)
+    own = {mode: load_codec(recipe, path) for mode, path in (syntheses or {}).items()}
+    for mode, one in own.items():
+        _check_synthesis(recipe, codec, mode, one)
     pictures = load_pictures([data_root / name for name in recipe.data.train])
     provenance = {
         **provenance_of(recipe, snapshot, staircases),
         "commit": commit(),
         "staircases": None if derivation is None else derivation.kind,
+        "syntheses": {mode: hash_file(path) for mode, path in (syntheses or {}).items()},
         "pictures": len(pictures),
         "data": recipe.about.data,
         "start": recipe.about.start,
@@ -174,7 +185,25 @@ def export_snapshot(
         quantizers=recipe.export.modes,
         mode=recipe.export.mode,
         derivation=derivation,
+        syntheses=own,
     )
+
+
+def _check_synthesis(recipe: Recipe, codec: Codec, mode: str, other: Codec) -> None:
+    """Raises UsageError if a mode cannot have the synthesis of another codec."""
+    if mode not in recipe.export.modes:
+        raise UsageError(f"The recipe exports no mode {mode}, so that it cannot have a synthesis of its own.")
+    theirs = other.state_dict()
+    differing = [
+        name
+        for name, value in codec.state_dict().items()
+        if not name.startswith("synthesis.") and not torch.equal(value, theirs[name])
+    ]
+    if differing:
+        raise UsageError(
+            f"The snapshot for {mode} differs in {differing[0]}; a mode can have a synthesis of its own, "
+            "so finetune it with --parts synthesis."
+        )
 
 
 def provenance_of(recipe: Recipe, snapshot: Path, staircases: Path | None = None) -> dict[str, Any]:

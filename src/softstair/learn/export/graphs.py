@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+
+from softstair.bundle import GRAPHS
 
 from ..codec import Codec
 
@@ -63,8 +65,8 @@ class _Synthesis(nn.Module):
         return self.network(latents, hat)
 
 
-def export_graphs(codec: Codec) -> dict[str, bytes]:
-    """All graphs of a bundle by name. The codec must be on the CPU, in float32."""
+def export_graphs(codec: Codec, names: Collection[str] = GRAPHS) -> dict[str, bytes]:
+    """Graphs of a bundle by name. The codec must be on the CPU, in float32."""
     shape = codec.shape
     hat = torch.zeros(1, shape.rate_points)
     latents = torch.zeros(1, shape.latents, 4, 6)
@@ -87,7 +89,12 @@ def export_graphs(codec: Codec) -> dict[str, bytes]:
         ),
         ("synthesis", _Synthesis(codec), {"latents": latents, "hat": hat}, {"latents"}),
     ]
-    return {name: _export(module, inputs, sized) for name, module, inputs, sized in planes}
+    return {name: _export(module, inputs, sized) for name, module, inputs, sized in planes if name in names}
+
+
+def export_synthesis(codec: Codec) -> bytes:
+    """The graph of the synthesis alone."""
+    return export_graphs(codec, ("synthesis",))["synthesis"]
 
 
 def _export(module: nn.Module, inputs: Mapping[str, Tensor], sized: set[str]) -> bytes:
