@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import msgspec
@@ -79,7 +80,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         if hashlib.sha256(data).hexdigest() != index.sha256:
             raise UsageError(f"Checkpoint {path} cannot be read: its pieces have changed.")
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         raise UsageError(f"Checkpoint {path} cannot be read: {error}.") from error
     return state
 

@@ -29,9 +29,7 @@ def draw_spread(seed: int, step: int, count: int) -> Tensor:
     return torch.from_numpy((start + np.arange(count) / count) % 1.0)
 
 
-def draw_noise(
-    shape: Shape, seed: int, step: int, crops: range, side: int, device: torch.device
-) -> Noise:
+def draw_noise(shape: Shape, seed: int, step: int, crops: range, side: int, device: torch.device) -> Noise:
     """Noise of some crops of a batch, made on the device.
 
     Args:

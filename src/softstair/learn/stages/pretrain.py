@@ -23,7 +23,7 @@ from softstair.errors import TrainingDiverged, UsageError
 from softstair.quantize.rates import POSITIONS_PER_POINT
 
 from ..checkpoint import load_checkpoint, load_snapshot, save_checkpoint, save_snapshot
-from ..codec import Codec
+from ..codec import Codec, Passage
 from ..data import Crops, Pixels, load_pictures, with_smaller_copies
 from ..distortion import distortion
 from ..layers.rates import draw_positions, multiplier
@@ -41,6 +41,7 @@ _START_BATCH = 2**31 - 1  # as a step of the crops: one that no run reaches
 _OUTLIER = 4.0  # a loss this many times the running mean is skipped
 _PATIENCE = 5  # skipped steps in a row before going back
 _LOG_EVERY = 50
+_COMPILER = "inductor"
 _VALUES = ("loss", "bpp", "z_bpp", "distortion")  # of a step, for the log
 
 
@@ -177,12 +178,16 @@ class _Trainer:
         self.recipe, self.settings = recipe, recipe.pretrain
         self.processes, self.log = processes, log
         self.device = processes.device
+        # Layers that are kept in float32 need its bits; TensorFloat32 has ten, bfloat16 has seven.
+        torch.backends.cudnn.allow_tf32 = False
         model = Codec(recipe.shape).to(self.device)
         self.codec: Codec = model.to(memory_format=torch.channels_last)
         if self.settings.encoder_frozen:
             for part in (self.codec.analysis, self.codec.hyper_analysis, self.codec.gains):
                 part.requires_grad_(False)
-        self._pass = torch.compile(self.codec, dynamic=False) if self.settings.compile else self.codec
+        self._pass: Callable[..., Passage] = self.codec
+        if self.settings.compile:  # a version a size of batch: there are few
+            self._pass = torch.compile(self.codec, dynamic=False, backend=_COMPILER)
         self.optimiser = Optimiser(self.codec, self.settings.muon_rate, self.settings.adam_rate)
         self.average = {k: v.clone() for k, v in self.codec.state_dict().items()}
         self.step = 0
