@@ -129,7 +129,7 @@ def launch(root, processes, run, *options):
 
 @pytest.mark.long
 def test_two_processes_train_like_one(project):
-    root, recipe = project
+    root, _ = project
     text = (root / "tiny.toml").read_text().replace("validate_every = 1000", "validate_every = 6")
     (root / "tiny.toml").write_text(text)
     stage.pretrain(read_recipe(root / "tiny.toml"), root, root / "one", CPU)

@@ -60,7 +60,7 @@ class Crops:
 
     A batch is a pure function of (seed, step), so a resumed run sees what an uninterrupted one
     would have seen. A picture is drawn with the square root of its area. Pictures stay on the
-    ``device``, by default in memory, as bytes and crops are gathered there, so that nothing large travels in a step.
+    ``device``, by default in memory, as bytes, and crops are gathered there: nothing large travels.
     """
 
     def __init__(self, pictures: list[Pixels], seed: int, device: torch.device | None = None) -> None:

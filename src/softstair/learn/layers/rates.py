@@ -91,9 +91,6 @@ class Gains(nn.Module):
 
     def log2(self, position: Tensor, hat: Tensor) -> Tensor:
         """log2 of the gain, float32 (B, C, 1, 1), in octaves."""
-        if self.integer:
-            offset = interpolate_fixed(hat, self.offset, 5)
-        else:
-            offset = interpolate(hat, self.offset)
+        offset = interpolate_fixed(hat, self.offset, 5) if self.integer else interpolate(hat, self.offset)
         octave = position.to(offset.dtype)[:, None] / POSITIONS_PER_OCTAVE
         return (octave + offset)[:, :, None, None]
