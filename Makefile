@@ -1,18 +1,20 @@
 # make try    a photograph there and back, beside other formats
 # make test   lint, types and the quick tests
+# make train  train RECIPE from its newest checkpoint on
 # make docs   the documentation site, build/docs/index.html
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# Where make figures finds kodak/, photos768/, large1200/ and large12mp/.
+# Where make figures finds kodak/, photos768/, large1200/ and large12mp/, and make train the recipe's data.
 DATA ?= ../shared/data
+RECIPE ?= recipes/small.toml
 PLOTTED := softstair-small-tcq32 jpeg-420 webp jxl-e7 avif-420 avif-444-psnr
 PEERS := jpeg,jpeg2000,webp,avif,jxl-e7,heic
 POSITIONS := 8,24,40,56,72,88,104,120,136,152
 
-.PHONY: try test test-all lint core-tests sanitize figures docs clean
+.PHONY: try test test-all train lint core-tests sanitize figures docs clean
 
 $(VENV)/runtime: pyproject.toml CMakeLists.txt $(wildcard cpp/src/*)
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +61,10 @@ sanitize: $(VENV)/dev
 # Warnings are errors: a link or a name that leads nowhere, a page that is in no menu.
 docs: $(VENV)/docs
 	$(BIN)/sphinx-build -E -W --keep-going -q docs build/docs
+
+# Interrupt it whenever you like: the next one goes on from the last checkpoint, in runs/.
+train: $(VENV)/dev
+	$(BIN)/softstair train $(RECIPE) --data-root $(DATA)
 
 # Every figure of the README again, from files; hours on two cores, and resumed where it was stopped.
 figures: $(VENV)/dev

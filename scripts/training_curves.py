@@ -53,10 +53,9 @@ def validations(path: Path) -> Iterator[Validation]:
             settings = event["recipe"]["pretrain"]
         elif event["event"] == "validate":
             curve = [(point["bpp"], point["psnr"]) for point in event["points"]]
-            step = event["step"]
-            yield Validation(
-                path.stem, step, megapixels(settings, step), step > settings["decay_from"], curve
-            )
+            step, falls_from = event["step"], settings["decay_from"]
+            falls = falls_from is not None and step > falls_from
+            yield Validation(path.stem, step, megapixels(settings, step), falls, curve)
 
 
 def megapixels(settings: dict[str, Any], steps: int) -> float:

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the extra learn is not installed")
 from softstair import _core  # noqa: E402
 from softstair.engine.onnx_runtime import OnnxNetworks  # noqa: E402
 from softstair.errors import InvalidBundle, UsageError  # noqa: E402
-from softstair.learn.checkpoint import load_snapshot  # noqa: E402
+from softstair.learn.checkpoint import load_checkpoint, load_snapshot  # noqa: E402
 from softstair.learn.codec import Codec  # noqa: E402
 from softstair.learn.data import Crops, load_pictures  # noqa: E402
 from softstair.learn.distortion import distortion  # noqa: E402
@@ -60,7 +60,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(project):
     stage.pretrain(recipe, root, root / "parts", CPU, time_budget=1e-9)
     log = losses(root / "parts")
     assert log[0]["event"] == "start"
-    assert torch.load(root / "parts" / "checkpoint.pt", weights_only=True)["step"] == 2
+    assert load_checkpoint(root / "parts" / "checkpoint.json")["step"] == 2
     stage.pretrain(recipe, root, root / "parts", CPU, time_budget=1e-9)  # over a change of batches
     parts = stage.pretrain(recipe, root, root / "parts", CPU).state_dict()
     assert [entry["step"] for entry in losses(root / "parts") if entry["event"] == "resume"] == [
@@ -76,8 +76,8 @@ def test_losses_are_the_same_after_resuming(project, monkeypatch):
     seen: list[float] = []
     original = stage._Trainer._loss
 
-    def spy(self, picture):
-        loss, values = original(self, picture)
+    def spy(self, *given):
+        loss, values = original(self, *given)
         seen.append(loss.item())
         return loss, values
 
@@ -111,7 +111,7 @@ def test_finetuning_resumes_exactly_and_touches_its_parts_alone(project, parts, 
         if not name.startswith(modules):
             assert torch.equal(whole[name], value), name
     # What is returned may be where it began, if so few steps gained nothing; they did change it.
-    checkpoint = torch.load(root / "whole" / "checkpoint.pt", weights_only=True)
+    checkpoint = load_checkpoint(root / "whole" / "checkpoint.json")
     assert any(
         not torch.equal(value, checkpoint["coding"][name]) for name, value in checkpoint["parts"].items()
     )
@@ -184,8 +184,8 @@ def test_non_finite_steps_are_skipped_counted_and_rolled_back(project, monkeypat
     root, recipe = project
     original = stage._Trainer._loss
 
-    def sometimes_nan(self, picture):
-        loss, values = original(self, picture)
+    def sometimes_nan(self, *given):
+        loss, values = original(self, *given)
         return (loss * float("nan") if 3 <= self.step < 9 else loss), values
 
     monkeypatch.setattr(stage._Trainer, "_loss", sometimes_nan)

@@ -15,8 +15,9 @@ torch.manual_seed(0)
 def disturbed(**options) -> STanH:
     stanh = STanH(**options).double()
     with torch.no_grad():
-        stanh.gap.add_(torch.randn_like(stanh.gap) * 0.8)
-        stanh.place.add_(torch.randn_like(stanh.place))
+        generator = torch.Generator().manual_seed(2)
+        for parameter, size in ((stanh.gap, 0.8), (stanh.place, 1.0)):
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
     return stanh
 
 

@@ -22,6 +22,12 @@ from softstair.errors import UsageError
     "--start", type=click.Path(path_type=Path), help="Snapshot to start from instead of components."
 )
 @click.option(
+    "--fork",
+    type=click.Path(path_type=Path),
+    help="End the run in another folder, from its newest checkpoint; the run itself stays as it is.",
+)
+@click.option("--decay", type=click.IntRange(1), help="Steps in which its learning rates fall to zero.")
+@click.option(
     "--time-budget", type=click.FloatRange(0, min_open=True), help="Seconds; stops at a checkpoint."
 )
 @click.option("--device", default="cpu", show_default=True, help="Such as cpu or cuda.")
@@ -31,27 +37,38 @@ def command(
     data_root: Path,
     run: Path | None,
     start: Path | None,
+    fork: Path | None,
+    decay: int | None,
     time_budget: float | None,
     device: str,
     jobs: int | None,
 ) -> None:
-    """Train a network from a TOML recipe, or go on where an interrupted run stopped."""
+    """Train a network from a TOML recipe, or go on where an interrupted run stopped.
+
+    Several processes: torchrun --nproc-per-node N -m softstair train RECIPE ...
+    """
+    if (fork is None) != (decay is None):
+        raise UsageError("--fork and --decay go together: where a run ends, and in how many steps.")
+    if fork is not None and start is not None:
+        raise UsageError("--start is for a new run; --fork starts from the run's checkpoint.")
     try:
         import torch
     except ImportError as error:
         raise UsageError("Training needs the extra learn: pip install 'softstair[learn]'.") from error
     from softstair.learn.recipe import read_recipe
-    from softstair.learn.stages.pretrain import pretrain
+    from softstair.learn.stages.pretrain import Fork, pretrain
 
     settings = read_recipe(recipe)
+    folder = run or Path("runs") / settings.name
     if jobs is not None:
         torch.set_num_threads(jobs)
     pretrain(
         settings,
         data_root,
-        run or Path("runs") / settings.name,
+        folder if fork is None else fork,
         torch.device(device),
         snapshot=start,
+        fork=None if fork is None or decay is None else Fork(folder, decay),
         time_budget=time_budget,
         say=lambda line: click.echo(line, err=True),
     )

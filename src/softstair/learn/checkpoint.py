@@ -1,10 +1,12 @@
-"""Checkpoints: whole or not at all, and small snapshots of weights alone."""
+"""Checkpoints: whole or not at all, in pieces that travel; and small snapshots of weights alone."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import msgspec
@@ -18,24 +20,94 @@ from .codec import Codec
 from .recipe import Recipe
 from .shape import Shape
 
+_PIECE = 15_000_000  # bytes; some places that files must travel through take no more than 16 MiB
+
+
+class _Index(msgspec.Struct, frozen=True):
+    """The file that makes pieces a checkpoint.
+
+    generation: grows with every checkpoint, so that names of pieces never return while they are in
+    use. sha256: of all pieces together.
+    """
+
+    generation: int
+    pieces: list[str]
+    sha256: str
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint beside ``path``, flush it to disk, then rename it over ``path``."""
+    """Write pieces of 15 MB at most beside ``path``, then the index ``path`` that names them.
+
+    The index is replaced at one stroke when all it names is on the disk, and only then do the pieces
+    of the checkpoint before go: whenever this is interrupted, ``path`` leads to one or the other.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getbuffer()
+    generation = _read_index(path).generation + 1 if path.exists() else 0
+    names = []
+    for number, start in enumerate(range(0, len(data), _PIECE)):
+        names.append(f"{path.stem}-{generation:06d}-{number:02d}.part")
+        _write(path.with_name(names[-1]), data[start : start + _PIECE])
+    index = _Index(generation, names, hashlib.sha256(data).hexdigest())
     temporary = path.with_name(path.name + ".partial")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    _write(temporary, msgspec.json.encode(index))
+    _flush_folder(path.parent)
     temporary.replace(path)
+    _flush_folder(path.parent)
+    for piece in path.parent.glob(f"{path.stem}-*.part"):
+        if piece.name not in names:
+            piece.unlink()
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint of ``save_checkpoint``; tensors only, no code is run."""
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of ``save_checkpoint`` into memory; tensors only, no code is run.
+
+    A run that is going on may be read, too: pieces that were replaced meanwhile are looked up anew.
+
+    Raises:
+        UsageError: unreadable, or its pieces are not those that the index names.
+    """
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError) as error:
+        while True:
+            index = _read_index(path)
+            try:
+                data = b"".join(path.with_name(name).read_bytes() for name in index.pieces)
+                break
+            except FileNotFoundError:
+                if _read_index(path) == index:
+                    raise
+        if hashlib.sha256(data).hexdigest() != index.sha256:
+            raise UsageError(f"Checkpoint {path} cannot be read: its pieces have changed.")
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         raise UsageError(f"Checkpoint {path} cannot be read: {error}.") from error
     return state
+
+
+def _read_index(path: Path) -> _Index:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Index)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"Checkpoint {path} cannot be read: {error}.") from error
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make new names last through a loss of power, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def save_snapshot(path: Path, shape: Shape, weights: dict[str, Tensor]) -> None:

@@ -14,6 +14,7 @@ from .layers.densities import SIGMA_MAX, SIGMA_MIN, LogisticMixture, gaussian_bi
 from .layers.rates import Gains, RateBias, hat_weights
 from .layers.rounding import straight_through_round
 from .networks import Analysis, HyperAnalysis, MeanNetwork, ScaleNetwork, Synthesis, magnitude
+from .noise import Noise
 from .shape import Shape
 
 
@@ -63,24 +64,27 @@ class Codec(nn.Module):
             table.copy_(table[anchor // POSITIONS_PER_POINT].expand_as(table).clone())
         self.hyper_analysis.anchor = anchor
 
-    def forward(self, picture: Tensor, position: Tensor, rounds: bool = False) -> Passage:
+    def forward(self, picture: Tensor, position: Tensor, noise: Noise | None) -> Passage:
         """A training pass: noise for the rate, straight-through rounding for everything else.
 
         Args:
             picture: (B, 3, H, W) in [0, 1], sides multiples of 32.
             position: rate position of every picture, int64 (B,).
-            rounds: straight-through rounding for the rate, too.
+            noise: what rounding does to the density of fine latents; None is straight-through
+                rounding for the rate, too.
         """
-        disturb = straight_through_round if rounds else _add_noise
         hat = hat_weights(position, self.shape.rate_points)
         octaves = self.gains.log2(position, hat)
         gain = torch.exp2(octaves)
         y = self.analysis(picture)
         z = self.hyper_analysis(y, self.deviation, gain, hat)
-        z_bits = self.z_density.bits(disturb(z), hat)
-        decoded, mean, log_scale = self.quantize(y, straight_through_round(z), octaves, hat)
+        rounded = straight_through_round(z)
+        z_bits = self.z_density.bits(rounded if noise is None else z + noise.z, hat)
+        decoded, mean, log_scale = self.quantize(y, rounded, octaves, hat)
         sigma = torch.exp2(log_scale).clamp(SIGMA_MIN, SIGMA_MAX)
-        y_bits = gaussian_bits(disturb((y - mean) * gain), sigma)
+        residual = (y - mean) * gain
+        priced = straight_through_round(residual) if noise is None else residual + noise.y
+        y_bits = gaussian_bits(priced, sigma)
         return Passage(self.synthesis(decoded, hat).float(), y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3)))
 
     def quantize(
@@ -140,8 +144,3 @@ class Codec(nn.Module):
     def phase_masks(self, y: Tensor) -> list[Tensor]:
         phases = torch.from_numpy(phase_map(*y.shape[1:])).to(y.device)
         return [(phases == phase).to(y.dtype)[None] for phase in range(PHASES)]
-
-
-def _add_noise(x: Tensor) -> Tensor:
-    """Uniform noise a step wide: what rounding does to the density of fine latents."""
-    return x + torch.rand_like(x) - 0.5

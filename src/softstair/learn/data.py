@@ -6,10 +6,13 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
+from torch import Tensor
 
 from softstair.errors import UsageError
 
@@ -38,39 +41,65 @@ def with_smaller_copies(pictures: list[Pixels], seed: int, min_side: int) -> lis
         height, width = (round(side * scale) for side in pixels.shape[:2])
         if min(height, width) >= min_side:
             smaller = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
-            result.append(np.asarray(smaller))
+            result.append(np.array(smaller))
     return result
+
+
+class Cut(NamedTuple):
+    """A square of a picture: its number, its upper left corner, and what is done with it."""
+
+    picture: int
+    top: int
+    left: int
+    mirrored: bool
+    transposed: bool
 
 
 class Crops:
     """Random square crops, flipped and transposed at random.
 
     A batch is a pure function of (seed, step), so a resumed run sees what an uninterrupted one
-    would have seen. A picture is drawn with the square root of its area.
+    would have seen. A picture is drawn with the square root of its area. Pictures stay on the
+    ``device``, by default in memory, as bytes, and crops are gathered there: nothing large travels.
     """
 
-    def __init__(self, pictures: list[Pixels], seed: int) -> None:
-        self._pictures = pictures
+    def __init__(self, pictures: list[Pixels], seed: int, device: torch.device | None = None) -> None:
+        self._pictures = [torch.from_numpy(pixels).to(device) for pixels in pictures]
         self._seed = seed
         weight = np.array([p.shape[0] * p.shape[1] for p in pictures]) ** 0.5
         self._probability = weight / weight.sum()
 
     def batch(self, step: int, count: int, side: int) -> Pixels:
-        """uint8, shape (count, 3, side, side). Pictures smaller than ``side`` are mirrored."""
+        """The crops of a step, uint8, shape (count, 3, side, side), in memory."""
+        pixels: Pixels = self.gather(self.cuts(step, count, side), side).cpu().numpy()
+        return pixels
+
+    def cuts(self, step: int, count: int, side: int) -> list[Cut]:
+        """Where the crops of a step lie."""
         rng = np.random.default_rng([self._seed, step])
-        crops = np.empty((count, 3, side, side), np.uint8)
-        chosen = rng.choice(len(self._pictures), count, p=self._probability)
-        for crop, index in zip(crops, chosen, strict=True):
-            pixels = _at_least(self._pictures[index], side)
-            top = rng.integers(0, pixels.shape[0] - side + 1)
-            left = rng.integers(0, pixels.shape[1] - side + 1)
-            patch = pixels[top : top + side, left : left + side]
-            if rng.random() < 0.5:
-                patch = patch[:, ::-1]
-            if rng.random() < 0.5:
-                patch = patch.transpose(1, 0, 2)
-            crop[:] = patch.transpose(2, 0, 1)
-        return crops
+        cuts = []
+        for picture in rng.choice(len(self._pictures), count, p=self._probability):
+            height, width = self._pictures[picture].shape[:2]
+            top = rng.integers(0, max(height - side, 0) + 1)
+            left = rng.integers(0, max(width - side, 0) + 1)
+            cuts.append(Cut(picture, top, left, rng.random() < 0.5, rng.random() < 0.5))
+        return cuts
+
+    def gather(self, cuts: list[Cut], side: int) -> Tensor:
+        """Crops on the device, uint8, shape (len(cuts), 3, side, side).
+
+        Pictures smaller than ``side`` go on as in a mirror.
+        """
+        return torch.stack([self._cut(cut, side) for cut in cuts])
+
+    def _cut(self, cut: Cut, side: int) -> Tensor:
+        pixels = self._pictures[cut.picture]
+        rows = _span(cut.top, side, pixels.shape[0], pixels.device)
+        columns = _span(cut.left, side, pixels.shape[1], pixels.device)
+        if cut.mirrored:
+            columns = columns.flip(0)
+        patch = pixels[rows[:, None], columns]
+        return patch.permute((2, 1, 0) if cut.transposed else (2, 0, 1))
 
 
 def _files(source: Path) -> Iterator[bytes]:
@@ -91,11 +120,10 @@ def _files(source: Path) -> Iterator[bytes]:
 
 def _pixels(data: bytes) -> Pixels:
     with Image.open(io.BytesIO(data)) as picture:
-        return np.asarray(picture.convert("RGB"))
+        return np.array(picture.convert("RGB"))  # a copy, which torch may share
 
 
-def _at_least(pixels: Pixels, side: int) -> Pixels:
-    short = [max(0, side - length) for length in pixels.shape[:2]]
-    if not any(short):
-        return pixels
-    return np.pad(pixels, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
+def _span(start: int, side: int, length: int, device: torch.device) -> Tensor:
+    """``side`` indices from ``start`` on; beyond the last they come back, mirrored."""
+    index = torch.arange(start, start + side, device=device) % (2 * length)
+    return torch.minimum(index, 2 * length - 1 - index)

@@ -16,17 +16,22 @@ from .recipe import Recipe
 
 
 class Log:
-    """Appends one JSON object a line; ``time`` is seconds since the epoch."""
+    """Appends one JSON object a line; ``time`` is seconds since the epoch.
 
-    def __init__(self, path: Path) -> None:
+    Without a path nothing is written: the log of a process that follows another.
+    """
+
+    def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def write(self, event: str, **values: Any) -> None:
+        if self._path is None:
+            return
         line = msgspec.json.encode({"event": event, "time": round(time.time(), 2), **values})
         with self._path.open("ab") as file:
             file.write(line + b"\n")
 
-    def open_run(self, recipe: Recipe, device: torch.device) -> None:
+    def open_run(self, recipe: Recipe, device: torch.device, processes: int = 1) -> None:
         """Write the resolved recipe, the commit and the environment."""
         environment = {
             "python": platform.python_version(),
@@ -35,6 +40,7 @@ class Log:
             "machine": platform.machine(),
             "device": str(device),
             "threads": torch.get_num_threads(),
+            "processes": processes,
         }
         self.write(
             "start",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -47,15 +47,21 @@ class Batches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The stage ``pretrain``. Learning rates warm up, stay, and fall to zero as a cosine.
 
-    fixed_from: step from which the scale network is trained on its integer grids. rounds_from: step
-    from which rates are those of rounded latents, not of latents with noise. encoder_frozen: what the
-    stage ``finetune`` never changes, both analyses and the gains, stays as it is.
+    steps: after which the run ends; by default it goes on until it is stopped. decay_from: step from
+    which learning rates fall, to zero at the last; by default never: a fork of the run does that.
+    fixed_from: step from which the scale network is trained on its integer grids. at_once: crops of a
+    forward pass, for a machine that cannot hold a batch, or its process's share, in one; gradients are
+    those of the whole batch. compile: whether torch compiles the codec. rounds_from: step from which
+    rates are those of rounded latents, not of latents with noise. encoder_frozen: what the stage
+    ``finetune`` never changes, both analyses and the gains, stays as it is.
     """
 
-    steps: int
-    decay_from: int
-    fixed_from: int
     batches: list[Batches]
+    steps: int | None = None
+    decay_from: int | None = None
+    fixed_from: int | None = None
+    at_once: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    compile: bool = False
     rounds_from: int | None = None
     encoder_frozen: bool = False
     warm_up: int = 150
@@ -65,6 +71,10 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     average: float = 0.998
     validate_every: int = 500
     checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        if self.decay_from is not None and (self.steps is None or self.steps <= self.decay_from):
+            raise ValueError("pretrain.decay_from must lie before pretrain.steps, where rates are zero")
 
 
 class Derive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -18,6 +18,7 @@ from .codec import Codec
 from .layers.densities import SIGMA_MAX, SIGMA_MIN, gaussian_bits
 from .layers.rates import hat_weights
 from .networks import HYPER_STRIDE
+from .processes import Processes
 
 _ROWS_PER_OCTAVE = 8
 
@@ -33,12 +34,24 @@ class Point:
 
 
 @torch.no_grad()
-def validate(codec: Codec, pictures: list[npt.NDArray[np.uint8]], positions: list[int]) -> list[Point]:
-    """Code pictures (H, W, 3) at rate positions; the mean of every figure over the pictures."""
-    rows = [[_code(codec, pixels, position) for pixels in pictures] for position in positions]
-    return [
-        Point(position, *np.mean(row, axis=0).tolist()) for position, row in zip(positions, rows, strict=True)
-    ]
+def validate(
+    codec: Codec,
+    pictures: list[npt.NDArray[np.uint8]],
+    positions: list[int],
+    processes: Processes | None = None,
+) -> list[Point]:
+    """Code pictures (H, W, 3) at rate positions; the mean of every figure over the pictures.
+
+    Several processes share the pictures, so that none waits while another does all the work.
+    """
+    processes = processes or Processes(codec.deviation.device)
+    sums = torch.zeros(len(positions), 3, dtype=torch.float64, device=processes.device)
+    for index in processes.share(len(pictures)):
+        rows = [_code(codec, pictures[index], position) for position in positions]
+        sums += torch.tensor(rows, dtype=torch.float64, device=processes.device)
+    processes.add([sums])
+    means = (sums / len(pictures)).tolist()
+    return [Point(position, *row) for position, row in zip(positions, means, strict=True)]
 
 
 def _code(codec: Codec, pixels: npt.NDArray[np.uint8], position: int) -> tuple[float, float, float]:

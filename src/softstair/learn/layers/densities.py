@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .rates import interpolate
 from .rounding import lower_bound
 from .stanh import Mass
 
@@ -42,8 +43,7 @@ class LogisticMixture(nn.Module):
     def mass(self, hat: Tensor) -> Mass:
         """Probability between two bounds (B, C, h, w) at rates whose hat weights are (B, points)."""
         logit, mean, log_scale = (
-            torch.einsum("br,rck->bck", hat, table)[:, :, None, None, :]
-            for table in (self.logit, self.mean, self.log_scale)
+            interpolate(hat, table)[:, :, None, None, :] for table in (self.logit, self.mean, self.log_scale)
         )
         share, inverse = torch.softmax(logit, -1), torch.exp(-log_scale)
 

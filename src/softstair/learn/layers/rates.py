@@ -45,13 +45,23 @@ def multiplier(position: Tensor, base: float) -> Tensor:
     return base * torch.exp2(2.0 * position.float() / POSITIONS_PER_OCTAVE)
 
 
+def interpolate(hat: Tensor, table: Tensor) -> Tensor:
+    """A table (points, ...) at rates whose hat weights are (B, points): (B, ...).
+
+    In the table's precision under autocast, too: bfloat16 would move what prices symbols.
+    """
+    with torch.autocast(table.device.type, enabled=False):
+        mixed = hat.to(table.dtype) @ table.flatten(1)
+    return mixed.view(len(hat), *table.shape[1:])
+
+
 def interpolate_fixed(hat: Tensor, table: Tensor, fraction_bits: int) -> Tensor:
     """The codec's integer interpolation (``quantize.rates.interpolate``), straight through.
 
     Values at the rate points are rounded to ``2**-fraction_bits``, and so is their mixture.
     """
     points = straight_through_grid(table, fraction_bits)
-    return straight_through_grid(hat.to(table.dtype) @ points, fraction_bits)
+    return straight_through_grid(interpolate(hat, points), fraction_bits)
 
 
 class RateBias(nn.Module):
@@ -81,9 +91,6 @@ class Gains(nn.Module):
 
     def log2(self, position: Tensor, hat: Tensor) -> Tensor:
         """log2 of the gain, float32 (B, C, 1, 1), in octaves."""
-        if self.integer:
-            offset = interpolate_fixed(hat, self.offset, 5)
-        else:
-            offset = hat.to(self.offset.dtype) @ self.offset
+        offset = interpolate_fixed(hat, self.offset, 5) if self.integer else interpolate(hat, self.offset)
         octave = position.to(offset.dtype)[:, None] / POSITIONS_PER_OCTAVE
         return (octave + offset)[:, :, None, None]

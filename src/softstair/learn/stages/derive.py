@@ -73,9 +73,9 @@ def derive(
     log = Log(run / "log.jsonl")
     log.open_run(recipe, _CPU)
     deriver = _Deriver(recipe, codec, kind, origin, data_root)
-    checkpoint = run / "checkpoint.pt"
+    checkpoint = run / "checkpoint.json"
     if checkpoint.exists():
-        deriver.load(load_checkpoint(checkpoint, _CPU))
+        deriver.load(load_checkpoint(checkpoint))
         log.write("resume", position=deriver.position, step=deriver.step)
     deadline = math.inf if time_budget is None else time.monotonic() + time_budget
     while deriver.turn_to_next(wanted):

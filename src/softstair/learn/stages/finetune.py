@@ -77,9 +77,9 @@ def finetune(
     log = Log(run / "log.jsonl")
     log.open_run(recipe, _CPU)
     trainer = _Trainer(recipe, codec)
-    checkpoint = run / "checkpoint.pt"
+    checkpoint = run / "checkpoint.json"
     if checkpoint.exists():
-        trainer.load(load_checkpoint(checkpoint, _CPU))
+        trainer.load(load_checkpoint(checkpoint))
         log.write("resume", step=trainer.step)
 
     def quantizer(parts: dict[str, Tensor]) -> Quantized:

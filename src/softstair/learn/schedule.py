@@ -1,0 +1,29 @@
+"""How the learning rate runs: it warms up, stays for as long as one likes, and falls to zero."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from .recipe import Pretrain, Recipe
+
+
+def rate_factor(settings: Pretrain, step: int) -> float:
+    """What the learning rates are multiplied by at a step, in [0, 1]."""
+    warm = min(1.0, (step + 1) / settings.warm_up)
+    if settings.steps is None or settings.decay_from is None or step < settings.decay_from:
+        return warm
+    progress = (step - settings.decay_from) / (settings.steps - settings.decay_from)
+    return warm * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def with_decay(recipe: Recipe, start: int, end: int) -> Recipe:
+    """The recipe of a run that ends: rates fall from step ``start`` on and are zero at ``end``.
+
+    The scale network is on its integer grids by then, as it will be in a bundle.
+    """
+    settings = recipe.pretrain
+    fixed = start if settings.fixed_from is None else min(settings.fixed_from, start)
+    ending = msgspec.structs.replace(settings, steps=end, decay_from=start, fixed_from=fixed)
+    return msgspec.structs.replace(recipe, pretrain=ending)
