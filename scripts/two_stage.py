@@ -6,19 +6,18 @@ r"""What fine-tuning on quantized latents buys, beside what else the same steps 
 
 All arms start from one snapshot of stage 1 and take as many steps on crops of one size at the same
 learning rates: the stage ``finetune`` in a mode with its parts, and, as controls, more of stage 1 as it
-was, with rounding instead of noise for the rate, and with the encoder frozen. ``measure`` exports all
-of them, codes and decodes files, and prints delta rates against the snapshot in the same mode. Both
-go on where they were stopped.
+was, with rounding instead of noise for the rate, and with the encoder frozen; beside them, the stage
+``derive`` on the snapshot as it is. ``measure`` exports all of them, codes and decodes files, and
+prints delta rates against the snapshot in the same mode. Both go on where they were stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -32,6 +31,7 @@ from softstair.evaluate import delta_rate, find_data_set
 from softstair.evaluate.data import read_rgb
 from softstair.learn.export.bundle import export_snapshot
 from softstair.learn.recipe import Batches, Export, Recipe, read_recipe
+from softstair.learn.stages.derive import derive
 from softstair.learn.stages.finetune import finetune
 from softstair.learn.stages.pretrain import pretrain
 
@@ -42,37 +42,35 @@ PARTS = {
     "+ mean": ("synthesis", "mean"),
     "+ scale": ("synthesis", "mean", "scale"),
 }
+POINTS = (16, 32, 48, 64, 80, 96, 112, 128)  # the rate points around POSITIONS
 STAGE_1 = "stage 1"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One training. mode: what latents are quantized in; None in stage 1. parts: title of them.
-
-    changes: of the settings of stage 1. coded: modes that its files are measured in.
-    """
+    """One training: settings of its stage that are not the recipe's, modes that files are measured in."""
 
     name: str
-    mode: str | None
-    parts: str
+    stage: Literal["pretrain", "finetune", "derive"]
     changes: dict[str, Any]
     coded: tuple[str, ...]
 
 
 def _control(name: str, **changes: Any) -> Arm:
-    return Arm(name, None, "all", changes, MODES)
+    return Arm(name, "pretrain", changes, MODES)
 
 
 def _tuned(mode: str, parts: str) -> Arm:
     # Files of another mode than the one of the training: what a bundle with one synthesis would hold.
     coded = MODES if parts == "synthesis" else (mode,)
-    return Arm(f"{mode} {parts}", mode, parts, {}, coded)
+    return Arm(f"{mode} {parts}", "finetune", {"mode": mode, "parts": PARTS[parts]}, coded)
 
 
 ARMS = [
     _control("noise and rounding"),
     _control("rounding", rounds_from=0),
     _control("encoder frozen", encoder_frozen=True),
+    Arm("staircases", "derive", {}, ("scalar",)),
     *(_tuned(mode, parts) for mode in MODES for parts in PARTS),
 ]
 
@@ -107,14 +105,15 @@ def folder_of(arm: Arm, runs: Path) -> Path:
 
 
 def train(arm: Arm, recipe: Recipe, arguments: argparse.Namespace) -> None:
-    """Train an arm, or go on; seconds are kept beside its snapshot."""
+    """Train an arm, or go on."""
     run, replace = folder_of(arm, arguments.runs), msgspec.structs.replace
-    if (run / "seconds").exists():
+    if is_done(run):
         return
     print(arm.name, flush=True)
     tuning = recipe.finetune
-    began = time.monotonic()
-    if arm.mode is None:
+    if arm.stage == "derive":
+        derive(recipe, arguments.snapshot, arguments.data_root, run, positions=POINTS, say=say)
+    elif arm.stage == "pretrain":
         schedule = replace(
             recipe.pretrain,
             steps=arguments.steps,
@@ -134,18 +133,21 @@ def train(arm: Arm, recipe: Recipe, arguments: argparse.Namespace) -> None:
             run,
             torch.device("cpu"),
             snapshot=arguments.snapshot,
-            say=lambda line: print(line, flush=True),
+            say=say,
         )
     else:
-        settings = replace(tuning, mode=arm.mode, parts=PARTS[arm.parts], steps=arguments.steps)
-        finetune(
-            replace(recipe, finetune=settings),
-            arguments.snapshot,
-            arguments.data_root,
-            run,
-            say=lambda line: print(line, flush=True),
-        )
-    (run / "seconds").write_text(f"{time.monotonic() - began:.0f}\n")
+        settings = replace(tuning, steps=arguments.steps, **arm.changes)
+        tuned = replace(recipe, finetune=settings)
+        finetune(tuned, arguments.snapshot, arguments.data_root, run, say=say)
+    (run / "done").touch()
+
+
+def is_done(run: Path) -> bool:
+    return (run / "done").exists()
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
 
 
 def measure(arms: list[Arm], recipe: Recipe, arguments: argparse.Namespace) -> None:
@@ -155,9 +157,12 @@ def measure(arms: list[Arm], recipe: Recipe, arguments: argparse.Namespace) -> N
     done = {(row["picture"], row["arm"], row["mode"], row["position"]) for row in kept.rows}
     jobs = [(STAGE_1, MODES, bundle_of(recipe, arguments.snapshot, arguments))]
     for arm in arms:
-        snapshot = folder_of(arm, arguments.runs) / "snapshot.safetensors"
-        if (snapshot.parent / "seconds").exists():
-            jobs.append((arm.name, arm.coded, bundle_of(recipe, snapshot, arguments)))
+        run = folder_of(arm, arguments.runs)
+        if is_done(run) and arm.stage == "derive":
+            bundle = bundle_of(recipe, arguments.snapshot, arguments, run / "staircases.json")
+            jobs.append((arm.name, arm.coded, bundle))
+        elif is_done(run):
+            jobs.append((arm.name, arm.coded, bundle_of(recipe, run / "snapshot.safetensors", arguments)))
     for path in data_set.paths:
         pixels = read_rgb(path)
         for name, modes, bundle in jobs:
@@ -171,12 +176,14 @@ def measure(arms: list[Arm], recipe: Recipe, arguments: argparse.Namespace) -> N
                 row = measure_file(TileCoder(bundle, networks, mode), analysed, pixels, at, bundle)
                 kept.rows.append({"picture": path.name, "arm": name, "mode": mode, "position": at, **row})
         kept.save()
-    print(report(kept.rows, [name for name, *_ in jobs], arguments.runs), end="")
+    print(report(kept.rows, [name for name, *_ in jobs]), end="")
 
 
-def bundle_of(recipe: Recipe, snapshot: Path, arguments: argparse.Namespace) -> Bundle:
-    """A bundle of the three modes, kept beside the snapshot."""
-    path = arguments.runs / f"{snapshot.parent.name}.stairs"
+def bundle_of(
+    recipe: Recipe, snapshot: Path, arguments: argparse.Namespace, staircases: Path | None = None
+) -> Bundle:
+    """A bundle of the three modes, kept in the folder of all arms."""
+    path = arguments.runs / f"{(staircases or snapshot).parent.name}.stairs"
     if not path.exists():
         arguments.runs.mkdir(parents=True, exist_ok=True)
         modes = {mode: recipe.export.modes[mode] for mode in MODES}
@@ -184,11 +191,11 @@ def bundle_of(recipe: Recipe, snapshot: Path, arguments: argparse.Namespace) -> 
         few = msgspec.structs.replace(
             recipe, export=Export(arguments.crops, "scalar", modes), finetune=tuning
         )
-        export_snapshot(few, snapshot, arguments.data_root, path)
+        export_snapshot(few, snapshot, arguments.data_root, path, staircases=staircases)
     return read_bundle(path.read_bytes(), str(path))
 
 
-def report(rows: list[dict[str, Any]], names: list[str], runs: Path) -> str:
+def report(rows: list[dict[str, Any]], names: list[str]) -> str:
     """Delta rates against stage 1 in the same mode, and of stage 1's modes against its rounding."""
     points = defaultdict(list)
     for row in rows:
@@ -207,19 +214,17 @@ def report(rows: list[dict[str, Any]], names: list[str], runs: Path) -> str:
         f"{pictures} pictures, rate positions {', '.join(map(str, POSITIONS))}; BD-rate, PSNR, PCHIP, bytes",
         "of whole files, against stage 1 in the same mode; in brackets against stage 1 with rounding.",
         "",
-        f"| trained | seconds | {' | '.join(f'files: {mode}' for mode in MODES)} |",
-        "| --- | --: |" + " --: |" * len(MODES),
+        f"| trained | {' | '.join(f'files: {mode}' for mode in MODES)} |",
+        "| --- |" + " --: |" * len(MODES),
     ]
     for name in names:
-        stamp = next((folder_of(arm, runs) / "seconds" for arm in ARMS if arm.name == name), None)
         cells = [
             f"{cell(name, mode, STAGE_1, mode)} ({cell(name, mode, STAGE_1, 'scalar')})"
             if curve(name, mode)
             else "-"
             for mode in MODES
         ]
-        seconds = stamp.read_text().strip() if stamp else "0"
-        lines.append(f"| {name} | {seconds} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -71,6 +71,16 @@ def test_a_recipe_from_the_first_step_to_a_measured_bundle(tmp_path):
     assert (place / "tiny.stairs").read_bytes() != kept
 
 
+def test_a_recipe_without_an_end_is_refused(tmp_path):
+    recipe = write_recipe(tmp_path / "tiny.toml")
+    lines = recipe.read_text().splitlines()
+    endless = [line for line in lines if not line.startswith(("steps = 12", "decay_from"))]
+    recipe.write_text("\n".join(endless))
+    done = run("build", recipe)
+    assert done.returncode == 2
+    assert b"set pretrain.steps" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def derived(tmp_path_factory):
     """A folder with data, a snapshot and staircases that differ from rounding; its recipe."""

@@ -50,6 +50,10 @@ def command(
     from softstair.learn.stages.pretrain import pretrain
 
     settings = read_recipe(recipe)
+    if settings.pretrain.steps is None:
+        raise UsageError(
+            f"{recipe} trains without an end; set pretrain.steps, or fork a run (softstair train)."
+        )
     if jobs is not None:
         torch.set_num_threads(jobs)
     run = runs / settings.name
