@@ -29,7 +29,7 @@ PURPOSES = {
     "cluster": "softstair encode --scheduler",
     "eval": "softstair eval, bdrate, plot, report",
     "web": "softstair view",
-    "learn": "softstair train, finetune, export",
+    "learn": "softstair build, train, derive, finetune, export",
 }
 _POSITION = 2 * POSITIONS_PER_OCTAVE
 _RUNS = 3

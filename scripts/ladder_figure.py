@@ -1,0 +1,86 @@
+"""The ladder from plain rounding to a finetuned trellis, one bar each.
+
+    python scripts/ladder_figure.py results/rows/ladder_kodak.json results/rows/two_stage_kodak.json \
+        docs/images/ladder.svg
+
+Bits at equal PSNR (BD-rate, PCHIP, whole files) against rounding with the tables of the model's own
+Gaussians; the rows are those of ladder.py and two_stage.py on one data set and one snapshot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from softstair.evaluate import delta_rate
+
+# Title, file (of the two), and how its rows name it.
+STEPS = [
+    ("rounding, the model's Gaussian tables", 0, ("gaussian/scalar",)),
+    ("measured tables", 0, ("measured/scalar",)),
+    ("a dead zone", 0, ("measured/dead zone",)),
+    ("learned staircases (STanH)", 1, ("staircases", "scalar")),
+    ("RDOQ", 0, ("measured/rdoq",)),
+    ("trellis, 8 states", 0, ("measured/tcq8",)),
+    ("trellis, 8 states, finetuned on its latents", 1, ("tcq8 synthesis", "tcq8")),
+    ("trellis, 32 states", 0, ("measured/tcq32",)),
+]
+BAR = "#c2410c"
+
+Curve = list[tuple[float, float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("ladder", type=Path)
+    parser.add_argument("two_stage", type=Path)
+    parser.add_argument("output", type=Path)
+    arguments = parser.parse_args()
+    files = [json.loads(path.read_text()) for path in (arguments.ladder, arguments.two_stage)]
+    if files[0]["data_hash"] != files[1]["data_hash"]:
+        raise SystemExit("The two files are of different data sets.")
+    curves = [curves_of(file["rows"]) for file in files]
+    anchor = curves[0][STEPS[0][2]]
+    bars = [(title, delta_rate(anchor, curves[number][key]).pchip) for title, number, key in STEPS]
+    draw(bars, arguments.output)
+    for title, bits in bars:
+        print(f"| {title} | {bits:+.1f} % |")
+
+
+def curves_of(rows: list[dict]) -> dict[tuple[str, ...], Curve]:
+    """Means over pictures, by what was measured."""
+    points = defaultdict(list)
+    for row in rows:
+        key = (row["variant"],) if "variant" in row else (row["arm"], row["mode"])
+        points[key, row["position"]].append((row["bpp"], row["psnr"]))
+    curves: dict[tuple[str, ...], Curve] = defaultdict(list)
+    for (key, _), values in sorted(points.items()):
+        curves[key].append(tuple(np.mean(values, axis=0)))
+    return curves
+
+
+def draw(bars: list[tuple[str, float]], path: Path) -> None:
+    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    places = range(len(bars))
+    axes.barh(places, [bits for _, bits in bars], color=BAR, height=0.55)
+    axes.set_yticks(places, [title for title, _ in bars])
+    axes.invert_yaxis()
+    for place, (_, bits) in zip(places, bars, strict=True):
+        axes.annotate(
+            f"{bits:+.1f} %", (bits, place), (-4, 0), textcoords="offset points", ha="right", va="center"
+        )
+    axes.set_xlim(1.25 * min(bits for _, bits in bars), 0)
+    axes.set_xlabel("bits at equal PSNR, %")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
