@@ -38,6 +38,13 @@ PAGES = {
     ),
     "robustness": ("Robustness", "Pictures that no photographer took, and fifty generations of copies."),
     "speed": ("Speed and memory", "Milliseconds by stage, networks loaded, and the peak of memory."),
+    **{
+        f"two_stage_{name}": (
+            f"Two stages: {title}",
+            "What finetuning on quantized latents buys, beside as many steps of something else.",
+        )
+        for name, title in (("kodak", "Kodak"), ("photos768", "768 pixels"), ("large1200", "1200 pixels"))
+    },
     "training": ("What training bought", "Bits at equal PSNR by what the network had seen."),
     "trellis": ("Trellises", "What trellises gain on synthetic latents, and how long the search takes."),
 }
