@@ -1,10 +1,10 @@
 """The ladder from plain rounding to a finetuned trellis, one bar each.
 
-    python scripts/ladder_figure.py results/rows/ladder_kodak.json results/rows/two_stage_kodak.json \
-        docs/images/ladder.svg
+    python scripts/ladder_figure.py kodak docs/images/ladder.svg
 
 Bits at equal PSNR (BD-rate, PCHIP, whole files) against rounding with the tables of the model's own
-Gaussians; the rows are those of ladder.py and two_stage.py on one data set and one snapshot.
+Gaussians. The rows in results/ are those of ladder.py and two_stage.py on one data set and one
+snapshot; the last bar is the shipped bundle, which was finetuned from it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from figures import RESULTS, own_curve
 from matplotlib.figure import Figure
 
-from softstair.evaluate import delta_rate
+from softstair.evaluate import delta_rate, read_results
+from softstair.evaluate.curve_files import METRICS
 
 # Title, file (of the two), and how its rows name it.
 STEPS = [
@@ -30,6 +32,7 @@ STEPS = [
     ("trellis, 8 states, finetuned on its latents", 1, ("tcq8 synthesis", "tcq8")),
     ("trellis, 32 states", 0, ("measured/tcq32",)),
 ]
+SHIPPED = "trellis, 32 states, finetuned: shipped"
 BAR = "#c2410c"
 
 Curve = list[tuple[float, float]]
@@ -37,16 +40,18 @@ Curve = list[tuple[float, float]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("ladder", type=Path)
-    parser.add_argument("two_stage", type=Path)
+    parser.add_argument("data_set")
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
-    files = [json.loads(path.read_text()) for path in (arguments.ladder, arguments.two_stage)]
+    rows = [RESULTS / "rows" / f"{name}_{arguments.data_set}.json" for name in ("ladder", "two_stage")]
+    files = [json.loads(path.read_text()) for path in rows]
     if files[0]["data_hash"] != files[1]["data_hash"]:
         raise SystemExit("The two files are of different data sets.")
     curves = [curves_of(file["rows"]) for file in files]
     anchor = curves[0][STEPS[0][2]]
     bars = [(title, delta_rate(anchor, curves[number][key]).pchip) for title, number, key in STEPS]
+    shipped = own_curve(read_results(RESULTS / f"{arguments.data_set}.json"), METRICS["psnr"]).points
+    bars.append((SHIPPED, delta_rate(anchor, shipped).pchip))
     draw(bars, arguments.output)
     for title, bits in bars:
         print(f"| {title} | {bits:+.1f} % |")
@@ -65,7 +70,7 @@ def curves_of(rows: list[dict]) -> dict[tuple[str, ...], Curve]:
 
 
 def draw(bars: list[tuple[str, float]], path: Path) -> None:
-    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(7.5, 3.5), layout="constrained")
     axes = figure.add_subplot()
     places = range(len(bars))
     axes.barh(places, [bits for _, bits in bars], color=BAR, height=0.55)

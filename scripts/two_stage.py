@@ -48,12 +48,16 @@ STAGE_1 = "stage 1"
 
 @dataclass(frozen=True)
 class Arm:
-    """One training: settings of its stage that are not the recipe's, modes that files are measured in."""
+    """One training: settings of its stage that are not the recipe's, modes that files are measured in.
+
+    on: the arm whose staircases latents are quantized with.
+    """
 
     name: str
     stage: Literal["pretrain", "finetune", "derive"]
     changes: dict[str, Any]
     coded: tuple[str, ...]
+    on: str | None = None
 
 
 def _control(name: str, **changes: Any) -> Arm:
@@ -71,6 +75,7 @@ ARMS = [
     _control("rounding", rounds_from=0),
     _control("encoder frozen", encoder_frozen=True),
     Arm("staircases", "derive", {}, ("scalar",)),
+    Arm("staircases synthesis", "finetune", {"mode": "scalar"}, ("scalar",), on="staircases"),
     *(_tuned(mode, parts) for mode in MODES for parts in PARTS),
 ]
 
@@ -138,7 +143,8 @@ def train(arm: Arm, recipe: Recipe, arguments: argparse.Namespace) -> None:
     else:
         settings = replace(tuning, steps=arguments.steps, **arm.changes)
         tuned = replace(recipe, finetune=settings)
-        finetune(tuned, arguments.snapshot, arguments.data_root, run, say=say)
+        staircases = None if arm.on is None else arguments.runs / arm.on / "staircases.json"
+        finetune(tuned, arguments.snapshot, arguments.data_root, run, staircases=staircases, say=say)
     (run / "done").touch()
 
 
@@ -158,11 +164,12 @@ def measure(arms: list[Arm], recipe: Recipe, arguments: argparse.Namespace) -> N
     jobs = [(STAGE_1, MODES, bundle_of(recipe, arguments.snapshot, arguments))]
     for arm in arms:
         run = folder_of(arm, arguments.runs)
-        if is_done(run) and arm.stage == "derive":
-            bundle = bundle_of(recipe, arguments.snapshot, arguments, run / "staircases.json")
-            jobs.append((arm.name, arm.coded, bundle))
-        elif is_done(run):
-            jobs.append((arm.name, arm.coded, bundle_of(recipe, run / "snapshot.safetensors", arguments)))
+        if not is_done(run):
+            continue
+        snapshot = arguments.snapshot if arm.stage == "derive" else run / "snapshot.safetensors"
+        staircases = run / "staircases.json"
+        bundle = bundle_of(recipe, snapshot, arguments, staircases if staircases.exists() else None)
+        jobs.append((arm.name, arm.coded, bundle))
     for path in data_set.paths:
         pixels = read_rgb(path)
         for name, modes, bundle in jobs:
