@@ -10,13 +10,14 @@ import click
 from softstair.errors import SoftstairError, UsageError
 
 from . import files
+from .learning import import_torch, jobs_option, recipe_argument, say, start_option
 
 if TYPE_CHECKING:
     from softstair.learn.recipe import Recipe
 
 
 @click.command("build")
-@click.argument("recipe", type=click.Path(path_type=Path))
+@recipe_argument
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path),
@@ -26,11 +27,9 @@ if TYPE_CHECKING:
 @click.option(
     "--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of all runs."
 )
-@click.option(
-    "--start", type=click.Path(path_type=Path), help="Snapshot to start from instead of components."
-)
+@start_option
 @click.option("--device", default="cpu", show_default=True, help="Of the stage pretrain: cpu or cuda.")
-@click.option("-j", "--jobs", type=click.IntRange(1), help="Threads of the CPU; all by default.")
+@jobs_option
 def command(
     recipe: Path, data_root: Path, runs: Path, start: Path | None, device: str, jobs: int | None
 ) -> None:
@@ -40,10 +39,7 @@ def command(
     [evaluate]. Interrupted, the same command goes on in the stage where it was stopped; which of derive
     and finetune are run is up to the recipe's `stages`.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise UsageError("Training needs the extra learn: pip install 'softstair[learn]'.") from error
+    torch = import_torch(jobs)
     from softstair.learn.recipe import read_recipe
     from softstair.learn.stages.derive import derive
     from softstair.learn.stages.finetune import finetune
@@ -54,21 +50,19 @@ def command(
         raise UsageError(
             f"{recipe} trains without an end; set pretrain.steps, or fork a run (softstair train)."
         )
-    if jobs is not None:
-        torch.set_num_threads(jobs)
     run = runs / settings.name
     _head("pretrain")
-    pretrain(settings, data_root, run, torch.device(device), snapshot=start, say=_say)
+    pretrain(settings, data_root, run, torch.device(device), snapshot=start, say=say)
     snapshot, staircases = run / "snapshot.safetensors", None
     if "derive" in settings.stages:
         _head("derive")
         folder = runs / f"{settings.name}-stanh"
-        derive(settings, snapshot, data_root, folder, say=_say)
+        derive(settings, snapshot, data_root, folder, say=say)
         staircases = folder / "staircases.json"
     if "finetune" in settings.stages:
         _head("finetune")
         folder = runs / f"{settings.name}-fine"
-        finetune(settings, snapshot, data_root, folder, staircases=staircases, say=_say)
+        finetune(settings, snapshot, data_root, folder, staircases=staircases, say=say)
         snapshot = folder / "snapshot.safetensors"
         staircases = staircases and folder / "staircases.json"
     _head("export")
@@ -88,12 +82,12 @@ def _export(settings: Recipe, snapshot: Path, staircases: Path | None, data_root
     try:
         found = read_bundle(path.read_bytes(), str(path)).manifest.provenance
         if made_of.items() <= found.items():
-            _say(f"{path} is finished already")
+            say(f"{path} is finished already")
             return
     except (OSError, SoftstairError):
         pass
     bundle = export_snapshot(settings, snapshot, data_root, path, staircases=staircases)
-    _say(f"{path}: {bundle.name} {bundle.fingerprint.hex()}, {bundle.size} bytes")
+    say(f"{path}: {bundle.name} {bundle.fingerprint.hex()}, {bundle.size} bytes")
 
 
 def _measure(settings: Recipe, bundle: Path, name: str, data_root: Path, path: Path) -> None:
@@ -105,12 +99,8 @@ def _measure(settings: Recipe, bundle: Path, name: str, data_root: Path, path: P
     codecs = [softstair_codec(bundle, wanted.positions or None, mode=mode) for mode in modes]
     results = evaluate(codecs, find_data_set(data_root / name), path)
     files.write(str(path.with_suffix(".md")), markdown(results).encode())
-    _say(f"{path}: {results.pictures} pictures")
+    say(f"{path}: {results.pictures} pictures")
 
 
 def _head(stage: str) -> None:
     click.echo(f"-- {stage}", err=True)
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)

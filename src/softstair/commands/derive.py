@@ -7,18 +7,21 @@ from typing import Any
 
 import click
 
-from softstair.errors import UsageError
+from .learning import (
+    data_root_option,
+    import_torch,
+    jobs_option,
+    recipe_argument,
+    say,
+    snapshot_argument,
+    time_budget_option,
+)
 
 
 @click.command("derive")
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.argument("snapshot", type=click.Path(path_type=Path))
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    default=".",
-    help="Where the recipe's data lies.",
-)
+@recipe_argument
+@snapshot_argument
+@data_root_option
 @click.option("--run", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME-KIND by default.")
 @click.option(
     "--rate", type=int, multiple=True, metavar="D", help="Position of a rate point; all by default."
@@ -30,10 +33,8 @@ from softstair.errors import UsageError
     show_default=True,
     help="What is learned.",
 )
-@click.option(
-    "--time-budget", type=click.FloatRange(0, min_open=True), help="Seconds; stops at a checkpoint."
-)
-@click.option("-j", "--jobs", type=click.IntRange(1), help="Threads of the CPU; all by default.")
+@time_budget_option
+@jobs_option
 def command(
     recipe: Path,
     snapshot: Path,
@@ -45,16 +46,11 @@ def command(
     jobs: int | None,
 ) -> None:
     """Learn staircases of rate points for a snapshot that stays as it is, or go on."""
-    try:
-        import torch
-    except ImportError as error:
-        raise UsageError("Training needs the extra learn: pip install 'softstair[learn]'.") from error
+    import_torch(jobs)
     from softstair.learn.recipe import read_recipe
     from softstair.learn.stages.derive import derive
 
     settings = read_recipe(recipe)
-    if jobs is not None:
-        torch.set_num_threads(jobs)
     derive(
         settings,
         snapshot,
@@ -63,5 +59,5 @@ def command(
         kind=kind,
         positions=rate,
         time_budget=time_budget,
-        say=lambda line: click.echo(line, err=True),
+        say=say,
     )

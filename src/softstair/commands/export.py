@@ -6,24 +6,16 @@ from pathlib import Path
 
 import click
 
-from softstair.errors import UsageError
-
 from . import files
+from .learning import data_root_option, import_torch, recipe_argument, snapshot_argument, staircases_option
 
 
 @click.command("export")
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.argument("snapshot", type=click.Path(path_type=Path))
+@recipe_argument
+@snapshot_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="BUNDLE.stairs")
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    default=".",
-    help="Where the recipe's data lies.",
-)
-@click.option(
-    "--staircases", type=click.Path(path_type=Path), metavar="FILE", help="What softstair derive learned."
-)
+@data_root_option
+@staircases_option
 @click.option(
     "--synthesis",
     "syntheses",
@@ -42,10 +34,7 @@ def command(
     force: bool,
 ) -> None:
     """Turn a snapshot of a run into a bundle: integer scale network, tables, ONNX graphs."""
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise UsageError("Exporting needs the extra learn: pip install 'softstair[learn]'.") from error
+    import_torch()
     from softstair.learn.export.bundle import export_snapshot
     from softstair.learn.recipe import read_recipe
 

@@ -6,28 +6,28 @@ from pathlib import Path
 
 import click
 
-from softstair.errors import UsageError
+from .learning import (
+    data_root_option,
+    import_torch,
+    jobs_option,
+    recipe_argument,
+    say,
+    snapshot_argument,
+    staircases_option,
+    time_budget_option,
+)
 
 
 @click.command("finetune")
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.argument("snapshot", type=click.Path(path_type=Path))
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    default=".",
-    help="Where the recipe's data lies.",
-)
+@recipe_argument
+@snapshot_argument
+@data_root_option
 @click.option("--run", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME-fine by default.")
 @click.option("--mode", help="Quantize in another mode than the recipe says.")
 @click.option("--parts", help="Retrain other parts than the recipe says: synthesis, mean, scale.")
-@click.option(
-    "--staircases", type=click.Path(path_type=Path), metavar="FILE", help="What softstair derive learned."
-)
-@click.option(
-    "--time-budget", type=click.FloatRange(0, min_open=True), help="Seconds; stops at a checkpoint."
-)
-@click.option("-j", "--jobs", type=click.IntRange(1), help="Threads of the CPU; all by default.")
+@staircases_option
+@time_budget_option
+@jobs_option
 def command(
     recipe: Path,
     snapshot: Path,
@@ -40,17 +40,12 @@ def command(
     jobs: int | None,
 ) -> None:
     """Retrain the decoder of a snapshot on latents that were really quantized, or go on."""
-    try:
-        import torch
-    except ImportError as error:
-        raise UsageError("Training needs the extra learn: pip install 'softstair[learn]'.") from error
+    import_torch(jobs)
     from softstair.learn.recipe import change_finetune, read_recipe
     from softstair.learn.stages.finetune import finetune
 
     wanted = {"mode": mode, "parts": None if parts is None else parts.split(",")}
     settings = change_finetune(read_recipe(recipe), wanted)
-    if jobs is not None:
-        torch.set_num_threads(jobs)
     finetune(
         settings,
         snapshot,
@@ -58,5 +53,5 @@ def command(
         run or Path("runs") / f"{settings.name}-fine",
         staircases=staircases,
         time_budget=time_budget,
-        say=lambda line: click.echo(line, err=True),
+        say=say,
     )

@@ -8,30 +8,31 @@ import click
 
 from softstair.errors import UsageError
 
+from .learning import (
+    data_root_option,
+    import_torch,
+    jobs_option,
+    recipe_argument,
+    say,
+    start_option,
+    time_budget_option,
+)
+
 
 @click.command("train")
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    default=".",
-    help="Where the recipe's data lies.",
-)
+@recipe_argument
+@data_root_option
 @click.option("--run", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME by default.")
-@click.option(
-    "--start", type=click.Path(path_type=Path), help="Snapshot to start from instead of components."
-)
+@start_option
 @click.option(
     "--fork",
     type=click.Path(path_type=Path),
     help="End the run in another folder, from its newest checkpoint; the run itself stays as it is.",
 )
 @click.option("--decay", type=click.IntRange(1), help="Steps in which its learning rates fall to zero.")
-@click.option(
-    "--time-budget", type=click.FloatRange(0, min_open=True), help="Seconds; stops at a checkpoint."
-)
+@time_budget_option
 @click.option("--device", default="cpu", show_default=True, help="Such as cpu or cuda.")
-@click.option("-j", "--jobs", type=click.IntRange(1), help="Threads of the CPU; all by default.")
+@jobs_option
 def command(
     recipe: Path,
     data_root: Path,
@@ -51,17 +52,12 @@ def command(
         raise UsageError("--fork and --decay go together: where a run ends, and in how many steps.")
     if fork is not None and start is not None:
         raise UsageError("--start is for a new run; --fork starts from the run's checkpoint.")
-    try:
-        import torch
-    except ImportError as error:
-        raise UsageError("Training needs the extra learn: pip install 'softstair[learn]'.") from error
+    torch = import_torch(jobs)
     from softstair.learn.recipe import read_recipe
     from softstair.learn.stages.pretrain import Fork, pretrain
 
     settings = read_recipe(recipe)
     folder = run or Path("runs") / settings.name
-    if jobs is not None:
-        torch.set_num_threads(jobs)
     pretrain(
         settings,
         data_root,
@@ -70,5 +66,5 @@ def command(
         snapshot=start,
         fork=None if fork is None or decay is None else Fork(folder, decay),
         time_budget=time_budget,
-        say=lambda line: click.echo(line, err=True),
+        say=say,
     )
