@@ -10,7 +10,6 @@ as Markdown. Repeated, it measures only what is missing.
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from rows import Rows, measure_file
+from rows import Rows, mean_curves, measure_file
 from safetensors.numpy import load, save
 
 from softstair.bundle import Bundle, read_bundle
@@ -156,13 +155,7 @@ def dead_zone(residual: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
 
 def report(rows: list[dict[str, object]]) -> str:
     """Delta rates of all variants against rounding, with measured and with Gaussian tables."""
-    points = defaultdict(list)
-    for row in rows:
-        points[row["variant"], row["position"]].append((row["bpp"], row["psnr"]))
-    curves = {
-        variant.key: [tuple(np.mean(points[variant.key, at], axis=0)) for at in POSITIONS]
-        for variant in VARIANTS
-    }
+    curves = mean_curves(rows, "variant")
     pictures = len({row["picture"] for row in rows})
     lines = [
         f"{pictures} pictures, rate positions {', '.join(map(str, POSITIONS))}; BD-rate, PSNR, PCHIP, bytes",
@@ -174,8 +167,8 @@ def report(rows: list[dict[str, object]]) -> str:
     for name in NAMES:
         cells = []
         for kind in TITLES:
-            curve = curves[f"{kind}/{name}"]
-            against = [delta_rate(curves[anchor], curve).pchip for anchor in (ANCHOR, GAUSSIAN_ANCHOR)]
+            curve = curves[f"{kind}/{name}",]
+            against = [delta_rate(curves[anchor,], curve).pchip for anchor in (ANCHOR, GAUSSIAN_ANCHOR)]
             cells.append(f"{against[0]:+.2f} % ({against[1]:+.2f} %)")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

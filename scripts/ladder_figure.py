@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 from figures import RESULTS, own_curve
 from matplotlib.figure import Figure
+from rows import mean_curves
 
 from softstair.evaluate import delta_rate, read_results
 from softstair.evaluate.curve_files import METRICS
@@ -35,8 +34,6 @@ STEPS = [
 SHIPPED = "trellis, 32 states, finetuned: shipped"
 BAR = "#c2410c"
 
-Curve = list[tuple[float, float]]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -47,7 +44,8 @@ def main() -> None:
     files = [json.loads(path.read_text()) for path in rows]
     if files[0]["data_hash"] != files[1]["data_hash"]:
         raise SystemExit("The two files are of different data sets.")
-    curves = [curves_of(file["rows"]) for file in files]
+    keys = (("variant",), ("arm", "mode"))
+    curves = [mean_curves(file["rows"], *names) for file, names in zip(files, keys, strict=True)]
     anchor = curves[0][STEPS[0][2]]
     bars = [(title, delta_rate(anchor, curves[number][key]).pchip) for title, number, key in STEPS]
     shipped = own_curve(read_results(RESULTS / f"{arguments.data_set}.json"), METRICS["psnr"]).points
@@ -55,18 +53,6 @@ def main() -> None:
     draw(bars, arguments.output)
     for title, bits in bars:
         print(f"| {title} | {bits:+.1f} % |")
-
-
-def curves_of(rows: list[dict]) -> dict[tuple[str, ...], Curve]:
-    """Means over pictures, by what was measured."""
-    points = defaultdict(list)
-    for row in rows:
-        key = (row["variant"],) if "variant" in row else (row["arm"], row["mode"])
-        points[key, row["position"]].append((row["bpp"], row["psnr"]))
-    curves: dict[tuple[str, ...], Curve] = defaultdict(list)
-    for (key, _), values in sorted(points.items()):
-        curves[key].append(tuple(np.mean(values, axis=0)))
-    return curves
 
 
 def draw(bars: list[tuple[str, float]], path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ def measure_file(
     error = np.square(decode_picture(data, bundle, threads=1).rgb.astype(float) - pixels).mean()
     psnr = float(10 * np.log10(255**2 / error))
     return {"bpp": round(8 * len(data) / (height * width), 5), "psnr": round(psnr, 4)}
+
+
+def mean_curves(rows: list[dict[str, Any]], *keys: str) -> dict[tuple[str, ...], list[tuple[float, float]]]:
+    """Mean bits a pixel and PSNR over pictures by what ``keys`` name, along rate positions."""
+    points = defaultdict(list)
+    for row in rows:
+        points[tuple(row[key] for key in keys), row["position"]].append((row["bpp"], row["psnr"]))
+    curves = defaultdict(list)
+    for (name, _), values in sorted(points.items()):
+        curves[name].append(tuple(map(float, np.mean(values, axis=0))))
+    return dict(curves)
 
 
 class Rows:

@@ -14,15 +14,13 @@ prints delta rates against the snapshot in the same mode. Both go on where they 
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 import torch
-from rows import Rows, measure_file
+from rows import Rows, mean_curves, measure_file
 
 from softstair.bundle import Bundle, read_bundle
 from softstair.codec import networks_of
@@ -204,17 +202,15 @@ def bundle_of(
 
 def report(rows: list[dict[str, Any]], names: list[str]) -> str:
     """Delta rates against stage 1 in the same mode, and of stage 1's modes against its rounding."""
-    points = defaultdict(list)
-    for row in rows:
-        points[row["arm"], row["mode"], row["position"]].append((row["bpp"], row["psnr"]))
+    curves = mean_curves(rows, "arm", "mode")
 
-    def curve(name: str, mode: str) -> list[tuple[float, float]] | None:
-        at = [points[name, mode, position] for position in POSITIONS]
-        return [tuple(np.mean(one, axis=0)) for one in at] if all(at) else None
-
-    def cell(name: str, mode: str, against: str, anchor: str) -> str:
-        ours, theirs = curve(name, mode), curve(against, anchor)
-        return f"{delta_rate(theirs, ours).pchip:+.2f} %" if ours and theirs else "-"
+    def cell(name: str, mode: str) -> str:
+        if (name, mode) not in curves:
+            return "-"
+        same, rounding = (
+            delta_rate(curves[STAGE_1, anchor], curves[name, mode]).pchip for anchor in (mode, "scalar")
+        )
+        return f"{same:+.2f} % ({rounding:+.2f} %)"
 
     pictures = len({row["picture"] for row in rows})
     lines = [
@@ -225,13 +221,7 @@ def report(rows: list[dict[str, Any]], names: list[str]) -> str:
         "| --- |" + " --: |" * len(MODES),
     ]
     for name in names:
-        cells = [
-            f"{cell(name, mode, STAGE_1, mode)} ({cell(name, mode, STAGE_1, 'scalar')})"
-            if curve(name, mode)
-            else "-"
-            for mode in MODES
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(cell(name, mode) for mode in MODES)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -391,6 +391,10 @@ def test_truncated_metadata_does_not_hide_the_size(save):
 def test_verify():
     with Image.open(PLAIN) as image:
         image.verify()
+    damaged = bytearray(PLAIN.read_bytes())
+    damaged[-20] ^= 1
+    with Image.open(io.BytesIO(damaged)) as image, pytest.raises(OSError, match="tile 0"):
+        image.verify()
 
 
 def test_a_missing_bundle_is_named(monkeypatch):
