@@ -23,8 +23,8 @@ from PIL import Image
 from softstair import _core, open_bundle
 from softstair.codec import networks_of
 from softstair.codec.tile import Symbols, TileCoder
-from softstair.quantize.phases import PHASES
-from softstair.quantize.staircase import UNIFORM, UNWEIGHTED
+from softstair.quantize.phases import PHASES, phase_channels
+from softstair.quantize.staircase import STATES, UNIFORM, UNWEIGHTED
 
 
 def main() -> None:
@@ -39,8 +39,8 @@ def main() -> None:
             pixels = np.asarray(image.convert("RGB"))
         print(f"\n{path.name}, {pixels.shape[1]} x {pixels.shape[0]}, rate position {arguments.position}\n")
         print("| mode | latents coded | bytes | over the tables | scale network | choosing levels |", end=" ")
-        print("ns a latent | writing | reading y alone | reading all symbols |")
-        print("| --- |" + " --: |" * 9)
+        print("search alone | ns a latent | writing | reading y alone | reading all symbols |")
+        print("| --- |" + " --: |" * 10)
         for mode in open_bundle().modes:
             print(
                 row(pixels, mode, arguments.position, arguments.runs, simd=not arguments.portable), flush=True
@@ -51,11 +51,15 @@ def row(pixels: npt.NDArray[np.uint8], mode: str, position: int, runs: int, *, s
     bundle = open_bundle()
     coder = TileCoder(bundle, networks_of(bundle, 1, mode), mode)
     analysed = coder.analyse(pixels)
-    payload = coder.code(analysed, position).payload
+    coded = coder.code(analysed, position)
+    payload = coded.payload
     size = analysed.geometry.rows, analysed.geometry.columns
     symbols = coder.read_symbols(payload, analysed.geometry, position)
     model = bundle.model(position, mode, simd=simd)
     case = Case(model, symbols, size)
+    y, gain = np.ascontiguousarray(analysed.latents[0]), bundle.inverse_step(position, mode)
+    values = symbols.y.transpose(2, 0, 1) * np.float32(0.5 if STATES[mode] > 1 else 1)
+    mean = np.ascontiguousarray(coded.latents[0] - values / gain[:, None, None])
     tile = case.begin()
     for _ in range(PHASES):
         tile.begin_phase()
@@ -67,10 +71,14 @@ def row(pixels: npt.NDArray[np.uint8], mode: str, position: int, runs: int, *, s
     if not np.array_equal(tables.decode(y_stream, rows, lanes), levels):
         raise SystemExit("The symbols of y do not survive coding.")
 
-    y = np.ascontiguousarray(analysed.latents[0])
     scale, phases = case.median_of_phases(runs, None), median(lambda: model.log_scale(symbols.z, *size), runs)
-    arguments = y, np.zeros_like(y), bundle.inverse_step(position, mode), bundle.rate_weight(mode)
-    search = case.median_of_phases(runs, arguments)
+    arguments = y, mean, gain, bundle.rate_weight(mode)
+    choosing = case.median_of_phases(runs, arguments)
+    residuals = case.residuals((y - mean) * gain[:, None, None])
+    settings = bundle.rate_weight(mode), UNIFORM, lanes, simd
+    search = median(
+        lambda: [_core.search(STATES[mode], tables, *one, UNWEIGHTED, *settings) for one in residuals], runs
+    )
     write = median(tile.finish, runs)
     read_y = median(lambda: tables.decode(y_stream, rows, lanes), runs)
     read = median(lambda: model.decode(payload, *size), runs)
@@ -81,6 +89,7 @@ def row(pixels: npt.NDArray[np.uint8], mode: str, position: int, runs: int, *, s
         str(len(payload)),
         f"{over:+.3f} %",
         f"{scale + phases:.2f}",
+        f"{choosing:.2f}",
         f"{search:.2f}",
         f"{1e6 * search / len(rows):.1f}",
         f"{write:.2f}",
@@ -100,6 +109,18 @@ class Case:
 
     def begin(self) -> _core.TileEncoder:
         return _core.TileEncoder(self.model, self.symbols.z, *self.size)
+
+    def residuals(self, residual: npt.NDArray[np.float32]) -> list[tuple[npt.NDArray[Any], ...]]:
+        """Of every phase, residuals and rows of what is coded, in coding order; residual (C, h, w)."""
+        tile, phases = self.begin(), []
+        by_position = residual.transpose(1, 2, 0)
+        for phase in range(PHASES):
+            rows = tile.begin_phase()
+            channels = phase_channels(by_position.shape[2], *self.size, phase)
+            is_coded = rows >= 0
+            phases.append((np.take_along_axis(by_position, channels, 2)[is_coded], rows[is_coded]))
+            tile.put(self.symbols.y)
+        return phases
 
     def median_of_phases(self, runs: int, arguments: tuple[Any, ...] | None) -> float:
         """Milliseconds that the four phases take together: of choosing levels, or of the rows."""

@@ -1,6 +1,6 @@
 """Milliseconds by stage and peak memory of the whole path, as a Markdown table.
 
-    python benchmarks/path.py PICTURE... [--threads 1 2] [--runs 9] [--position 80]
+    python benchmarks/path.py PICTURE... [--threads 1 2] [--runs 9] [--position 80] [--model BUNDLE]
 
 Every (picture, threads) pair runs in a process of its own, so that peak memory is its own; times
 are medians after one run to warm up. `cold` is the whole command, start of Python included.
@@ -43,27 +43,29 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--position", type=int, default=80)
+    parser.add_argument("--model", help="the shipped one by default")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(
-            json.dumps(
-                measure(arguments.pictures[0], arguments.threads[0], arguments.runs, arguments.position)
-            )
-        )
+        print(json.dumps(measure(arguments)))
         return
     print("| picture | threads | encode ms: analysis | entropy networks and coder | total |", end=" ")
     print("decode ms: symbols | means | synthesis | total | peak MB encode | decode |")
     print("|" + " --- |" * 11)
     for picture in arguments.pictures:
         for threads in arguments.threads:
-            print(row(picture, threads, arguments.runs, arguments.position), flush=True)
-    cold(arguments.pictures[0])
+            print(row(picture, threads, arguments), flush=True)
+    cold(arguments.pictures[0], model_option(arguments.model))
 
 
-def row(picture: Path, threads: int, runs: int, position: int) -> str:
+def model_option(bundle: str | None) -> list[str]:
+    return [] if bundle is None else ["--model", bundle]
+
+
+def row(picture: Path, threads: int, arguments: argparse.Namespace) -> str:
     command = [sys.executable, __file__, str(picture), "--one", "--threads", str(threads)]
-    command += ["--runs", str(runs), "--position", str(position)]
+    command += ["--runs", str(arguments.runs), "--position", str(arguments.position)]
+    command += model_option(arguments.model)
     result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     ms = {name: f"{1e3 * value:.1f}" for name, value in result["seconds"].items()}
     return (
@@ -74,12 +76,13 @@ def row(picture: Path, threads: int, runs: int, position: int) -> str:
     )
 
 
-def measure(path: Path, threads: int, runs: int, position: int) -> dict[str, object]:
+def measure(arguments: argparse.Namespace) -> dict[str, object]:
     """Decoding comes first, from a file another process made, so that both peaks are seen."""
+    path, threads, runs = arguments.pictures[0], arguments.threads[0], arguments.runs
     with Image.open(path) as image:
         picture = Picture(np.asarray(image.convert("RGB")))
-    data = encode_elsewhere(path, position)
-    bundle, rate = open_bundle(), Rate(position=position)
+    data = encode_elsewhere(path, arguments.position, model_option(arguments.model))
+    bundle, rate = open_bundle(arguments.model), Rate(position=arguments.position)
     times: dict[str, list[float]] = {name: [] for name in (*STAGES.values(), "decode", "encode")}
     spent = watch_stages()
 
@@ -124,13 +127,15 @@ def watch_stages() -> Counter[str]:
     return spent
 
 
-def encode_elsewhere(path: Path, position: int) -> bytes:
+def encode_elsewhere(path: Path, position: int, options: list[str]) -> bytes:
     """The file, made in a process of its own so that encoding does not count as decoding memory."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "picture.stair"
         command = [sys.executable, "-c", "from softstair.commands import main; main()", "encode", str(path)]
         subprocess.run(
-            [*command, "-o", str(out), "--rate-position", str(position)], check=True, capture_output=True
+            [*command, "-o", str(out), "--rate-position", str(position), *options],
+            check=True,
+            capture_output=True,
         )
         return out.read_bytes()
 
@@ -139,7 +144,7 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def cold(picture: Path, runs: int = 5) -> None:
+def cold(picture: Path, options: list[str], runs: int = 5) -> None:
     """Whole commands, from nothing to files."""
     base = [sys.executable, "-c", "from softstair.commands import main; main()"]
     with tempfile.TemporaryDirectory() as folder:
@@ -151,7 +156,7 @@ def cold(picture: Path, runs: int = 5) -> None:
             seconds = []
             for _ in range(runs):
                 start = time.perf_counter()
-                subprocess.run([*base, *command], check=True, capture_output=True)
+                subprocess.run([*base, *command, *options], check=True, capture_output=True)
                 seconds.append(time.perf_counter() - start)
             print(f"\ncold `softstair {name}` of {picture.name}: {statistics.median(seconds):.2f} s")
 

@@ -71,6 +71,27 @@ def test_granular_gain(states):
     assert 10 * np.log10(1 / 12 / error) == pytest.approx(GRANULAR_GAIN[states], abs=0.03)
 
 
+@given(
+    st.sampled_from(TRELLISES),
+    st.sampled_from([1, 2, 4]),
+    st.integers(0, 300),
+    st.sampled_from([0.3, 3.0, 300.0, 1e6]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=100, deadline=None)
+def test_vector_kernels_find_the_same_levels(states, lanes, count, spread, weighted, seed):
+    """Far beyond the tables, too, and where a residual is no number."""
+    rng = np.random.default_rng(seed)
+    residual = rng.normal(0, spread, count).astype(np.float32)
+    residual[rng.random(count) < 0.02] = np.nan
+    rows = rng.integers(0, 78, count).astype(np.int16)
+    weight = rng.uniform(0.5, 2, count).astype(np.float32) if weighted else UNWEIGHTED
+    arguments = (states, gaussian_tables(RULE, states).core, residual, rows, weight, 0.04, UNIFORM, lanes)
+    with_vectors, without = (_core.search(*arguments, simd=simd) for simd in (True, False))
+    np.testing.assert_array_equal(with_vectors, without)
+
+
 def test_one_state_without_a_rate_weight_is_rounding():
     residual = np.random.default_rng(1).normal(0, 5, 5000).astype(np.float32)
     rows = np.full(len(residual), 60, np.int16)

@@ -13,6 +13,34 @@ constexpr std::int32_t kLargestRateBias = 1 << 24;
 
 int z_index_row(std::size_t index, int channels) { return static_cast<int>(index % channels); }
 
+constexpr int kBlock = 16;  // channels whose latents of a position share a cache line
+
+// All lines of latents of a phase: action(channel, first column, place of column 0 in (C, height,
+// width), its place in (height, width, C / 4)) for columns first, first + 2, ... A group of channels
+// is coded at one position of every 2x2; block by block, memory is read in few long streams.
+template <typename Action>
+void for_lines(int phase, Size size, int channels, const Action& action) {
+  const int group = channels / kPhases;
+  for (int position = 0; position < kPhases; ++position) {
+    const int row = position / 2, column = position % 2;
+    const int first = channel_group(row, column, phase) * group;
+    for (int block = 0; block < group; block += kBlock)
+      for (int y = row; y < size.height; y += 2)
+        for (int i = block; i < std::min(block + kBlock, group); ++i) {
+          const std::size_t line = static_cast<std::size_t>(y) * size.width;
+          const std::size_t plane = static_cast<std::size_t>(first + i) * size.height * size.width;
+          action(first + i, column, plane + line, line * group + i);
+        }
+  }
+}
+
+// Ask for a line's memory ahead of time: every other line of a channel is what no machine guesses.
+inline void prefetch([[maybe_unused]] const float* from, [[maybe_unused]] int count) {
+#if defined(__GNUC__)
+  for (int i = 0; i < count; i += 16) __builtin_prefetch(from + i);
+#endif
+}
+
 // Where a symbol lies, in steps.
 float value_of(int symbol, bool fine, const Staircase& staircase) {
   if (fine) return symbol < 0 ? -staircase.value(-symbol) : staircase.value(symbol);
@@ -187,39 +215,34 @@ const std::vector<std::int16_t>& TileEncoder::begin_phase() {
 
 void TileEncoder::list_coded() {
   places_.resize(rows_.size() + 1);  // one more, so that the loop need not know what is coded
+  searched_rows_.resize(rows_.size() + 1);
   std::size_t count = 0;
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     places_[count] = static_cast<std::int32_t>(i);
+    searched_rows_[count] = rows_[i];
     count += rows_[i] != kSkipped;
   }
   places_.resize(count);
   searched_rows_.resize(count);
   levels_.resize(count);
-  for (std::size_t i = 0; i < count; ++i) searched_rows_[i] = rows_[places_[i]];
 }
 
 void TileEncoder::quantize(const float* y, const float* mean, const float* gain,
                            const Staircase& staircase, std::span<const float> weight,
                            float* decoded) {
   if (phase_ < 0) throw std::invalid_argument("no phase was begun");
-  const int group = field_.group();
-  const std::size_t plane = static_cast<std::size_t>(size_.height) * size_.width;
-  // Positions of one parity code the same channels, which lie in planes of their own.
-  const auto for_all = [&](const auto& action) {
-    for (int row = 0; row < size_.height; ++row)
-      for (int parity = 0; parity < 2; ++parity)
-        for (int i = 0; i < group; ++i) {
-          const int channel = channel_group(row, parity, phase_) * group + i;
-          for (int x = parity; x < size_.width; x += 2) {
-            const std::size_t position = static_cast<std::size_t>(row) * size_.width + x;
-            action(channel, channel * plane + position, position * group + i);
-          }
-        }
-  };
+  const std::ptrdiff_t group = field_.group();
   residual_.resize(rows_.size());
-  for_all([&](int channel, std::size_t at, std::size_t in_phase) {
-    residual_[in_phase] = (y[at] - mean[at]) * gain[channel];
-  });
+  const auto take = [&](int channel, int column, std::size_t line, std::size_t in_phase) {
+    const float* of_y = y + line;
+    const float* of_mean = mean + line;
+    float* residual = residual_.data() + in_phase;
+    prefetch(of_y + 2 * size_.width, size_.width);
+    prefetch(of_mean + 2 * size_.width, size_.width);
+    for (int x = column; x < size_.width; x += 2)
+      residual[x * group] = (of_y[x] - of_mean[x]) * gain[channel];
+  };
+  for_lines(phase_, size_, channels(), take);
   list_coded();
   const std::size_t count = places_.size();
   searched_residual_.resize(count);
@@ -235,12 +258,26 @@ void TileEncoder::quantize(const float* y, const float* mean, const float* gain,
   }
   search(*model_->trellis, *model_->y_tables, staircase, searched_residual_, searched_rows_,
          weight.empty() ? std::span<const float>() : std::span<const float>(searched_weight_),
-         lanes_for(size_), levels_.data());
+         lanes_for(size_), model_->network->simd(), levels_.data());
   end_phase();
   const bool fine = model_->trellis->dependent();
-  for_all([&](int channel, std::size_t at, std::size_t in_phase) {
-    decoded[at] = mean[at] + value_of(decided_[in_phase], fine, staircase) * (1.0f / gain[channel]);
-  });
+  const auto place = [&](int channel, int column, std::size_t line, std::size_t in_phase) {
+    const float step = 1.0f / gain[channel];
+    const float* of_mean = mean + line;
+    const std::int16_t* decided = decided_.data() + in_phase;
+    float* out = decoded + line;
+    prefetch(of_mean + 2 * size_.width, size_.width);
+    prefetch(out + 2 * size_.width, size_.width);
+    if (staircase.grid.empty()) {  // without branches: signs are as good as random
+      const float unit = fine ? 0.5f : 1.0f;
+      for (int x = column; x < size_.width; x += 2)
+        out[x] = of_mean[x] + unit * static_cast<float>(decided[x * group]) * step;
+      return;
+    }
+    for (int x = column; x < size_.width; x += 2)
+      out[x] = of_mean[x] + value_of(decided[x * group], fine, staircase) * step;
+  };
+  for_lines(phase_, size_, channels(), place);
 }
 
 void TileEncoder::put(const std::int16_t* symbols) {
@@ -268,36 +305,45 @@ void TileEncoder::put(const std::int16_t* symbols) {
 }
 
 void TileEncoder::end_phase() {
-  const bool dependent = model_->trellis->dependent();
-  const int lanes = lanes_for(size_);
-  auto& coded = coded_[phase_];
-  coded.resize(places_.size());
-  std::fill(decided_.begin(), decided_.end(), std::int16_t{0});
-  int state[kMaxLanes] = {};
-  for (std::size_t i = 0; i < places_.size(); ++i) {
-    const int level = levels_[i];
-    coded[i] = {searched_rows_[i], levels_[i]};
-    decided_[places_[i]] = levels_[i];
-    if (!dependent) continue;
-    int& s = state[i % lanes];
-    const int quantizer = quantizer_of(s);
-    coded[i].row = static_cast<std::int16_t>(2 * searched_rows_[i] + quantizer);
-    decided_[places_[i]] = static_cast<std::int16_t>(index_of(level, quantizer));
-    s = model_->trellis->next(s, level);
-  }
-
+  if (model_->trellis->dependent())
+    decide<true>();
+  else
+    decide<false>();
   // Magnitudes become visible to later phases only now.
   const int group = field_.group();
   const std::int16_t* decided = decided_.data();
+  const std::uint8_t* magnitudes = magnitudes_.data();
   for (int row = 0; row < size_.height; ++row)
-    for (int x = 0; x < size_.width; ++x, decided += group) {
+    for (int x = 0; x < size_.width; ++x, decided += group, magnitudes += group) {
       const std::size_t in_line = static_cast<std::size_t>(x) * channels() +
                                   channel_group(row, x, phase_) * group;
       const std::size_t line = static_cast<std::size_t>(row) * size_.width * channels();
       std::copy_n(decided, group, y_.data() + line + in_line);
-      std::transform(decided, decided + group, field_.magnitudes(row) + in_line,
-                     dependent ? ScaleField::magnitude_of<true> : ScaleField::magnitude_of<false>);
+      std::copy_n(magnitudes, group, field_.magnitudes(row) + in_line);
     }
+}
+
+template <bool kDependent>
+void TileEncoder::decide() {
+  const std::size_t mask = lanes_for(size_) - 1;
+  auto& coded = coded_[phase_];
+  coded.resize(places_.size());
+  decided_.assign(rows_.size(), 0);
+  magnitudes_.assign(rows_.size(), 0);
+  int state[kMaxLanes] = {};
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    int symbol = levels_[i], row = searched_rows_[i];
+    if constexpr (kDependent) {
+      int& s = state[i & mask];
+      const int quantizer = quantizer_of(s);
+      row = 2 * row + quantizer;
+      s = model_->trellis->next(s, symbol);
+      symbol = index_of(symbol, quantizer);
+    }
+    coded[i] = {static_cast<std::int16_t>(row), levels_[i]};
+    decided_[places_[i]] = static_cast<std::int16_t>(symbol);
+    magnitudes_[places_[i]] = ScaleField::magnitude_of<kDependent>(symbol);
+  }
 }
 
 std::vector<std::uint8_t> TileEncoder::finish() const {

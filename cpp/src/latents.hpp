@@ -89,11 +89,15 @@ class TileEncoder {
   };
   void list_coded();
   void end_phase();
+  template <bool kDependent>
+  void decide();
 
   std::shared_ptr<const Model> model_;
   Size size_;
   std::vector<std::int16_t> z_, y_;
-  std::vector<std::int16_t> rows_, decided_;  // of the phase begun, (height, width, channels / 4)
+  // Of the phase begun, (height, width, channels / 4).
+  std::vector<std::int16_t> rows_, decided_;
+  std::vector<std::uint8_t> magnitudes_;
   ScaleField field_;
   int phase_ = -1;
   // Of the phase begun: its coded latents, as places in rows_, and what `search` takes and gives.

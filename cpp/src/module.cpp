@@ -283,7 +283,7 @@ NB_MODULE(_core, m) {
   m.def(
       "search",
       [](int states, const Tables& tables, In<float, 1> residual, In<std::int16_t, 1> rows,
-         In<float, 1> weight, float rate_weight, In<float, 1> grid, int lanes) {
+         In<float, 1> weight, float rate_weight, In<float, 1> grid, int lanes, bool simd) {
         const Trellis& trellis = Trellis::of(states);
         const int rows_of_each = tables.rows() / (trellis.dependent() ? 2 : 1);
         require(lanes == 1 || lanes == 2 || lanes == kMaxLanes, "lanes must be 1, 2 or 4");
@@ -294,11 +294,12 @@ NB_MODULE(_core, m) {
           require(rows.data()[i] >= 0 && rows.data()[i] < rows_of_each, "a row is not in the tables");
         std::vector<std::int16_t> levels(residual.size());
         search(trellis, tables, make_staircase(rate_weight, grid), {residual.data(), residual.size()},
-               {rows.data(), rows.size()}, {weight.data(), weight.size()}, lanes, levels.data());
+               {rows.data(), rows.size()}, {weight.data(), weight.size()}, lanes, simd,
+               levels.data());
         return to_array(std::move(levels), {residual.size()});
       },
       "states"_a, "tables"_a, "residual"_a, "rows"_a, "weight"_a, "rate_weight"_a, "grid"_a,
-      "lanes"_a, "Levels, int16 (n,), of residuals in steps, float32 (n,).");
+      "lanes"_a, "simd"_a = true, "Levels, int16 (n,), of residuals in steps, float32 (n,).");
   m.def(
       "follow",
       [](int states, In<std::int16_t, 1> levels, int lanes) {

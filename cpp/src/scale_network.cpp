@@ -55,7 +55,8 @@ Depthwise::Pairs pairs_by_class(int side) {
 }  // namespace
 
 ScaleNetwork::ScaleNetwork(const Layers& layers, const std::vector<std::int32_t>& phase_bias,
-                           bool simd) {
+                           bool simd)
+    : simd_(simd) {
   read_widths(layers);
   if (phase_bias.size() != static_cast<std::size_t>(kPhases) * width_)
     throw std::invalid_argument("the phase bias has the wrong shape");

@@ -38,6 +38,7 @@ class ScaleNetwork {
   int hyper_latents() const { return hyper_latents_; }
   int hyper_width() const { return hyper_width_; }
   int width() const { return width_; }
+  bool simd() const { return simd_; }
 
  private:
   friend class ScaleField;
@@ -45,6 +46,7 @@ class ScaleNetwork {
   void add_layers(const Layers& layers, bool simd);
   void find_starts(const std::vector<std::int32_t>& phase_bias);
 
+  bool simd_;
   int latents_, hyper_latents_, hyper_width_, width_;
   Matrix hyper_, mix_, log_scale_head_, log_scale_entry_, gather_, widen_;
   std::array<Matrix, 4> expand_;                   // one for every position of a 2x2 block

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <stdexcept>
 #include <vector>
 
 #include "tables.hpp"
@@ -17,6 +18,22 @@ namespace softstair {
 
 constexpr int kMaxStates = 32;
 constexpr int kLargestLevel = 16383;  // of a trellis: twice a level still fits a symbol
+
+// Parity checks h0, h1 of the one-dimensional codes of G. Ungerboeck, "Channel coding with
+// multilevel/phase signals", IEEE Trans. Inf. Theory 28(1), 1982.
+struct Code {
+  int states, h0, h1;
+};
+constexpr std::array<Code, 5> kCodes = {
+    {{1, 0, 0}, {4, 05, 02}, {8, 013, 04}, {16, 023, 04}, {32, 045, 010}}};
+
+// State of the code with so many states after a level of that parity.
+constexpr int next_state(int states, int state, int parity) {
+  for (const Code& code : kCodes)
+    if (code.states == states)
+      return state >> 1 ^ (state & 1 ? code.h0 >> 1 : 0) ^ (parity ? code.h1 >> 1 : 0);
+  throw std::invalid_argument("a trellis has 1, 4, 8, 16 or 32 states");
+}
 
 // The state machine. With one state it is scalar quantization: quantizer 0 for ever.
 //
@@ -70,9 +87,10 @@ struct Staircase {
 //
 // residual: steps. rows: table rows of a single quantizer; with more than one state, tables holds
 // row r of quantizer q at 2 r + q. weight: of each squared error, or empty for ones.
+// simd: use vector kernels where available; they find the same levels.
 // levels: receives the level of every latent, within +-kLargestLevel (+-32767 with one state).
 void search(const Trellis& trellis, const Tables& tables, const Staircase& staircase,
             std::span<const float> residual, std::span<const std::int16_t> rows,
-            std::span<const float> weight, int lanes, std::int16_t* levels);
+            std::span<const float> weight, int lanes, bool simd, std::int16_t* levels);
 
 }  // namespace softstair

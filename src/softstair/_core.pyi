@@ -171,6 +171,7 @@ def search(
     rate_weight: float,
     grid: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
     lanes: int,
+    simd: bool = True,
 ) -> NDArray[numpy.int16]:
     """Levels, int16 (n,), of residuals in steps, float32 (n,)."""
 
