@@ -25,9 +25,10 @@ from softstair.learn.layers.stanh import STanH  # noqa: E402
 from softstair.learn.recipe import Quantizer, read_recipe  # noqa: E402
 from softstair.learn.stages.derive import derive, next_position  # noqa: E402
 from softstair.learn.stages.pretrain import pretrain  # noqa: E402
-from softstair.learn.stages.rate_point import HardPath, RatePoint, code  # noqa: E402
+from softstair.learn.stages.rate_point import RatePoint, code, prices  # noqa: E402
 from softstair.learn.staircases import KINDS, Derivation, Point, read_derivation, write_derivation  # noqa: E402
 from softstair.quantize.staircase import Staircase, thresholds_at  # noqa: E402
+from softstair.quantize.tables import measured_tables  # noqa: E402
 
 from .tiny import photograph, write_data, write_recipe  # noqa: E402
 
@@ -128,22 +129,23 @@ def test_what_is_optimised_is_what_files_hold(project):
         point.y.gap.add_(torch.tensor([0.3, -0.2, 0.1, 0.2]))
         point.z.place.add_(0.5)
     pixels = np.ascontiguousarray(photograph(96, 64).transpose(2, 0, 1))
-    given = HardPath(codec).constants(latents_of(codec, pixels), position, point.harden())
+    y = latents_of(codec, pixels)
     with torch.no_grad():
-        bits, picture = code(codec, position, point.eval(), given)
+        counts = code(codec, position, point.eval(), y, None).counts
+        coded = code(codec, position, point.eval(), y, prices(counts))
     hard, points = point.harden(), codec.shape.rate_points
     derivation = Derivation(1, "stanh", "", dict.fromkeys(codec.shape.positions, hard))
     integers = integers_of(codec, derivation)
     mode = plain_mode(integers, "scalar", Quantizer())
-    mode = with_point(mode, hard, points)
+    mode = replace(with_point(mode, hard, points), tables=measured_tables(integers.rule, counts))
     one = sample(codec, integers, latents_of(codec, pixels), position)
     decided = quantize(codec, integers, one, measure_z_tables(codec, ()), mode)
     assert np.count_nonzero(decided.symbols) > 50
     hat = hat_weights(torch.tensor([position]), points)
     with torch.no_grad():
         expected = codec.synthesis(torch.from_numpy(decided.decoded)[None], hat)
-    torch.testing.assert_close(picture, expected, rtol=1e-3, atol=1e-3)
-    assert bits.item() == pytest.approx(sum(decided.tile.cross_entropy()), rel=0.1)
+    torch.testing.assert_close(coded.picture, expected, rtol=1e-3, atol=1e-3)
+    assert coded.bits.item() == pytest.approx(sum(decided.tile.cross_entropy()), rel=0.02)
 
 
 def with_point(mode, hard: Point, points: int):

@@ -148,12 +148,17 @@ def measured_tables(rule: RowRule, counts: Counts, states: int = 1) -> TableSet:
             trellis (2 * rows, 2 * L + 1), row r of quantizer q at 2 r + q.
         states: of the trellis, 1 for none.
     """
+    return join([integer_cdf(p) for p in measured_probabilities(rule, counts, states)])
+
+
+def measured_probabilities(rule: RowRule, counts: Counts, states: int = 1) -> list[Probabilities]:
+    """What ``measured_tables`` rounds to integers: of every row the levels -K..K and the escape."""
     rows = []
     for (row, quantizer), seen in zip(_rows(rule, states), counts, strict=True):
         largest = rule.alphabet(row)
         prior = gaussian(rule.sigma(row), largest, quantizer)
-        rows.append(integer_cdf(measured_row(_fold(seen, largest), prior)))
-    return join(rows)
+        rows.append(measured_row(_fold(seen, largest), prior))
+    return rows
 
 
 def _rows(rule: RowRule, states: int) -> list[tuple[int, int | None]]:

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Mass = Callable[[Tensor, Tensor], Tensor]  # probability between a lower and an upper bound, steps
+Price = Callable[[Tensor], Tensor]  # bits of levels, given their indices
 
 _SMALLEST_GAP = 0.25
 _LOWEST_PLACE, _HIGHEST_PLACE = 0.3, 0.9  # of a threshold in its gap
@@ -94,15 +95,19 @@ class STanH(nn.Module):
             Quantized residual and bits, both of the residual's shape. In training both are soft, with
             gradients to residual, levels and thresholds; in evaluation both are hard.
         """
+        return self.priced(residual, lambda index: self.bits(index, mass))
+
+    def priced(self, residual: Tensor, price: Price) -> tuple[Tensor, Tensor]:
+        """Quantize, where levels cost what somebody else says: tables, say, that were measured."""
         index = self.index(residual)
         hard = self.level(index)
         if not self.training:
-            return hard, self.bits(index, mass)
+            return hard, price(index)
         beta = self.beta if math.isfinite(self.beta) else self.tail_beta
         value = self._soft(residual, index, beta)
         if not math.isfinite(self.beta):
             value = value + (hard - value).detach()
-        return value, self._soft_bits(residual, index, mass, beta)
+        return value, self._soft_bits(residual, index, price, beta)
 
     @torch.no_grad()
     def index(self, residual: Tensor) -> Tensor:
@@ -155,7 +160,7 @@ class STanH(nn.Module):
             value = value + self._gap(index + near) * self._rise(residual, index + near, beta)
         return value
 
-    def _soft_bits(self, residual: Tensor, index: Tensor, mass: Mass, beta: float) -> Tensor:
+    def _soft_bits(self, residual: Tensor, index: Tensor, price: Price, beta: float) -> Tensor:
         """Bits of a level and its two neighbours, weighted by how much a value belongs to each.
 
         So thresholds feel what it costs to send mass to the other side of them.
@@ -163,7 +168,7 @@ class STanH(nn.Module):
         rises = [self._rise(residual, index + near, beta) for near in range(-1, 3)]
         members = [rises[at] - rises[at + 1] for at in range(3)]
         total = sum(members[1:], members[0])
-        bits = [self.bits(index + near, mass) for near in (-1, 0, 1)]
+        bits = [price(index + near) for near in (-1, 0, 1)]
         return sum((m * b for m, b in zip(members, bits, strict=True)), torch.zeros_like(residual)) / total
 
     def _of(self, table: Tensor, like: Tensor, side: Tensor) -> Tensor:

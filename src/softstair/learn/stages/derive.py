@@ -4,7 +4,8 @@ STanH (arXiv 2410.00557, IEEE TIP 2025): a network is trained at few rates, the 
 are derived by refining the few numbers of its quantizers. Every rate point wanted starts from the
 nearest one that has staircases, so that derivations chain outward; the first starts from rounding.
 The loss is that of ``pretrain`` at the rate point, ``bpp + lambda(d) * distortion``, through the
-frozen synthesis. Baselines are the same stage with less to learn (``staircases.Derivation.kind``).
+frozen synthesis, with the bits of tables measured on the levels of the last steps, as files have them.
+Baselines are the same stage with less to learn (``staircases.Derivation.kind``).
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from ..layers.rates import multiplier
 from ..log import Log
 from ..recipe import Recipe
 from ..staircases import Derivation, Kind, write_derivation
-from .rate_point import HardPath, RatePoint, code
+from .rate_point import RatePoint, code, no_counts, prices
 
-_HELD_OUT = 12  # crops
+_HELD_OUT, _MEASURED = 12, 24  # crops
+_KEPT = 0.9  # of the counts of levels that prices come from, a step
 _CPU = torch.device("cpu")
 
 
@@ -113,7 +115,6 @@ class _Deriver:
         # Whatever the staircases, the frozen analysis gives the same latents: once is enough.
         self._pool = self._analyse(Crops(train, recipe.seed + 2).batch(0, settings.crops, settings.side))
         self._held_out = self._analyse(Crops(held_out, recipe.seed).batch(0, _HELD_OUT, settings.side))
-        self._hard = HardPath(self._codec)
         self._done: dict[int, dict[str, Tensor]] = {}
         self._turn_to(recipe.shape.positions[len(recipe.shape.positions) // 2], None)
 
@@ -138,6 +139,7 @@ class _Deriver:
         if source is not None:
             self._point.load_state_dict(self._done[source])
         self._average = _copy(self._point.state_dict())
+        self._counts = no_counts()
         rate = self._recipe.derive.rate
         self._optimiser = torch.optim.Adam(self._point.learned, rate) if self._point.learned else None
         self._began = time.monotonic()
@@ -152,15 +154,16 @@ class _Deriver:
         rng = np.random.default_rng((self._recipe.seed, self.position, self.step))
         chosen = torch.from_numpy(rng.choice(settings.crops, settings.count, replace=False))
         pictures, latents = (part[chosen] for part in self._pool)
-        given = self._hard.constants(latents, self.position, self._point.harden())
         self._point.learn()
+        table = prices(self._counts) if self._counts.any() else None
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-            bits, decoded = code(self._codec, self.position, self._point, given)
+            coded = code(self._codec, self.position, self._point, latents, table)
+        self._counts = (_KEPT * self._counts).astype(np.int64) + coded.counts
         assert self._optimiser is not None  # there is something to learn
         self._optimiser.zero_grad()
         for group in self._optimiser.param_groups:
             group["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps))
-        self._cost(bits, decoded, pictures).mean().backward()
+        self._cost(coded.bits, coded.picture, pictures).mean().backward()
         self._optimiser.step()
         self.step += 1
         keep = min(settings.average, self.step / (self.step + 10))
@@ -177,6 +180,7 @@ class _Deriver:
         plain = RatePoint(self._kind, self._recipe.derive)
         learned = RatePoint(self._kind, self._recipe.derive)
         learned.load_state_dict(self._average)
+        learned.settle()
         before, after = self._validate(plain), self._validate(learned)
         kept = learned if after[0] <= before[0] else plain
         self._done[self.position] = _copy(kept.state_dict())
@@ -200,13 +204,16 @@ class _Deriver:
 
     @torch.no_grad()
     def _validate(self, point: RatePoint) -> tuple[float, float, float]:
-        """Cost, bits a pixel and PSNR of held-out crops, hard staircases, on integer grids."""
-        hard, rows = point.harden(), []
+        """Cost, bits a pixel and PSNR of held-out crops, by tables measured on crops to learn from."""
+        rows = []
         point.eval()
+        counts = no_counts()
+        for latents in self._pool[1][:_MEASURED]:
+            counts += code(self._codec, self.position, point, latents[None], None).counts
+        table = prices(counts)
         for picture, latents in zip(*self._held_out, strict=True):
-            given = self._hard.constants(latents[None], self.position, hard)
-            bits, decoded = code(self._codec, self.position, point, given)
-            decoded = (decoded.clamp(0, 1) * 255).round() / 255
+            coded = code(self._codec, self.position, point, latents[None], table)
+            bits, decoded = coded.bits, (coded.picture.clamp(0, 1) * 255).round() / 255
             cost = self._cost(bits, decoded, picture[None])
             psnr = 10 * math.log10(PEAK**2 / distortion("mse", decoded, picture[None]).item())
             rows.append((cost.item(), _bpp(bits, picture[None]).item(), psnr))
@@ -231,6 +238,7 @@ class _Deriver:
             "step": self.step,
             "point": self._point.state_dict(),
             "average": self._average,
+            "counts": torch.from_numpy(self._counts),
             "optimiser": None if self._optimiser is None else self._optimiser.state_dict(),
         }
 
@@ -241,6 +249,7 @@ class _Deriver:
         self._turn_to(state["position"], None)
         self._point.load_state_dict(state["point"])
         self._average, self.step = state["average"], state["step"]
+        self._counts = state["counts"].numpy()
         if self._optimiser is not None:
             self._optimiser.load_state_dict(state["optimiser"])
 

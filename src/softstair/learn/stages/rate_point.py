@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from softstair.quantize.rates import POSITIONS_PER_OCTAVE, interpolate
-from softstair.quantize.staircase import LEVELS_PER_STEP, Staircase
+from softstair.quantize.phases import PHASES
+from softstair.quantize.rates import POSITIONS_PER_OCTAVE
+from softstair.quantize.staircase import LEVELS_PER_STEP
+from softstair.quantize.tables import measured_probabilities
 
 from ..codec import Codec
-from ..export.bundle import ROW_RULE, integers_of
-from ..export.measure import measure_z_tables, sample
-from ..export.modes import plain_mode, quantize, values
+from ..export.bundle import ROW_RULE
 from ..layers.densities import SIGMA_MAX, SIGMA_MIN
 from ..layers.rates import hat_weights
 from ..layers.stanh import STanH, gaussian_mass
-from ..recipe import Derive, Quantizer
+from ..networks import magnitude
+from ..recipe import Derive
 from ..staircases import Kind, Point
 
-_LEAST_SIGMA = 0.13  # steps: below, a zero costs 2e-4 bits
+LEVEL_LIMIT = 255  # of what is counted
+_ESCAPE_CLASS = 4  # bits
 
 
 class RatePoint(nn.Module):
@@ -65,6 +68,11 @@ class RatePoint(nn.Module):
         self.z.train(self.z.place.requires_grad)
 
     @torch.no_grad()
+    def settle(self) -> None:
+        """Round the step to what files can have; levels and thresholds are fine enough as they are."""
+        self.step.copy_((self.step * POSITIONS_PER_OCTAVE).round() / POSITIONS_PER_OCTAVE)
+
+    @torch.no_grad()
     def harden(self) -> Point:
         """What codecs will use, rounded to whole numbers; only what this kind learns."""
         if self.kind == "step":
@@ -84,75 +92,85 @@ def _whole(steps: Tensor) -> list[int]:
     return numbers
 
 
+def no_counts() -> npt.NDArray[np.int64]:
+    return np.zeros((ROW_RULE.rows, 2 * LEVEL_LIMIT + 1), np.int64)
+
+
+def prices(counts: npt.NDArray[np.int64]) -> Tensor:
+    """Bits of the levels -LEVEL_LIMIT..LEVEL_LIMIT by row, float32, by tables that fit the counts."""
+    table = np.empty(counts.shape, np.float32)
+    level = np.abs(np.arange(-LEVEL_LIMIT, LEVEL_LIMIT + 1))
+    for row, p in enumerate(measured_probabilities(ROW_RULE, counts)):
+        largest = len(p) // 2 - 1
+        inside = level <= min(largest, LEVEL_LIMIT)
+        table[row, inside] = -np.log2(p[largest - level[inside].max() : largest + level[inside].max() + 1])
+        beyond = np.floor(np.log2(level[~inside] - largest)) + 1
+        table[row, ~inside] = -np.log2(p[-1]) + _ESCAPE_CLASS + beyond
+    return torch.from_numpy(table)
+
+
 @dataclass(frozen=True)
-class Constants:
-    """What a pass takes as given: latents, and what the hard staircases of the moment make of them.
+class Coded:
+    """What a rate point makes of latents.
 
-    y: (B, C, h, w). z: not quantized, (B, Z, h / 2, w / 2). symbols, values: q and where they lie, in
-    steps, (B, C, h, w). exponent: log2 of the gain at step zero, octaves, (1, C, 1, 1).
+    bits: of every picture, (B,). picture: decoded, (B, 3, H, W). counts: how often a table row had the
+    level ``column - LEVEL_LIMIT``, int64 (rows, 2 LEVEL_LIMIT + 1).
     """
 
-    y: Tensor
-    z: Tensor
-    symbols: Tensor
-    values: Tensor
-    exponent: Tensor
+    bits: Tensor
+    picture: Tensor
+    counts: npt.NDArray[np.int64]
 
 
-class HardPath:
-    """The integer path: what files would hold."""
+def code(codec: Codec, position: int, point: RatePoint, y: Tensor, table: Tensor | None) -> Coded:
+    """Code latents, (B, C, h, w), differentiable in what the point learns.
 
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-        self._integers = integers_of(codec)
-        self._mode = plain_mode(self._integers, "scalar", Quantizer())
-        self._z_tables = measure_z_tables(codec, ())
+    What goes forward is what files hold, up to the order of summation; gradients pass through hard
+    staircases as through soft ones, and through the means and scales of later phases, which see what
+    earlier ones made. Without these thresholds would move too far out.
 
-    @torch.no_grad()
-    def constants(self, latents: Tensor, position: int, point: Point) -> Constants:
-        """Code latents (B, C, h, w) at a rate position with hard staircases."""
-        codec, points = self._codec, self._codec.shape.rate_points
-        gains = self._integers.gains - np.int32(point.step)
-        integers = replace(self._integers, gains=gains, z_thresholds=[point.z_thresholds] * points)
-        staircase = Staircase(levels=[point.levels] * points if point.levels else [])
-        mode = replace(self._mode, staircase=staircase, thresholds=[point.thresholds] * points)
-        grid = staircase.grid(position)
-        symbols, lying = [], []
-        for one in latents:
-            taken = sample(codec, integers, one[None], position)
-            decided = quantize(codec, integers, taken, self._z_tables, mode).symbols
-            symbols.append(torch.from_numpy(decided))
-            lying.append(torch.from_numpy(values(decided, grid)))
-        exponent = interpolate(self._integers.gains, position) + np.int32(position)
-        octaves = torch.from_numpy(exponent).float()[None, :, None, None] / POSITIONS_PER_OCTAVE
-        hat = hat_weights(torch.full((len(latents),), position), points)
-        gain = torch.exp2(octaves - point.step / POSITIONS_PER_OCTAVE)
-        z = codec.hyper_analysis(latents, codec.deviation, gain, hat)
-        return Constants(latents, z, torch.stack(symbols), torch.stack(lying), octaves)
-
-
-def code(codec: Codec, position: int, point: RatePoint, given: Constants) -> tuple[Tensor, Tensor]:
-    """Bits a picture, (B,), and decoded pictures, (B, 3, H, W), differentiable in what a point learns.
-
-    Constant are the latents, all weights, and the symbols that later phases see as context: those of
-    the hard staircases of the moment. So bits and pictures are exact where the staircases are hard,
-    and gradients leave out only that other symbols would change the context of later ones. Changes
-    of z^ do reach means and scales; else a larger dead zone would only ever save bits of z.
+    table: bits of the levels as measured on such levels, of ``prices``; None: by the model's Gaussian,
+    by which a larger dead zone gains less than half of what it does in files.
     """
-    hat = hat_weights(torch.full((len(given.y),), position), codec.shape.rate_points)
-    octaves = given.exponent - point.step
+    hat = hat_weights(torch.full((len(y),), position), codec.shape.rate_points)
+    octaves = codec.gains.log2(torch.full((len(y),), position), hat) - point.step
     gain, step = torch.exp2(octaves), torch.exp2(-octaves)
-    z_hat, z_bits = point.z(given.z, codec.z_density.mass(hat))
-    context, log_scale = codec.reconstruct(given.symbols, given.values, z_hat, octaves, hat)
-    mean = context - given.values * step
-    sigma = torch.exp2(log_scale).clamp(SIGMA_MIN, SIGMA_MAX)
-    residual = (given.y - mean) * gain
-    is_coded = log_scale >= ROW_RULE.base / POSITIONS_PER_OCTAVE
-    # Most latents are zeros that cost nothing, whatever is learned: leaving them out is half the time.
-    near = 0.5 * point.y.thresholds().detach().min()
-    alive = is_coded & ((sigma > _LEAST_SIGMA) | (residual.abs() > near))
-    some_values, some_bits = point.y(residual[alive][None, None], gaussian_mass(sigma[alive]))
-    value = torch.zeros_like(residual).masked_scatter(alive, some_values)
-    y_bits = torch.zeros_like(residual).masked_scatter(alive, some_bits)
-    picture = codec.synthesis(mean + value * step, hat)
-    return y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3)), picture
+    z = codec.hyper_analysis(y, codec.deviation, gain.detach(), hat)
+    z_hat, z_bits = point.z(z, codec.z_density.mass(hat))
+    scale = codec.log_scale(z_hat, octaves, hat)
+    entered, base = codec.scale_network.enter(scale), codec.mean_network.base(z_hat, hat)
+    decoded, seen, y_bits = (torch.zeros_like(y) for _ in range(3))
+    counts = no_counts()
+    for phase, mask in enumerate(codec.phase_masks(y)):
+        one_hot = torch.eye(PHASES)[phase][None]
+        mean = codec.mean_network(decoded, base, codec.deviation, one_hot)
+        log_scale = scale + codec.scale_network.correction(entered, seen, phase)
+        row = torch.floor((log_scale * POSITIONS_PER_OCTAVE - ROW_RULE.base) / 4).long()
+        is_coded = (row >= ROW_RULE.skip) & (mask > 0)
+        sigma = torch.exp2(log_scale[is_coded]).clamp(SIGMA_MIN, SIGMA_MAX)
+        rows = row[is_coded].clamp_max(ROW_RULE.rows - 1)
+        residual = ((y - mean) * gain)[is_coded]
+        some, some_bits, level = _quantize(point.y, residual, sigma, rows, table)
+        clipped = level.clamp(-LEVEL_LIMIT, LEVEL_LIMIT) + LEVEL_LIMIT
+        np.add.at(counts, (rows.numpy(), clipped.numpy()), 1)
+        value = torch.zeros_like(y).masked_scatter(is_coded, some)
+        y_bits = y_bits + torch.zeros_like(y).masked_scatter(is_coded, some_bits)
+        decoded = decoded + (mean + value * step) * mask
+        symbol = torch.zeros_like(y).masked_scatter(is_coded, level.to(some.dtype))
+        seen = seen + magnitude(symbol) * mask
+    picture = codec.synthesis(decoded, hat)
+    return Coded(y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3)), picture, counts)
+
+
+def _quantize(
+    stanh: STanH, residual: Tensor, sigma: Tensor, rows: Tensor, table: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, bits and levels of residuals, all (n,)."""
+
+    def price(index: Tensor) -> Tensor:
+        if table is None:
+            return stanh.bits(index, gaussian_mass(sigma))
+        return table[rows, index.clamp(-LEVEL_LIMIT, LEVEL_LIMIT) + LEVEL_LIMIT]
+
+    value, bits = stanh.priced(residual[None, None], price)
+    return value[0, 0], bits[0, 0], stanh.index(residual[None, None])[0, 0]
