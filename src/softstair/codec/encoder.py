@@ -19,7 +19,7 @@ from .budget import MAX_MEMORY, Plan, latent_bytes, plan_encoder
 from .crew import Crew, usable_cores
 from .geometry import Geometry, borders_of
 from .plane import LatentPlane
-from .rate_control import largest_within, smallest_reaching
+from .rate_control import largest_within, smallest_reaching, weight_within
 from .tile import Analysed, CodedTile, TileCoder
 from .windows import analyse_box, synthesise_windows
 
@@ -66,6 +66,10 @@ class Rate:
     def is_target(self) -> bool:
         """True if the position must be searched for."""
         return (self.target_size, self.target_bpp, self.target_psnr) != (None, None, None)
+
+    def size_limit(self, pixels: int) -> int | None:
+        """Bytes that the file of so many pixels may have, if that is what is asked for."""
+        return self.target_size if self.target_bpp is None else int(self.target_bpp * pixels / 8)
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def encode_picture(
         many=rate.is_target,
         decodes=rate.target_psnr is not None,
     )
-    return encoder.encode(encoder.position_for(rate))
+    return encoder.fit(rate)
 
 
 class PictureEncoder:
@@ -188,17 +192,38 @@ class PictureEncoder:
         pixels = self._grid.height * self._grid.width
         return _choose(rate, self._bundle, pixels, lambda p: len(self._stream(p)), self._coder.psnr)
 
-    def encode(self, position: int) -> Encoded:
-        """The file at a rate position."""
-        payloads = self._coder.code(position)
-        return Encoded(self._stream(position), position, payloads.table_bits, sum(map(len, payloads.tiles)))
+    def encode(self, position: int, rate_weight: float | None = None) -> Encoded:
+        """The file at a rate position, with the mode's rate weight or another one."""
+        payloads = self._coder.code(position, rate_weight)
+        size = sum(map(len, payloads.tiles))
+        return Encoded(self._stream(position, rate_weight), position, payloads.table_bits, size)
 
-    def _stream(self, position: int) -> bytes:
+    def fit(self, rate: Rate) -> Encoded:
+        """The file that is asked for.
+
+        Files of neighbouring positions are some 2 % apart. Where a size is asked for, the next position
+        with a heavier rate weight comes nearer, if the mode has a search to weigh rate in.
+        """
+        position = self.position_for(rate)
+        limit, after = rate.size_limit(self._grid.height * self._grid.width), position + 1
+        if limit is None or after > self._bundle.last_position:
+            return self.encode(position)
+        if self._bundle.thresholds(after, self._mode) is not None:
+            return self.encode(position)
+        weight = weight_within(
+            lambda weight: len(self._stream(after, weight)),
+            limit,
+            len(self._stream(position)),
+            self._bundle.rate_weight(self._mode),
+        )
+        return self.encode(position) if weight is None else self.encode(after, weight)
+
+    def _stream(self, position: int, rate_weight: float | None = None) -> bytes:
         grid, mode = self._grid, Mode[self._mode.upper()]
         header = Header(
             self._bundle.fingerprint, grid.width, grid.height, self._colour, mode, position, grid.layout
         )
-        return join_stream(header, self._coder.code(position).tiles, self._extras)
+        return join_stream(header, self._coder.code(position, rate_weight).tiles, self._extras)
 
 
 class PictureCoder:
@@ -212,7 +237,8 @@ class PictureCoder:
         self._pixels, self._alpha, self._grid, self._crew = picture.pixels, picture.alpha, grid, crew
         self._windows = TileGrid(grid.height, grid.width, plan.window)
         self._kept: dict[int, Analysed] | None = {} if keep else None
-        self._coded: dict[int, Payloads] = {}  # by position, the latest ones
+        # The latest ones, by position and rate weight.
+        self._coded: dict[tuple[int, float | None], Payloads] = {}
         self._measured: dict[int, float] = {}
 
     def analyse(self) -> None:
@@ -221,12 +247,13 @@ class PictureCoder:
             for index in range(self._grid.count):
                 self._analysed(index)
 
-    def code(self, position: int) -> Payloads:
-        """Payloads of all tiles."""
-        if position not in self._coded:
-            coded = self._code_tiles(range(self._grid.count), position)
-            self._remember(position, [(tile.payload, tile.table_bits) for tile in coded])
-        return self._coded[position]
+    def code(self, position: int, rate_weight: float | None = None) -> Payloads:
+        """Payloads of all tiles, with the mode's rate weight or another one."""
+        key = position, rate_weight
+        if key not in self._coded:
+            coded = self._code_tiles(range(self._grid.count), position, rate_weight)
+            self._remember(key, [(tile.payload, tile.table_bits) for tile in coded])
+        return self._coded[key]
 
     def psnr(self, position: int) -> float:
         """PSNR in dB, over all samples that can be seen. Codes the picture, too."""
@@ -234,9 +261,9 @@ class PictureCoder:
             self._measured[position] = self._measure(position)
         return self._measured[position]
 
-    def _remember(self, position: int, tiles: Iterable[tuple[bytes, float]]) -> None:
+    def _remember(self, key: tuple[int, float | None], tiles: Iterable[tuple[bytes, float]]) -> None:
         payloads, table_bits = zip(*tiles, strict=True)
-        self._coded[position] = Payloads(payloads, sum(table_bits))
+        self._coded[key] = Payloads(payloads, sum(table_bits))
         if len(self._coded) > _REMEMBERED:
             del self._coded[next(iter(self._coded))]
 
@@ -260,14 +287,16 @@ class PictureCoder:
                 squares = squares[self._alpha[box.slices] > 0]
             error += float(squares.sum(dtype=np.float64))
             seen += squares.size
-        self._remember(position, (coded[index] for index in range(self._grid.count)))
+        self._remember((position, None), (coded[index] for index in range(self._grid.count)))
         return float("inf") if error == 0 else float(10 * np.log10(255**2 * seen / error))
 
-    def _code_tiles(self, indices: Sequence[int], position: int) -> Iterator[CodedTile]:
+    def _code_tiles(
+        self, indices: Sequence[int], position: int, rate_weight: float | None = None
+    ) -> Iterator[CodedTile]:
         """As many tiles at a time as may be worked on."""
 
         def work(coder: TileCoder, analysed: Analysed) -> CodedTile:
-            return coder.code(analysed, position)
+            return coder.code(analysed, position, rate_weight=rate_weight)
 
         for first in range(0, len(indices), self._crew.workers):
             batch = [self._analysed(index) for index in indices[first : first + self._crew.workers]]
@@ -322,10 +351,8 @@ def _choose(
         if not 0 <= rate.position <= last:
             raise UsageError(f"Rate positions run from 0 to {last}, not to {rate.position}.")
         return rate.position
-    if rate.target_size is not None:
-        return largest_within(size, rate.target_size, last)
-    if rate.target_bpp is not None:
-        return largest_within(size, int(rate.target_bpp * pixels / 8), last)
+    if (limit := rate.size_limit(pixels)) is not None:
+        return largest_within(size, limit, last)
     if rate.target_psnr is not None:
         return smallest_reaching(psnr, rate.target_psnr, last)
     quality = DEFAULT_QUALITY if rate.quality is None else rate.quality

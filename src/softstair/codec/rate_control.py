@@ -1,4 +1,4 @@
-"""Finding the rate position that meets a target on real bytes or real pixels.
+"""Finding the rate position that meets a target on real bytes or real pixels, and what lies between.
 
 Analysis is done once; a probe costs the entropy networks and the coder, and for PSNR the
 synthesis. The logarithm of the size and the PSNR are nearly linear in the position, so that
@@ -16,6 +16,8 @@ from softstair.errors import TargetOutOfReach
 # What a position usually adds, before two probes tell more.
 _LOG_SIZE_SLOPE = math.log(2) / 48
 _PSNR_SLOPE = 6.02 / 40  # dB
+_NEAR = 0.995  # of a limit: near enough
+_WEIGHT_RANGE, _WEIGHT_PROBES = 0.03, 6  # squared steps a bit: a position's worth of bytes
 _INTERPOLATIONS = 6  # before plain bisection takes over
 
 
@@ -36,6 +38,32 @@ def largest_within(size: Callable[[int], int], limit: int, last: int) -> int:
             f"{limit} asked for; ask for more bytes or scale the picture down."
         )
     return first_beyond - 1
+
+
+def weight_within(size: Callable[[float], int], limit: int, found: int, start: float) -> float | None:
+    """A rate weight that brings a position that is too large, if barely, to ``limit`` bytes or less.
+
+    Args:
+        size: bytes by rate weight; they fall as it grows.
+        limit: bytes, at most.
+        found: bytes of a file that keeps the limit already, to be surpassed.
+        start: the weight that is too light.
+
+    Returns:
+        None if nothing between ``found`` and ``limit`` was found, or ``found`` is near enough.
+    """
+    best, too_light, too_heavy = None, start, start + _WEIGHT_RANGE
+    for _ in range(_WEIGHT_PROBES):
+        if found >= _NEAR * limit:
+            break
+        weight = (too_light + too_heavy) / 2
+        if (taken := size(weight)) > limit:
+            too_light = weight
+        else:
+            too_heavy = weight
+            if taken > found:
+                best, found = weight, taken
+    return best
 
 
 def smallest_reaching(quality: Callable[[int], float], floor: float, last: int) -> int:

@@ -75,8 +75,18 @@ class TileCoder:
         geometry = Geometry(pixels.shape[1], pixels.shape[0])
         return Analysed(geometry, self._networks.analysis(to_planes(pixels, geometry)))
 
-    def code(self, analysed: Analysed, position: int, decide: Decide | None = None) -> CodedTile:
-        """Quantize and code at a rate position; ``decide`` stands in for the mode's own search."""
+    def code(
+        self,
+        analysed: Analysed,
+        position: int,
+        decide: Decide | None = None,
+        *,
+        rate_weight: float | None = None,
+    ) -> CodedTile:
+        """Quantize and code at a rate position.
+
+        decide: stands in for the mode's own search. rate_weight: of the search, by default the mode's.
+        """
         networks, hat = self._networks, self._hat(position)
         gain = self.bundle.gain(position)[None, :, None, None]
         z = networks.hyper_analysis(to_even(analysed.latents), gain, hat)
@@ -88,7 +98,8 @@ class TileCoder:
         decoded = np.zeros_like(analysed.latents)
         y = np.ascontiguousarray(analysed.latents[0])
         scale = self.bundle.inverse_step(position, self.mode)
-        rate_weight = self.bundle.rate_weight(self.mode)
+        if rate_weight is None:
+            rate_weight = self.bundle.rate_weight(self.mode)
         grid = self.bundle.grid(position, self.mode)
         if decide is None and (thresholds := self.bundle.thresholds(position, self.mode)) is not None:
             decide = thresholds.decide
