@@ -1,182 +1,237 @@
-"""What one anchor and its derivations cost against networks trained at one rate each, from file bytes.
+"""What few anchors and their derivations cost against networks trained at one rate each, from file bytes.
 
-    python scripts/anchors.py PLAN.toml DATASET --data-root DATA -o results/rows/anchors_DATASET.json
+    python scripts/anchors.py train scripts/anchors.toml --data-root DATA
+    python scripts/anchors.py measure scripts/anchors.toml DATASET --data-root DATA -o ROWS.json
 
-Trains nothing: the plan names snapshots and staircases. Every fixed-rate network is exported and
-measured at its own rate position; through these points runs the curve of the reference. Every system
-is exported and measured at the plan's positions. Printed is, at every ratio of the anchor's rate, how
-many more bits a system's files take than the reference at equal PSNR. Repeated, it measures only what
-is missing.
-
-    anchor = "middle"                  # whose rate is the ratio 1
-    ratios = [0.6, 0.73, 0.83, 1.0, 1.18, 1.47, 1.62]
-    positions = [48, 56, 64, 72, 80, 88, 96, 104, 112]
-    crops = 60                         # training crops that tables are measured on
-    [[reference]]
-    name = "middle"
-    recipe = "middle.toml"             # with rates.anchor
-    snapshot = "runs/middle/snapshot.safetensors"
-    [[system]]
-    name = "(c) derived staircases"
-    recipe = "middle.toml"
-    snapshot = "runs/middle/snapshot.safetensors"
-    staircases = "runs/middle-stanh/staircases.json"
+The plan's networks start from one snapshot and take the same steps; those with a ``kind`` are another one
+as it is, with staircases that ``softstair derive`` learns. All files are of the mode scalar. Of every
+system the curve runs through the points that its networks code; the anchor's rate times the plan's ratios
+says where systems are compared. Printed is how many more bits a system takes there than the reference at
+equal quality. Repeated, both go on from what there is.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from rows import Rows
+import torch
+from rows import Rows, measure_file
 from scipy.interpolate import PchipInterpolator
 
-import softstair
 from softstair.bundle import Bundle, read_bundle
-from softstair.evaluate import find_data_set, mean_squared_error
+from softstair.codec import networks_of
+from softstair.codec.tile import TileCoder
+from softstair.evaluate import find_data_set
 from softstair.evaluate.data import read_rgb
 from softstair.learn.export.bundle import export_snapshot
 from softstair.learn.recipe import Export, Finetune, Quantizer, Recipe, read_recipe
+from softstair.learn.stages.derive import derive
+from softstair.learn.stages.pretrain import pretrain
+from softstair.learn.staircases import Kind
 
 # As the published release stands against its own fixed-rate networks on Kodak (docs/measured.md).
 PUBLISHED = {0.6: 17.2, 0.73: 2.5, 0.83: -0.6, 1.0: 0.5, 1.18: 3.6, 1.47: 12.3, 1.62: 18.9}
 
+Point = tuple[float, float]  # bits a pixel, quality in dB
+
 
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A snapshot and what makes a bundle of it; paths are relative to the plan."""
+    """A network, trained at a rate position or, without one, at all; or one with staircases derived."""
 
-    name: str
-    recipe: str
-    snapshot: str
-    staircases: str | None = None
+    anchor: int | None = None
+    of: str | None = None
+    kind: Kind | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is compared."""
+    """What is compared; paths are relative to the plan.
 
+    recipe: of all networks, but for the anchor. start: snapshot that all start from. runs: folder of a
+    run for every network. anchor: whose rate is the ratio 1. system: rate positions by network, by the
+    name of the system; one of them is the reference.
+    """
+
+    recipe: str
+    start: str
+    runs: str
     anchor: str
-    reference: list[Network]
-    system: list[Network]
+    reference: str
+    network: dict[str, Network]
+    system: dict[str, dict[str, list[int]]]
     ratios: list[float]
-    positions: list[int]
+    metric: str = "psnr"
     crops: int = 60
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("plan", type=Path)
-    parser.add_argument("data_set")
-    parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, help="only the first so many, for a rehearsal")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    commands = parser.add_subparsers(dest="command", required=True)
+    training, measuring = commands.add_parser("train"), commands.add_parser("measure")
+    for command in (training, measuring):
+        command.add_argument("plan", type=Path)
+        command.add_argument("--data-root", type=Path, required=True)
+    measuring.add_argument("data_set")
+    measuring.add_argument("--pictures", type=int, help="only the first so many, for a rehearsal")
+    measuring.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    folder = arguments.plan.parent
     plan = msgspec.toml.decode(arguments.plan.read_bytes(), type=Plan)
+    if arguments.command == "train":
+        train(plan, arguments.plan.parent, arguments.data_root)
+    else:
+        measure_all(plan, arguments)
+
+
+def train(plan: Plan, folder: Path, data_root: Path) -> None:
+    """All runs of the plan that are not done, one after the other."""
+    for name, network in plan.network.items():
+        run, recipe = folder / plan.runs / name, recipe_of(plan, network, folder)
+        if network.kind is None:
+            start = folder / plan.start
+            pretrain(recipe, data_root, run, torch.device("cpu"), snapshot=start, say=print)
+        else:
+            snapshot = snapshot_of(plan, network, folder)
+            derive(
+                recipe, snapshot, data_root, run, kind=network.kind, positions=wanted(plan)[name], say=print
+            )
+
+
+def wanted(plan: Plan) -> dict[str, set[int]]:
+    """Rate positions that some system uses, by network."""
+    positions: dict[str, set[int]] = {}
+    for points in plan.system.values():
+        for name, used in points.items():
+            positions.setdefault(name, set()).update(used)
+    return positions
+
+
+def recipe_of(plan: Plan, network: Network, folder: Path) -> Recipe:
+    trained = network if network.of is None else plan.network[network.of]
+    recipe = read_recipe(folder / plan.recipe)
+    rates = msgspec.structs.replace(recipe.rates, anchor=trained.anchor)
+    return msgspec.structs.replace(recipe, rates=rates)
+
+
+def snapshot_of(plan: Plan, network: Network, folder: Path) -> Path:
+    name = network.of or next(name for name, other in plan.network.items() if other is network)
+    return folder / plan.runs / name / "snapshot.safetensors"
+
+
+def measure_all(plan: Plan, arguments: argparse.Namespace) -> None:
+    """Measure what is missing, print the table."""
+    folder, positions = arguments.plan.parent, wanted(plan)
     data_set = find_data_set(arguments.data_root / arguments.data_set)
-    kept = Rows(arguments.output, data_set)
-    done = {(row["picture"], row["bundle"], row["position"]) for row in kept.rows}
-    jobs = []
-    for network in (*plan.reference, *plan.system):
-        recipe = read_recipe(folder / network.recipe)
-        bundle = bundle_of(network, recipe, plan.crops, folder, arguments.data_root)
-        positions = plan.positions if network in plan.system else [_anchor_of(network, recipe)]
-        jobs.append((network, bundle, positions))
     paths = data_set.paths[: arguments.pictures]
+    kept = Rows(arguments.output, data_set)
+    bundles = {name: bundle_of(plan, name, folder, arguments.data_root) for name in positions}
+    kept.rows = [row for row in kept.rows if is_current(row, bundles)]
+    done = {(row["picture"], row["network"], row["position"]) for row in kept.rows}
     for path in paths:
         pixels = read_rgb(path)
-        for _, bundle, positions in jobs:
-            for position in positions:
-                key = (path.name, _key(bundle), position)
-                if key in done:
-                    continue
-                done.add(key)
-                size, error = measure(bundle, pixels, position)
-                names = ("picture", "bundle", "position", "bpp", "mse")
-                row = dict(zip(names, (*key, 8 * size / pixels[..., 0].size, error), strict=True))
-                kept.rows.append(row)
+        for name, bundle in bundles.items():
+            missing = [d for d in sorted(positions[name]) if (path.name, name, d) not in done]
+            if missing:
+                head = {"picture": path.name, "network": name, "bundle": Path(bundle.origin).stem}
+                kept.rows += [{**head, **row} for row in measure(bundle, pixels, missing, plan.metric)]
         kept.save()
     seen = {path.name for path in paths}
-    curves = {
-        network.name: curve(kept.rows, seen, _key(bundle), positions) for network, bundle, positions in jobs
-    }
-    print(report(plan, curves, len(paths), arguments.data_set), end="")
+    curves = {name: curve(kept.rows, seen, points, plan.metric) for name, points in plan.system.items()}
+    alone = {plan.anchor: [plan.network[plan.anchor].anchor or 0]}
+    ((anchor_rate, _),) = curve(kept.rows, seen, alone, plan.metric)
+    print(report(plan, curves, anchor_rate, len(paths), arguments.data_set), end="")
 
 
-def _key(bundle: Bundle) -> str:
-    """Thresholds are no part of a fingerprint; what a bundle was made from is its name here."""
-    return Path(bundle.origin).stem
+def is_current(row: dict[str, Any], bundles: dict[str, Bundle]) -> bool:
+    return row["network"] not in bundles or row["bundle"] == Path(bundles[row["network"]].origin).stem
 
 
-def _anchor_of(network: Network, recipe: Recipe) -> int:
-    if recipe.rates.anchor is None:
-        raise SystemExit(f"{network.name} is a reference, but {network.recipe} has no rates.anchor.")
-    return recipe.rates.anchor
+def bundle_of(plan: Plan, name: str, folder: Path, data_root: Path) -> Bundle:
+    """A network's bundle with the mode scalar alone, kept beside its run.
 
-
-def bundle_of(network: Network, recipe: Recipe, crops: int, folder: Path, data_root: Path) -> Bundle:
-    """The network's bundle with the mode scalar alone, kept beside the plan."""
-    staircases = None if network.staircases is None else folder / network.staircases
-    parts = [folder / network.snapshot, folder / network.recipe, *([staircases] if staircases else [])]
-    digest = hashlib.sha256(str(crops).encode())
-    for part in parts:
+    Its name says what it was made from: thresholds are no part of a fingerprint.
+    """
+    network, runs = plan.network[name], folder / plan.runs
+    recipe, snapshot = recipe_of(plan, network, folder), snapshot_of(plan, network, folder)
+    staircases = runs / name / "staircases.json" if network.kind else None
+    digest = hashlib.sha256(msgspec.json.encode((recipe.shape, recipe.rates, plan.crops)))
+    for part in (snapshot, *([staircases] if staircases else [])):
         digest.update(hashlib.sha256(part.read_bytes()).digest())
-    path = folder / "bundles" / f"{digest.hexdigest()[:16]}.stairs"
+    path = runs / "bundles" / f"{digest.hexdigest()[:16]}.stairs"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        export = Export(crops, "scalar", {"scalar": Quantizer()})
+        export = Export(plan.crops, "scalar", {"scalar": Quantizer()})
         plain = msgspec.structs.replace(recipe, export=export, finetune=Finetune())
-        export_snapshot(plain, folder / network.snapshot, data_root, path, staircases=staircases)
+        export_snapshot(plain, snapshot, data_root, path, staircases=staircases)
     return read_bundle(path.read_bytes(), str(path))
 
 
-def measure(bundle: Bundle, pixels: npt.NDArray[np.uint8], position: int) -> tuple[int, float]:
-    """Bytes of a file and squared error of what is read back."""
-    data = softstair.encode(pixels, bundle=bundle, rate_position=position, mode="scalar")
-    return len(data), float(mean_squared_error(pixels, softstair.decode(data, bundle=bundle)))
+def measure(
+    bundle: Bundle, pixels: npt.NDArray[np.uint8], positions: Iterable[int], metric: str
+) -> list[dict[str, Any]]:
+    """What files of a picture at rate positions come to; it is analysed once."""
+    coder = TileCoder(bundle, networks_of(bundle, 1, "scalar"), "scalar")
+    analysed = coder.analyse(pixels)
+    return [
+        {"position": at, **measure_file(coder, analysed, pixels, at, bundle, metric=metric)}
+        for at in positions
+    ]
 
 
 def curve(
-    rows: list[dict[str, object]], pictures: set[str], bundle: str, positions: list[int]
-) -> list[tuple[float, float]]:
-    """Mean bits a pixel and mean PSNR over the pictures, by position."""
-    points = defaultdict(list)
-    for row in rows:
-        if row["bundle"] == bundle and row["picture"] in pictures:
-            points[row["position"]].append((row["bpp"], 10 * np.log10(255**2 / row["mse"])))
-    return [tuple(map(float, np.mean(points[position], axis=0))) for position in positions]
+    rows: list[dict[str, Any]], pictures: set[str], points: dict[str, list[int]], metric: str
+) -> list[Point]:
+    """Means over the pictures, of every position of every network, by rate."""
+    means = []
+    for network, positions in points.items():
+        for position in positions:
+            here = [
+                (row["bpp"], row[metric])
+                for row in rows
+                if (row["network"], row["position"]) == (network, position) and row["picture"] in pictures
+            ]
+            means.append(np.mean(here, axis=0))
+    return sorted((float(bpp), float(value)) for bpp, value in means)
 
 
-def report(plan: Plan, curves: dict[str, list[tuple[float, float]]], pictures: int, data_set: str) -> str:
-    """Extra bits of every system at every ratio, per cent; a dash outside what was measured."""
-    reference = sorted(point for network in plan.reference for point in curves[network.name])
-    rate, quality = np.array(reference).T
-    bits_at = PchipInterpolator(quality, np.log(rate), extrapolate=False)
-    ((anchor_rate, _),) = curves[plan.anchor]
+def extra_bits(reference: list[Point], system: list[Point], rate: float) -> float:
+    """Per cent that a system takes more than the reference at the quality it has at a rate; NaN outside."""
+    rates, values = np.array(reference).T
+    points = np.array(system)
+    bits_at = PchipInterpolator(values, np.log(rates), extrapolate=False)
+    value_at = PchipInterpolator(np.log(points[:, 0]), points[:, 1], extrapolate=False)
+    return float(100 * np.expm1(np.log(rate) - bits_at(value_at(np.log(rate)))))
+
+
+def report(
+    plan: Plan, curves: dict[str, list[Point]], anchor_rate: float, pictures: int, data_set: str
+) -> str:
+    """Extra bits of every system at every ratio; a dash outside what was measured."""
+    reference = curves[plan.reference]
+    name = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}[plan.metric]
     lines = [
-        f"{pictures} pictures of {data_set}, whole files, mode scalar; extra bits at equal PSNR against",
+        f"{pictures} pictures of {data_set}, whole files, mode scalar; extra bits at equal {name} against",
         f"{len(reference)} networks trained at one rate each: "
-        + ", ".join(f"{bpp:.3f} bpp {psnr:.2f} dB" for bpp, psnr in reference)
+        + ", ".join(f"{bpp:.3f} bpp {value:.2f} dB" for bpp, value in reference)
         + ".",
         "",
         f"| rate / anchor's | {' | '.join(f'{ratio:g}' for ratio in plan.ratios)} |",
         "| --- |" + " --: |" * len(plan.ratios),
     ]
-    for system in plan.system:
-        points = np.array(sorted(curves[system.name]))
-        psnr_at = PchipInterpolator(np.log(points[:, 0]), points[:, 1], extrapolate=False)
-        cells = []
-        for ratio in plan.ratios:
-            wanted = np.log(ratio * anchor_rate)
-            extra = 100 * np.expm1(wanted - bits_at(psnr_at(wanted)))
-            cells.append("-" if np.isnan(extra) else f"{extra:+.1f} %")
-        lines.append(f"| {system.name} | {' | '.join(cells)} |")
-    published = [f"{PUBLISHED[ratio]:+.1f} %" if ratio in PUBLISHED else "-" for ratio in plan.ratios]
-    lines.append(f"| the paper's release, its own networks, Kodak | {' | '.join(published)} |")
+    for system, points in curves.items():
+        if system == plan.reference:
+            continue
+        values = [extra_bits(reference, points, ratio * anchor_rate) for ratio in plan.ratios]
+        cells = ["-" if np.isnan(value) else f"{value:+.1f} %" for value in values]
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    if plan.metric == "psnr":
+        published = [f"{PUBLISHED[ratio]:+.1f} %" if ratio in PUBLISHED else "-" for ratio in plan.ratios]
+        lines.append(f"| the paper's release, its own networks, Kodak | {' | '.join(published)} |")
     return "\n".join(lines) + "\n"
 
 

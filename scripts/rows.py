@@ -13,8 +13,15 @@ import numpy.typing as npt
 from softstair.bundle import Bundle
 from softstair.codec import decode_picture
 from softstair.codec.tile import Analysed, Decide, TileCoder
-from softstair.evaluate import DataSet, hash_pixels
+from softstair.evaluate import DataSet, hash_pixels, ms_ssim, psnr
 from softstair.stream import Colour, Header, Mode, Stream, write_stream
+
+
+def ms_ssim_db(reference: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
+    return float(-10 * np.log10(1 - ms_ssim(reference, other)))
+
+
+METRICS = {"psnr": psnr, "ms_ssim": ms_ssim_db}
 
 
 def measure_file(
@@ -24,15 +31,19 @@ def measure_file(
     position: int,
     bundle: Bundle,
     decide: Decide | None = None,
+    metric: str = "psnr",
 ) -> dict[str, float]:
-    """Bits a pixel and PSNR of one file, written and decoded; the analysis serves many."""
+    """Bits a pixel of one file, and its quality read back; the analysis serves many.
+
+    metric: one of ``METRICS``, in dB.
+    """
     height, width = pixels.shape[:2]
     payload = coder.code(analysed, position, decide).payload
     header = Header(bundle.fingerprint, width, height, Colour.RGB, Mode[coder.mode.upper()], position)
     data = write_stream(Stream(header, (payload,)))
-    error = np.square(decode_picture(data, bundle, threads=1).rgb.astype(float) - pixels).mean()
-    psnr = float(10 * np.log10(255**2 / error))
-    return {"bpp": round(8 * len(data) / (height * width), 5), "psnr": round(psnr, 4)}
+    decoded = decode_picture(data, bundle, threads=1).rgb
+    value = METRICS[metric](pixels, decoded)
+    return {"bpp": round(8 * len(data) / (height * width), 5), metric: round(value, 4)}
 
 
 def mean_curves(rows: list[dict[str, Any]], *keys: str) -> dict[tuple[str, ...], list[tuple[float, float]]]:

@@ -140,8 +140,8 @@ class _Deriver:
             self._point.load_state_dict(self._done[source])
         self._average = _copy(self._point.state_dict())
         self._counts = no_counts()
-        rate = self._recipe.derive.rate
-        self._optimiser = torch.optim.Adam(self._point.learned, rate) if self._point.learned else None
+        groups = [{"params": [one], "share": self._point.share_of(one)} for one in self._point.learned]
+        self._optimiser = torch.optim.Adam(groups, self._recipe.derive.rate) if groups else None
         self._began = time.monotonic()
 
     @property
@@ -161,8 +161,9 @@ class _Deriver:
         self._counts = (_KEPT * self._counts).astype(np.int64) + coded.counts
         assert self._optimiser is not None  # there is something to learn
         self._optimiser.zero_grad()
+        rate = settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps))
         for group in self._optimiser.param_groups:
-            group["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps))
+            group["lr"] = rate * group["share"]
         self._cost(coded.bits, coded.picture, pictures).mean().backward()
         self._optimiser.step()
         self.step += 1

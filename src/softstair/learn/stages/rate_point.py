@@ -25,6 +25,7 @@ from ..recipe import Derive
 from ..staircases import Kind, Point
 
 LEVEL_LIMIT = 255  # of what is counted
+_SHARE_OF_GAPS = 0.05
 _ESCAPE_CLASS = 4  # bits
 
 
@@ -56,6 +57,14 @@ class RatePoint(nn.Module):
         self.learned = learned[kind]
         for parameter in self.learned:
             parameter.requires_grad_(True)
+
+    def share_of(self, parameter: nn.Parameter) -> float:
+        """Of the learning rate. Gaps move slower than thresholds.
+
+        Wider gaps all over are but a larger step, of which the rate position is in charge: cost hardly
+        changes along that valley, and whoever runs down it first never learns where thresholds belong.
+        """
+        return _SHARE_OF_GAPS if parameter is self.y.gap else 1.0
 
     def learn(self) -> None:
         """Let gradients through. What goes forward is hard from the first step on.
