@@ -1,9 +1,8 @@
-"""Pictures of learned staircases for the documentation.
+"""A picture of learned staircases for the documentation.
 
     python scripts/derive_figures.py STAIRCASES.json docs/images [--at D D D]
 
-Writes staircases.svg: levels and thresholds of three rate points against rounding; and
-soft-staircase.svg: a staircase at growing inverse temperature.
+Writes learned-staircases.svg: levels and thresholds of three rate points against rounding.
 """
 
 from __future__ import annotations
@@ -13,12 +12,10 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import torch
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from softstair.learn.layers.stanh import STanH
 from softstair.learn.staircases import Point, read_derivation
 from softstair.quantize.staircase import LEVELS_PER_STEP
 
@@ -36,8 +33,10 @@ def main() -> None:
     positions = sorted(points)
     at = arguments.at or [positions[0], positions[len(positions) // 2], positions[-1]]
     plt.rcParams.update({"svg.hashsalt": "softstair", "font.size": 9})
-    save(draw_learned({position: points[position] for position in at}), arguments.folder / "staircases.svg")
-    save(draw_soft(), arguments.folder / "soft-staircase.svg")
+    save(
+        draw_learned({position: points[position] for position in at}),
+        arguments.folder / "learned-staircases.svg",
+    )
 
 
 def draw_learned(points: dict[int, Point]) -> plt.Figure:
@@ -69,24 +68,6 @@ def steps(point: Point) -> tuple[np.ndarray, np.ndarray]:
         levels.append(levels[-1] + 1)
     x = np.repeat([0, *starts], 2)[1:]
     return np.append(x, RANGE + 1), np.repeat(levels[: len(starts) + 1], 2)
-
-
-def draw_soft() -> plt.Figure:
-    """The sum of tangents of an unlearned staircase as it hardens."""
-    figure, panel = plt.subplots(figsize=(4.2, 3.6))
-    stanh, residual = STanH(4), torch.linspace(-2.6, 2.6, 1001)
-    shades = plt.get_cmap("viridis")(np.linspace(0.85, 0.1, 4))
-    with torch.no_grad():
-        for beta, shade in zip((1.0, 3.0, 8.0, 20.0), shades, strict=True):
-            stanh.beta = beta
-            value, _ = stanh(residual[None, None], lambda low, high: torch.ones_like(low))
-            panel.plot(residual, value[0, 0], color=shade, label=f"β = {beta:g}")
-        hard, _ = stanh.eval()(residual[None, None], lambda low, high: torch.ones_like(low))
-    panel.plot(residual, hard[0, 0], color="black", linewidth=0.8, label="hard")
-    panel.set(xlabel="residual, steps", ylabel="quantized, steps")
-    panel.set_aspect("equal")
-    panel.legend(frameon=False, fontsize=8)
-    return figure
 
 
 def save(figure: plt.Figure, path: Path) -> None:

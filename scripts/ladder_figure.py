@@ -13,6 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
+import matplotlib as mpl
 from figures import RESULTS, own_curve
 from matplotlib.figure import Figure
 from rows import mean_curves
@@ -70,6 +71,7 @@ def draw(bars: list[tuple[str, float]], path: Path) -> None:
     axes.set_xlabel("bits at equal PSNR, %")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
+    mpl.rcParams["svg.hashsalt"] = "softstair"
     figure.savefig(path, metadata={"Date": None})
 
 

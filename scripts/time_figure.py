@@ -1,9 +1,9 @@
 """Bits and decoding time of everything that was timed, in one picture.
 
-    python scripts/time_figure.py results/kodak.json docs/images/decode_time.svg
+    python scripts/time_figure.py results/kodak.json results/photo-s_kodak.json -o docs/images/decode_time.svg
 
-Bits: BD-rate (PSNR) against AVIF 4:2:0 over the range that both have. Time: one picture on one thread,
-at the quality nearest to 0.75 bits a pixel.
+The first file has AVIF 4:2:0, which all are compared with. Bits: BD-rate (PSNR) over the range that both
+have. Time: one picture on one thread, at the quality nearest to 0.75 bits a pixel.
 """
 
 from __future__ import annotations
@@ -11,29 +11,32 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import matplotlib as mpl
 from figures import NAMES, TIMED_BPP
 from matplotlib.figure import Figure
 
 from softstair.errors import UsageError
 from softstair.evaluate import Results, delta_rate, read_results
-from softstair.evaluate.curve_files import METRICS, curves_of
+from softstair.evaluate.curve_files import METRICS, Curve, curves_of
 
 ANCHOR = "avif-420"
 # Where names would lie on each other.
-_LABELLED_LEFT = ("AVIF 4:2:0, speed 6", "Softstair, tcq8")
+_LABELLED_LEFT = ("AVIF 4:2:0, speed 6", "Softstair small, tcq8")
 _LABELLED_ABOVE = ("HEIC 4:2:0 (x265)", "HEIC 4:4:4 (x265)")
 OWN, PEERS = "#c2410c", "#334155"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("output", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    draw(read_results(arguments.results), arguments.output)
+    results = [read_results(path) for path in arguments.results]
+    anchor = next(curve for curve in curves_of(results[0], METRICS["psnr"]) if curve.name == ANCHOR)
+    draw([place for one in results for place in places(one, anchor)], arguments.output)
 
 
-def places(results: Results) -> list[tuple[str, bool, float, float]]:
+def places(results: Results, anchor: Curve) -> list[tuple[str, bool, float, float]]:
     """Codecs with a time: title, whether it is ours, decode milliseconds, per cent more bits."""
     curves = {curve.name: curve.points for curve in curves_of(results, METRICS["psnr"])}
     rate = {(mean.codec, mean.quality): mean.bpp for mean in results.means}
@@ -44,20 +47,21 @@ def places(results: Results) -> list[tuple[str, bool, float, float]]:
             continue
         nearest = min(timed, key=lambda one: abs(rate[one.codec, one.quality] - TIMED_BPP))
         try:
-            bits = delta_rate(curves[ANCHOR], curves[codec.name]).pchip
+            bits = delta_rate(anchor.points, curves[codec.name]).pchip
         except UsageError:  # too little in common
             continue
-        title = NAMES.get(codec.name) or f"Softstair, {codec.mode}"
+        bundle = codec.name.removeprefix("softstair-").removesuffix(f"-{codec.mode}")
+        title = NAMES.get(codec.name) or f"Softstair {bundle}, {codec.mode}"
         found.append((title, codec.mode is not None, 1000 * nearest.decode_seconds, bits))
     return found
 
 
-def draw(results: Results, path: Path) -> None:
+def draw(places: list[tuple[str, bool, float, float]], path: Path) -> None:
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.axhline(1, color="#cbd5e1", linewidth=1, zorder=0)
-    for title, is_own, milliseconds, bits in places(results):
+    for title, is_own, milliseconds, bits in places:
         colour = OWN if is_own else PEERS
         axes.plot(milliseconds, 1 + bits / 100, "o", color=colour)
         on_the_left, above = title in _LABELLED_LEFT, title in _LABELLED_ABOVE
@@ -78,6 +82,7 @@ def draw(results: Results, path: Path) -> None:
     axes.set_xlabel("milliseconds to decode 768x512, one thread")
     axes.set_ylabel("bits at equal PSNR, against AVIF 4:2:0")
     axes.spines[["top", "right"]].set_visible(False)
+    mpl.rcParams["svg.hashsalt"] = "softstair"
     figure.savefig(path, metadata={"Date": None})
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from softstair.evaluate import delta_rate
@@ -93,6 +94,7 @@ def draw(found: list[list[tuple[Validation, float]]], path: Path) -> None:
     axes.set_title("Held-out pictures, against the end of the last run", loc="left")
     axes.grid(visible=True, alpha=0.3)
     axes.legend(frameon=False)
+    mpl.rcParams["svg.hashsalt"] = "softstair"
     figure.savefig(path, metadata={"Date": None})
 
 
