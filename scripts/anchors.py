@@ -16,7 +16,7 @@ import argparse
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -53,9 +53,9 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is compared; paths are relative to the plan.
 
-    recipe: of all networks, but for the anchor. start: snapshot that all start from. runs: folder of a
-    run for every network. anchor: whose rate is the ratio 1. system: rate positions by network, by the
-    name of the system; one of them is the reference.
+    recipe: of all networks, but for the anchor and the distortion. start: snapshot that all start from.
+    runs: folder of a run for every network. anchor: whose rate is the ratio 1. system: rate positions by
+    network, by the name of the system; one of them is the reference.
     """
 
     recipe: str
@@ -66,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: dict[str, Network]
     system: dict[str, dict[str, list[int]]]
     ratios: list[float]
+    distortion: Literal["mse", "ms-ssim"] = "mse"
     metric: str = "psnr"
     crops: int = 60
 
@@ -97,9 +98,8 @@ def train(plan: Plan, folder: Path, data_root: Path) -> None:
             pretrain(recipe, data_root, run, torch.device("cpu"), snapshot=start, say=print)
         else:
             snapshot = snapshot_of(plan, network, folder)
-            derive(
-                recipe, snapshot, data_root, run, kind=network.kind, positions=wanted(plan)[name], say=print
-            )
+            points = wanted(plan)[name] & set(recipe.shape.positions)  # others are interpolated
+            derive(recipe, snapshot, data_root, run, kind=network.kind, positions=points, say=print)
 
 
 def wanted(plan: Plan) -> dict[str, set[int]]:
@@ -114,7 +114,7 @@ def wanted(plan: Plan) -> dict[str, set[int]]:
 def recipe_of(plan: Plan, network: Network, folder: Path) -> Recipe:
     trained = network if network.of is None else plan.network[network.of]
     recipe = read_recipe(folder / plan.recipe)
-    rates = msgspec.structs.replace(recipe.rates, anchor=trained.anchor)
+    rates = msgspec.structs.replace(recipe.rates, anchor=trained.anchor, distortion=plan.distortion)
     return msgspec.structs.replace(recipe, rates=rates)
 
 

@@ -114,3 +114,13 @@ def test_rates_must_fall_before_the_end():
     for steps in (None, 4):
         with pytest.raises(ValueError, match="decay_from"):
             Pretrain(batches, steps=steps, decay_from=4)
+
+
+def test_a_run_is_no_fork_of_another(project):
+    """Else the two folders, given the wrong way round, would go on training as if nothing were asked."""
+    root, recipe = project
+    stage.pretrain(recipe, root, root / "run", CPU, time_budget=1e-9)
+    before = contents(root / "run")
+    with pytest.raises(UsageError, match="a run of its own"):
+        stage.pretrain(recipe, root, root / "run", CPU, fork=stage.Fork(root / "other", 6))
+    assert contents(root / "run") == before

@@ -27,7 +27,7 @@ from .learning import (
 @click.option(
     "--fork",
     type=click.Path(path_type=Path),
-    help="End the run in another folder, from its newest checkpoint; the run itself stays as it is.",
+    help="Another folder, where the run ends from its newest checkpoint on; it stays as it is itself.",
 )
 @click.option("--decay", type=click.IntRange(1), help="Steps in which its learning rates fall to zero.")
 @time_budget_option

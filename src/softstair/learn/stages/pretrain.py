@@ -101,6 +101,11 @@ def pretrain(
                 _fork_checkpoint(fork, checkpoint)
         processes.wait()
         state = load_checkpoint(checkpoint) if checkpoint.exists() else None
+        if fork is not None and state is not None and state["decay"] is None:
+            raise UsageError(
+                f"{run} holds a run of its own, whose rates do not fall; name another folder for the fork of "
+                f"{fork.parent}."
+            )
         processes.wait()  # the first must not replace what another is reading
         if state is not None and state["decay"] is not None:
             recipe = with_decay(recipe, *state["decay"])
