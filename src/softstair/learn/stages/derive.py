@@ -182,6 +182,8 @@ class _Deriver:
         learned = RatePoint(self._kind, self._recipe.derive)
         learned.load_state_dict(self._average)
         learned.settle()
+        if self._kind == "stanh":
+            learned = self._with_or_without_z(learned)
         before, after = self._validate(plain), self._validate(learned)
         kept = learned if after[0] <= before[0] else plain
         self._done[self.position] = _copy(kept.state_dict())
@@ -203,16 +205,31 @@ class _Deriver:
             f"{point.size} bytes  {seconds:.0f} s{'' if kept is learned else '  not kept'}"
         ), figures
 
-    @torch.no_grad()
+    def _with_or_without_z(self, learned: RatePoint) -> RatePoint:
+        """The rate point with z's thresholds as learned or as they were, whichever codes crops better.
+
+        Gradients promise too much there: some channels hardly vary and lie next to a threshold, and
+        when they cross it all at once, the scale network is told what it was never trained with.
+        """
+        rounding = RatePoint(self._kind, self._recipe.derive)
+        rounding.load_state_dict(learned.state_dict() | {"z.place": rounding.z.place.detach()})
+        pool = [part[:_MEASURED] for part in self._pool]
+        return min((learned, rounding), key=lambda point: self._measure(point, *pool)[0])
+
     def _validate(self, point: RatePoint) -> tuple[float, float, float]:
-        """Cost, bits a pixel and PSNR of held-out crops, by tables measured on crops to learn from."""
+        """As ``_measure``, of held-out crops."""
+        return self._measure(point, *self._held_out)
+
+    @torch.no_grad()
+    def _measure(self, point: RatePoint, pictures: Tensor, y: Tensor) -> tuple[float, float, float]:
+        """Cost, bits a pixel and PSNR of crops, by tables measured on crops to learn from."""
         rows = []
         point.eval()
         counts = no_counts()
         for latents in self._pool[1][:_MEASURED]:
             counts += code(self._codec, self.position, point, latents[None], None).counts
         table = prices(counts)
-        for picture, latents in zip(*self._held_out, strict=True):
+        for picture, latents in zip(pictures, y, strict=True):
             coded = code(self._codec, self.position, point, latents[None], table)
             bits, decoded = coded.bits, (coded.picture.clamp(0, 1) * 255).round() / 255
             cost = self._cost(bits, decoded, picture[None])
