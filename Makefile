@@ -75,13 +75,17 @@ figures: $(VENV)/dev
 	done
 	$(BIN)/softstair eval kodak --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) \
 	  --modes scalar,rdoq,tcq8,tcq32 --timings 2 -o results/kodak.json
+	$(BIN)/softstair eval kodak --data-root $(DATA) --model photo-s --rate-positions $(POSITIONS) --modes tcq32 \
+	  --timings 4 -o results/photo-s_kodak.json
 	$(BIN)/softstair plot $(addprefix results/kodak.json::,$(PLOTTED)) --published -o docs/images/kodak.svg --force
 	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png $(DATA)/large12mp/big01_windmill.jpg > results/speed.md
+	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png --model photo-s > results/speed_photo-s.md
 	$(BIN)/python benchmarks/large.py $(DATA)/large12mp/big01_windmill.jpg > results/large.md
 	$(BIN)/python benchmarks/coder.py $(DATA)/kodak/kodim05.png $(DATA)/large1200/*01* > results/coder.md
 	$(BIN)/python benchmarks/robustness.py $(addprefix $(DATA)/kodak/kodim0,1.png 3.png 5.png 7.png) > results/robustness.md
 	$(BIN)/python scripts/ladder_figure.py kodak docs/images/ladder.svg
-	$(BIN)/python scripts/time_figure.py results/kodak.json docs/images/decode_time.svg
+	$(BIN)/python scripts/time_figure.py results/kodak.json results/photo-s_kodak.json \
+	  -o docs/images/decode_time.svg
 	$(BIN)/python scripts/comparison.py examples/casa-mila.jpg docs/images/comparison.png
 	$(BIN)/python scripts/figures.py
 

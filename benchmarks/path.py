@@ -113,10 +113,10 @@ def watch_stages() -> Counter[str]:
     spent: Counter[str] = Counter()
 
     def watched(name: str, method: Callable[..., object]) -> Callable[..., object]:
-        def call(*arguments: object) -> object:
+        def call(*arguments: object, **named: object) -> object:
             start = time.perf_counter()
             try:
-                return method(*arguments)
+                return method(*arguments, **named)
             finally:
                 spent[name] += time.perf_counter() - start
 

@@ -21,7 +21,7 @@ from softstair.evaluate.curve_files import METRICS, Curve, curves_of
 
 ANCHOR = "avif-420"
 # Where names would lie on each other.
-_LABELLED_LEFT = ("AVIF 4:2:0, speed 6", "Softstair small, tcq8")
+_LABELLED_LEFT = ("AVIF 4:2:0, speed 6", "Softstair small, tcq8", "Softstair photo-s, tcq32")
 _LABELLED_ABOVE = ("HEIC 4:2:0 (x265)", "HEIC 4:4:4 (x265)")
 OWN, PEERS = "#c2410c", "#334155"
 

@@ -24,7 +24,7 @@ from softstair.learn.recipe import Quantizer, read_recipe
 from softstair.learn.stages.pretrain import pretrain
 from softstair.quantize.staircase import STATES
 
-from .test_golden import CASES, FOLDER, LAYOUTS, SHIPPED, example, pixel_file, symbol_hash
+from .test_golden import CASES, FOLDER, LAYOUTS, SHIPPED, SHIPPED_BUNDLES, example, pixel_file, symbol_hash
 from .tiny import encode_tiled, write_data, write_recipe
 
 
@@ -64,18 +64,20 @@ def make_streams(names: Iterable[str]) -> None:
     notes.write_text(json.dumps(expected, indent=1) + "\n")
 
 
-def make_shipped_stream() -> None:
-    """Code the example with the shipped bundle."""
-    bundle = softstair.open_bundle()
-    data = softstair.encode(example(), quality=20, threads=1)
-    (SHIPPED / "casa-mila.stair").write_bytes(data)
-    expected = {"bundle": bundle.fingerprint.hex(), "symbols": symbol_hash(data, bundle)}
+def make_shipped_streams() -> None:
+    """Code the example with every shipped bundle."""
+    expected = {}
+    for name in SHIPPED_BUNDLES:
+        bundle = softstair.open_bundle(name)
+        data = softstair.encode(example(), quality=20, threads=1, bundle=bundle)
+        (SHIPPED / f"{name}.stair").write_bytes(data)
+        expected[name] = {"bundle": bundle.fingerprint.hex(), "symbols": symbol_hash(data, bundle)}
     (SHIPPED / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 
 if __name__ == "__main__" and sys.argv[1:] == ["shipped"]:
     SHIPPED.mkdir(parents=True, exist_ok=True)
-    make_shipped_stream()
+    make_shipped_streams()
 elif __name__ == "__main__" and sys.argv[1:]:
     make_streams(sys.argv[1:])
 elif __name__ == "__main__":

@@ -46,6 +46,7 @@ from softstair.quantize.tables import TableSet
 
 SCHEMA = 1
 SUFFIX = ".stairs"
+_DEFAULT = "small.stairs"  # of the shipped bundles
 PATH_VARIABLE = "SOFTSTAIR_MODELS"
 GRAPHS = ("analysis", "hyper_analysis", "mean_base", "mean", "synthesis")
 # Entries that decide what a stream decodes to, in the order in which they are hashed.
@@ -333,7 +334,7 @@ def open_bundle(source: str | os.PathLike[str] | None = None) -> Bundle:
         InvalidBundle: damaged, or not a bundle.
     """
     if source is None:
-        return _shipped()
+        return _shipped(_DEFAULT)
     path = Path(source)
     if path.suffix == SUFFIX or path.exists():
         return _open_file(path)
@@ -361,18 +362,28 @@ def find_bundle(wanted: bytes) -> Bundle:
 
 def installed() -> Iterator[Bundle]:
     """Shipped bundles, then those in the folders of SOFTSTAIR_MODELS."""
-    yield _shipped()
+    yield from map(_shipped, _shipped_names())
     for folder in filter(None, os.environ.get(PATH_VARIABLE, "").split(os.pathsep)):
         for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
             yield _open_file(path)
 
 
-@lru_cache(maxsize=1)
-def _shipped() -> Bundle:
-    for entry in sorted(resources.files("softstair.models").iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(SUFFIX):
-            return read_bundle(entry.read_bytes(), entry.name)
-    raise BundleNotFound("This installation carries no bundle; install softstair again.")
+def _shipped_names() -> list[str]:
+    """Names of the shipped files, the default first."""
+    names = [entry.name for entry in resources.files("softstair.models").iterdir()]
+    return sorted(
+        (name for name in names if name.endswith(SUFFIX)), key=lambda name: (name != _DEFAULT, name)
+    )
+
+
+@lru_cache
+def _shipped(name: str) -> Bundle:
+    try:
+        return read_bundle((resources.files("softstair.models") / name).read_bytes(), name)
+    except FileNotFoundError as error:
+        raise BundleNotFound(
+            f"This installation carries no bundle {name}; install softstair again."
+        ) from error
 
 
 def _open_file(path: Path) -> Bundle:
