@@ -15,7 +15,7 @@ import softstair  # noqa: E402
 from softstair.bundle import Bundle, write_bundle  # noqa: E402
 from softstair.errors import InvalidBundle, UsageError  # noqa: E402
 from softstair.evaluate import read_results  # noqa: E402
-from softstair.learn.checkpoint import hash_file, load_codec  # noqa: E402
+from softstair.learn.checkpoint import hash_file, load_codec, save_snapshot  # noqa: E402
 from softstair.learn.data import Crops, load_pictures  # noqa: E402
 from softstair.learn.export.bundle import export_snapshot  # noqa: E402
 from softstair.learn.layers.rates import hat_weights  # noqa: E402
@@ -152,9 +152,11 @@ def test_a_mode_can_have_a_synthesis_of_its_own(derived):
     assert np.array_equal(decoded(two, "scalar"), decoded(base, "scalar"))
     assert not np.array_equal(decoded(two, "tcq8"), decoded(base, "tcq8"))
     # What differs in more than its synthesis cannot be one, nor can there be one for no mode.
-    tuning = msgspec.structs.replace(recipe.finetune, parts=("mean",), steps=20, adam_rate=3e-3)
-    finetune(msgspec.structs.replace(recipe, finetune=tuning), snapshot, root, root / "mean")
-    syntheses = {"tcq8": root / "mean" / "snapshot.safetensors"}
+    other = load_codec(recipe, snapshot)
+    with torch.no_grad():
+        other.mean_network.head.layer.bias.add_(0.1)
+    save_snapshot(root / "mean.safetensors", recipe.shape, other.state_dict())
+    syntheses = {"tcq8": root / "mean.safetensors"}
     with pytest.raises(UsageError, match="differs in mean_network"):
         export_snapshot(recipe, snapshot, root, root / "no.stairs", syntheses=syntheses)
     with pytest.raises(UsageError, match="no mode tcq4"):
