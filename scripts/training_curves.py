@@ -1,9 +1,11 @@
 """What training bought: held-out bits at equal PSNR against what a run had seen by then.
 
-    python scripts/training_curves.py results/runs/a.jsonl results/runs/b.jsonl -o docs/images/training
+    python scripts/training_curves.py results/runs/{a,b,photo-s,photo-s-cooled}.jsonl \\
+        --against results/runs/b.jsonl -o docs/images/training
 
-Every validation of every log against the last one of the last log: BD-rate over its rate points (the
-model's own estimate of bits). Writes a picture (.svg) and a table (.md).
+Logs are of runs each of which started from the weights of the one before. Every validation against the last
+one of a log: BD-rate over its rate points (the model's own estimate of bits). Writes a picture (.svg) and
+a table (.md); below the table, for every run at constant learning rates, what twice the training buys.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from softstair.evaluate import delta_rate
@@ -25,11 +29,13 @@ Curve = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Validation:
-    """megapixels: seen by the run so far. decays: whether the learning rate was falling."""
+    """megapixels: seen by the run so far. batch: of the last step, as 8x256. decays: whether the learning
+    rate was falling."""
 
     run: str
     step: int
     megapixels: float
+    batch: str
     decays: bool
     curve: Curve
 
@@ -37,12 +43,13 @@ class Validation:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("logs", nargs="+", type=Path)
+    parser.add_argument("--against", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     runs = [list(validations(path)) for path in arguments.logs]
-    anchor = runs[-1][-1].curve
+    anchor = list(validations(arguments.against))[-1].curve
     found = [[(one, delta_rate(anchor, one.curve).pchip) for one in run] for run in runs]
-    arguments.output.with_suffix(".md").write_text(table(found))
+    arguments.output.with_suffix(".md").write_text(table(found) + "\n" + slopes(found))
     draw(found, arguments.output.with_suffix(".svg"))
 
 
@@ -56,7 +63,13 @@ def validations(path: Path) -> Iterator[Validation]:
             curve = [(point["bpp"], point["psnr"]) for point in event["points"]]
             step, falls_from = event["step"], settings["decay_from"]
             falls = falls_from is not None and step > falls_from
-            yield Validation(path.stem, step, megapixels(settings, step), falls, curve)
+            part = max((part["start"], part["count"], part["side"]) for part in started(settings, step))
+            batch = f"{part[1]}x{part[2]}"
+            yield Validation(path.stem, step, megapixels(settings, step), batch, falls, curve)
+
+
+def started(settings: dict[str, Any], step: int) -> list[dict[str, int]]:
+    return [part for part in settings["batches"] if part["start"] < step]
 
 
 def megapixels(settings: dict[str, Any], steps: int) -> float:
@@ -81,6 +94,21 @@ def table(found: list[list[tuple[Validation, float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def slopes(found: list[list[tuple[Validation, float]]]) -> str:
+    """Bits that every doubling of what a run had seen saved at constant rates, by the size of its batches."""
+    lines = ["| run, constant rates | batch | megapixels | bits a doubling |", "| --- | --: | --: | --: |"]
+    for run in found:
+        steady = [(one, share) for one, share in run[1:] if not one.decays]  # the first is of the start
+        for batch, several in groupby(steady, lambda pair: pair[0].batch):
+            points = [(one.megapixels, share) for one, share in several]
+            if len(points) > 2:
+                seen, shares = zip(*points, strict=True)
+                slope = float(np.polyfit(np.log2(seen), shares, 1)[0])
+                span = f"{seen[0]:.0f} to {seen[-1]:.0f}"
+                lines.append(f"| {run[0][0].run} | {batch} | {span} | {slope:+.1f} % |")
+    return "\n".join(lines) + "\n"
+
+
 def draw(found: list[list[tuple[Validation, float]]], path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
@@ -91,7 +119,7 @@ def draw(found: list[list[tuple[Validation, float]]], path: Path) -> None:
         before = seen[-1]
     axes.set_xlabel("megapixels of crops seen")
     axes.set_ylabel("bits at equal PSNR, %")
-    axes.set_title("Held-out pictures, against the end of the last run", loc="left")
+    axes.set_title("Held-out pictures, against the end of run b", loc="left")
     axes.grid(visible=True, alpha=0.3)
     axes.legend(frameon=False)
     mpl.rcParams["svg.hashsalt"] = "softstair"
