@@ -82,7 +82,7 @@ figures: $(VENV)/dev
 	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png --model photo-s > results/speed_photo-s.md
 	$(BIN)/python benchmarks/large.py $(DATA)/large12mp/big01_windmill.jpg > results/large.md
 	$(BIN)/python benchmarks/coder.py $(DATA)/kodak/kodim05.png $(DATA)/large1200/*01* > results/coder.md
-	$(BIN)/python benchmarks/robustness.py $(addprefix $(DATA)/kodak/kodim0,1.png 3.png 5.png 7.png) > results/robustness.md
+	$(BIN)/python benchmarks/robustness.py $(addprefix $(DATA)/kodak/kodim,05.png 13.png 19.png 23.png) > results/robustness.md
 	$(BIN)/python scripts/every_position.py kodak --data-root $(DATA) > results/every_position.md
 	$(BIN)/python scripts/ladder_figure.py kodak docs/images/ladder.svg
 	$(BIN)/python scripts/time_figure.py results/kodak.json results/photo-s_kodak.json \
