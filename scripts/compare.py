@@ -134,7 +134,7 @@ def train(arguments: argparse.Namespace) -> None:
     group, name = arguments.group, arguments.name
     seconds = json.loads(arguments.times.read_text())[group][name]["step"]
     steps = int(60 * arguments.minutes / seconds)
-    recipe, held_out = recipe_of(group, name, steps, arguments.seed), []
+    recipe = recipe_of(group, name, steps, arguments.seed)
     kind = EntropyTrainer if group == "entropy" else stage._Trainer
     trainers: list[Any] = []
 
