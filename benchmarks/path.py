@@ -3,7 +3,8 @@
     python benchmarks/path.py PICTURE... [--threads 1 2] [--runs 9] [--position 80] [--model BUNDLE]
 
 Every (picture, threads) pair runs in a process of its own, so that peak memory is its own; times
-are medians after one run to warm up. `cold` is the whole command, start of Python included.
+are medians after one run to warm up. With two threads, symbols are read beside the first means, so that
+stages add up to more than the total. `cold` is the whole command, start of Python included.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ STAGES = {
     "analyse": "analysis",
     "code": "entropy networks and coder",
     "read_symbols": "symbols",
-    "reconstruct": "means",
+    "means_of": "means",
+    "put_back": "means",
     "synthesise": "synthesis",
 }
 
@@ -83,7 +85,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
         picture = Picture(np.asarray(image.convert("RGB")))
     data = encode_elsewhere(path, arguments.position, model_option(arguments.model))
     bundle, rate = open_bundle(arguments.model), Rate(position=arguments.position)
-    times: dict[str, list[float]] = {name: [] for name in (*STAGES.values(), "decode", "encode")}
+    times: dict[str, list[float]] = {name: [] for name in {*STAGES.values(), "decode", "encode"}}
     spent = watch_stages()
 
     def run(name: str, action: Callable[[], object]) -> None:

@@ -68,6 +68,10 @@ def test_what_the_encoder_reconstructs_is_what_the_decoder_sees(bundle, photo, m
     coded = coder.code(analysed, 77)
     symbols = coder.read_symbols(coded.payload, analysed.geometry, 77)
     np.testing.assert_array_equal(coder.reconstruct(symbols, 77), coded.latents)
+    for parallel in (False, True):
+        decoder = TileCoder(bundle, OnnxNetworks(bundle.graph, 1), mode, parallel=parallel)
+        decoded = decoder.decode(coded.payload, analysed.geometry, 77)
+        np.testing.assert_array_equal(decoded, coded.latents)
 
 
 @pytest.mark.parametrize("mode", ["scalar", "rdoq", "tcq8"])

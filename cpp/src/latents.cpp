@@ -161,22 +161,35 @@ Fault read_y(const Model& model, Size size, Decoder& decoder, ScaleField& field,
   return Fault::none;
 }
 
-}  // namespace
-
-Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8_t> bytes) {
-  Decoder decoder(bytes, lanes_for(size));
-  Decoded decoded{{}, decoder.fault()};
-  if (decoded.fault != Fault::none) return decoded;
+// What a stream begins with.
+Fault read_first(const Model& model, Size size, std::span<const std::uint8_t> bytes, Decoder& decoder,
+                 std::vector<std::int16_t>& z) {
+  if (decoder.fault() != Fault::none) return decoder.fault();
 
   // A size is only a claim of the header: nothing large is allocated if z alone needs more bytes.
   double position_bits = 0;
   for (int c = 0; c < model.z_tables->rows(); ++c) position_bits += least_bits(*model.z_tables, c);
   if (cannot_hold(bytes.size(), position_bits * size.z_height() * size.z_width()))
-    return {{}, Fault::truncated};
+    return Fault::truncated;
 
-  auto& [z, y] = decoded.symbols;
   z.resize(static_cast<std::size_t>(size.z_height()) * size.z_width() * model.z_tables->rows());
-  decoded.fault = read_z(*model.z_tables, decoder, z);
+  return read_z(*model.z_tables, decoder, z);
+}
+
+}  // namespace
+
+Decoded decode_z(const Model& model, Size size, std::span<const std::uint8_t> bytes) {
+  Decoder decoder(bytes, lanes_for(size));
+  Decoded decoded;
+  decoded.fault = read_first(model, size, bytes, decoder, decoded.symbols.z);
+  return decoded;
+}
+
+Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8_t> bytes) {
+  Decoder decoder(bytes, lanes_for(size));
+  Decoded decoded;
+  auto& [z, y] = decoded.symbols;
+  decoded.fault = read_first(model, size, bytes, decoder, z);
   if (decoded.fault != Fault::none) return decoded;
 
   y.resize(static_cast<std::size_t>(size.height) * size.width * model.network->latents());

@@ -48,10 +48,13 @@ inline int lanes_for(Size size) {
 
 struct Decoded {
   Symbols symbols;
-  Fault fault;
+  Fault fault = Fault::none;
 };
 
 Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8_t> bytes);
+
+// z alone, which a stream begins with: all that networks need to begin while y is being read.
+Decoded decode_z(const Model& model, Size size, std::span<const std::uint8_t> bytes);
 
 // Encodes while the latents are being decided: the means of a phase depend on the symbols of the
 // earlier ones, so a caller asks for the rows of a phase, decides its symbols, puts them, goes on.

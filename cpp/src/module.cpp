@@ -192,7 +192,20 @@ NB_MODULE(_core, m) {
                 to_array(std::move(decoded.symbols.y), {height, width, channels}));
           },
           "data"_a, "height"_a, "width"_a,
-          "Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.");
+          "Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.")
+      .def(
+          "decode_z",
+          [](const Model& self, nb::bytes data, std::size_t height, std::size_t width) {
+            const Size size = make_size(height, width);
+            Decoded decoded = decode_z(
+                self, size, {static_cast<const std::uint8_t*>(data.data()), data.size()});
+            throw_if(decoded.fault);
+            return to_array(std::move(decoded.symbols.z),
+                            {static_cast<std::size_t>(size.z_height()),
+                             static_cast<std::size_t>(size.z_width()),
+                             static_cast<std::size_t>(self.network->hyper_latents())});
+          },
+          "data"_a, "height"_a, "width"_a, "The first of `decode`'s arrays, before y is read.");
 
   nb::class_<TileEncoder>(m, "TileEncoder", "Decides and codes the symbols of a tile phase by phase.")
       .def(

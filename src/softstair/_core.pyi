@@ -99,6 +99,9 @@ class Model:
         Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.
         """
 
+    def decode_z(self, data: bytes, height: int, width: int) -> NDArray[numpy.int16]:
+        """The first of `decode`'s arrays, before y is read."""
+
 class TileEncoder:
     """Decides and codes the symbols of a tile phase by phase."""
 

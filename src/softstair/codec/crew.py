@@ -55,8 +55,9 @@ class Crew:
     """
 
     def __init__(self, bundle: Bundle, mode: str, threads: int, workers: int) -> None:
+        each = max(1, threads // workers)
         self.whole = TileCoder(bundle, networks_of(bundle, threads, mode), mode)
-        self._each = TileCoder(bundle, networks_of(bundle, max(1, threads // workers), mode), mode)
+        self._each = TileCoder(bundle, networks_of(bundle, each, mode), mode, parallel=each > 1)
         self._bundle, self._threads, self._mode, self.workers = bundle, threads, mode, workers
 
     def analysis_reach(self) -> int:

@@ -217,9 +217,8 @@ class TileSource:
         if index not in self.missing:
             try:
                 payload = self._reader.tile(index)
-                symbols = coder.read_symbols(payload, geometry, header.position, index)
                 borders = borders_of(box, self._reader.grid.whole)
-                return coder.reconstruct(symbols, header.position, borders)
+                return coder.decode(payload, geometry, header.position, index, borders)
             except StreamError:
                 if not self._partial:
                     raise

@@ -3,13 +3,15 @@
     y = analysis(x);  z^ = round(hyper analysis(y))
     in four phases: mu from z^ and y^ so far;  q = quantize((y - mu) * gain);  y^ = mu + q / gain
 
-The decoder reads all q first, in integers, and only then runs the float networks.
+The decoder reads all q in integers; float networks only turn into pixels what was read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,8 @@ from .geometry import WHOLE_PICTURE, Borders, Geometry, to_even, to_pixels, to_p
 
 _Z_LIMIT = 127
 _MIRRORED = 2  # positions of y^, and of z^, that the mean network is shown beyond a tile
+
+Result = TypeVar("Result")
 
 # Symbols of residuals in steps, both (C, rows, columns); those of other phases are not used.
 Decide = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int16]]
@@ -64,11 +68,14 @@ class Symbols:
 
 
 class TileCoder:
-    """Codes and decodes tiles with one bundle and one set of networks in one mode."""
+    """Codes and decodes tiles with one bundle and one set of networks in one mode.
 
-    def __init__(self, bundle: Bundle, networks: Networks, mode: str) -> None:
+    parallel: float networks may run while a thread of its own reads symbols.
+    """
+
+    def __init__(self, bundle: Bundle, networks: Networks, mode: str, *, parallel: bool = False) -> None:
         self.bundle, self.mode = bundle, mode
-        self._networks = networks
+        self._networks, self._parallel = networks, parallel
 
     def analyse(self, pixels: npt.NDArray[np.uint8]) -> Analysed:
         """Latents of pixels (H, W, 3); the same at every rate."""
@@ -94,8 +101,8 @@ class TileCoder:
         rows, columns = analysed.geometry.rows, analysed.geometry.columns
         z_symbols = np.ascontiguousarray(z_hat[0].transpose(1, 2, 0)).astype(np.int16)
         tile = _core.TileEncoder(self.bundle.model(position, self.mode), z_symbols, rows, columns)
-        means = _Means(networks, z_hat, hat, rows, columns, analysed.borders)
         decoded = np.zeros_like(analysed.latents)
+        means = Means(networks, z_hat, hat, decoded, analysed.borders)
         y = np.ascontiguousarray(analysed.latents[0])
         scale = self.bundle.inverse_step(position, self.mode)
         if rate_weight is None:
@@ -115,41 +122,77 @@ class TileCoder:
             _core.reconstruct_phase(phase, tile.symbols, STATES[self.mode], grid, mean, step, decoded[0])
         return CodedTile(tile.finish(), decoded, sum(tile.cross_entropy()))
 
+    def decode(
+        self,
+        payload: bytes,
+        geometry: Geometry,
+        position: int,
+        index: int = 0,
+        borders: Borders = WHOLE_PICTURE,
+    ) -> Planes:
+        """y^ of a payload, (1, C, rows, columns): ``reconstruct`` of ``read_symbols``.
+
+        Raises:
+            CorruptStream: the payload is not what an encoder wrote.
+        """
+        if not self._parallel:
+            return self.reconstruct(self.read_symbols(payload, geometry, position, index), position, borders)
+        # Reading is serial. Means of the first phase need z alone, which a stream begins with.
+        z = self._read(self.bundle.model(position, self.mode).decode_z, payload, geometry, index)
+        with ThreadPoolExecutor(1) as reader:
+            pending = reader.submit(self.read_symbols, payload, geometry, position, index)
+            means = self.means_of(z, geometry.rows, geometry.columns, position, borders)
+        return self.put_back(pending.result(), position, means)
+
     def read_symbols(self, payload: bytes, geometry: Geometry, position: int, index: int = 0) -> Symbols:
         """Entropy decoding: integers alone. index: of the tile, for messages.
 
         Raises:
             CorruptStream: the payload is not what an encoder wrote.
         """
-        try:
-            z, y = self.bundle.model(position, self.mode).decode(payload, geometry.rows, geometry.columns)
-        except ValueError as error:
-            raise CorruptStream(f"The payload of tile {index} cannot be decoded: {error}.") from error
-        return Symbols(z, y)
+        return Symbols(*self._read(self.bundle.model(position, self.mode).decode, payload, geometry, index))
 
     def reconstruct(self, symbols: Symbols, position: int, borders: Borders = WHOLE_PICTURE) -> Planes:
         """y^ from symbols, (1, C, rows, columns)."""
-        hat = self._hat(position)
-        rows, columns, channels = symbols.y.shape
-        z_hat = np.ascontiguousarray(symbols.z.transpose(2, 0, 1))[None].astype(np.float32)
-        means = _Means(self._networks, z_hat, hat, rows, columns, borders)
+        rows, columns, _ = symbols.y.shape
+        return self.put_back(symbols, position, self.means_of(symbols.z, rows, columns, position, borders))
+
+    def synthesise(self, latents: Planes, geometry: Geometry, position: int) -> npt.NDArray[np.uint8]:
+        """Pixels (H, W, 3) from y^."""
+        return to_pixels(self._networks.synthesis(latents, self._hat(position)), geometry)
+
+    def _read(
+        self, read: Callable[[bytes, int, int], Result], payload: bytes, geometry: Geometry, index: int
+    ) -> Result:
+        try:
+            return read(payload, geometry.rows, geometry.columns)
+        except ValueError as error:
+            raise CorruptStream(f"The payload of tile {index} cannot be decoded: {error}.") from error
+
+    def means_of(
+        self, z: npt.NDArray[np.int16], rows: int, columns: int, position: int, borders: Borders
+    ) -> Means:
+        """The mean network of a tile whose z is known; its first phase is done."""
+        z_hat = np.ascontiguousarray(z.transpose(2, 0, 1))[None].astype(np.float32)
+        nothing = np.zeros((1, self.bundle.channels, rows, columns), np.float32)
+        return Means(self._networks, z_hat, self._hat(position), nothing, borders)
+
+    def put_back(self, symbols: Symbols, position: int, means: Means) -> Planes:
+        """y^ from symbols and the mean network, phase by phase, (1, C, rows, columns)."""
         step, states = self.bundle.step(position, self.mode), STATES[self.mode]
         grid = self.bundle.grid(position, self.mode)
+        rows, columns, channels = symbols.y.shape
         decoded = np.zeros((1, channels, rows, columns), np.float32)
         for phase in range(PHASES):
             mean = means.of_phase(decoded, phase)
             _core.reconstruct_phase(phase, symbols.y, states, grid, mean, step, decoded[0])
         return decoded
 
-    def synthesise(self, latents: Planes, geometry: Geometry, position: int) -> npt.NDArray[np.uint8]:
-        """Pixels (H, W, 3) from y^."""
-        return to_pixels(self._networks.synthesis(latents, self._hat(position)), geometry)
-
     def _hat(self, position: int) -> Planes:
         return hat_weights(position, self.bundle.points)
 
 
-class _Means:
+class Means:
     """The mean network on one tile, which decodes alone.
 
     Where the picture goes on beyond the tile, the network is shown its mirror image: zeros, which
@@ -159,10 +202,10 @@ class _Means:
     """
 
     def __init__(
-        self, networks: Networks, z_hat: Planes, hat: Planes, rows: int, columns: int, borders: Borders
+        self, networks: Networks, z_hat: Planes, hat: Planes, nothing: Planes, borders: Borders
     ) -> None:
         self._networks, self._borders = networks, borders
-        self._rows, self._columns = rows, columns
+        self._rows, self._columns = rows, columns = nothing.shape[2:]
         if borders.any:
             z_hat = borders.mirrored(z_hat, _MIRRORED, "symmetric")
         base = networks.mean_base(z_hat, hat)
@@ -171,9 +214,17 @@ class _Means:
         last_row = 2 * beyond_top + rows + _MIRRORED * borders.bottom
         last_column = 2 * beyond_left + columns + _MIRRORED * borders.right
         self._base = np.ascontiguousarray(base[:, :, beyond_top:last_row, beyond_left:last_column])
+        # Of z alone: a decoder has it before any y. Given away once, so that it is not kept beside others.
+        self._first: Planes | None = self._mean(nothing, 0)
 
     def of_phase(self, decoded: Planes, phase: int) -> Planes:
         """mu (C, rows, columns), given y^ (1, C, rows, columns) of earlier phases."""
+        if phase or self._first is None:
+            return self._mean(decoded, phase)
+        first, self._first = self._first, None
+        return first
+
+    def _mean(self, decoded: Planes, phase: int) -> Planes:
         if not self._borders.any:
             return np.ascontiguousarray(self._networks.mean(decoded, self._base, _one_hot(phase))[0])
         known = self._borders.mirrored(decoded, _MIRRORED, "reflect")
