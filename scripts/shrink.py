@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -168,8 +169,26 @@ def drop_latents(codec: Codec, count: int, pictures: Tensor, weights: dict[str, 
     lost = torch.ones(old, dtype=torch.bool).index_fill(0, kept, False)
     head = weights["synthesis.head.layer.weight"][:, :, 0, 0]
     weights["synthesis.head.layer.bias"] += head[:, lost] @ y.mean(1)[lost].double()
+    weights["synthesis.head.layer.weight"] = weights["synthesis.head.layer.weight"][:, kept]
+    for name in ("analysis.head.layer.weight", "analysis.head.layer.bias"):
+        weights[name] = weights[name][kept]
+    take(weights, kept)
+
+
+def without_detail(codec: Codec) -> Codec:
+    """A codec of the core latents alone."""
+    shape = codec.shape
+    result = Codec(msgspec.structs.replace(shape, latents=shape.core, detail=0))
+    groups = torch.arange(shape.latents).view(PHASES, -1)
+    weights = {name: value for name, value in codec.state_dict().items() if ".detail." not in name}
+    take(weights, groups[:, : shape.core // PHASES].flatten())
+    result.load_state_dict(weights)
+    return result
+
+
+def take(weights: dict[str, Tensor], kept: Tensor) -> None:
+    """Leave some latents in what prices them; ``kept``: their indices."""
     first = (
-        "analysis.head.layer",
         "mean_network.head.layer",
         "scale_network.log_scale_head",
         "scale_network.correction_head",
@@ -178,14 +197,10 @@ def drop_latents(codec: Codec, count: int, pictures: Tensor, weights: dict[str, 
     for name in (f"{layer}.{part}" for layer in first for part in ("weight", "bias")):
         weights[name] = weights[name][kept]
     second = ("scale_network.gather", "scale_network.log_scale_entry", "mean_network.known")
-    for name in (
-        *(f"{layer}.weight" for layer in (*second, "synthesis.head.layer")),
-        "deviation",
-        "gains.offset",
-    ):
+    for name in (*(f"{layer}.weight" for layer in second), "deviation", "gains.offset"):
         weights[name] = weights[name][:, kept]
     entry = weights["hyper_analysis.entry.weight"]
-    weights["hyper_analysis.entry.weight"] = entry[:, torch.cat([kept, kept + old])]
+    weights["hyper_analysis.entry.weight"] = entry[:, torch.cat([kept, kept + entry.shape[1] // 2])]
 
 
 def pivots(moments: Tensor, width: int) -> list[int]:
@@ -209,7 +224,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     large, small = read_recipe(arguments.large), read_recipe(arguments.small)
+    if small.shape.detail:
+        raise SystemExit(
+            f"{arguments.small} has detail; leave it out here, and add it with scripts/widen.py."
+        )
     codec = load_codec(large, arguments.snapshot)
+    if large.shape.detail:
+        codec = without_detail(codec)
     train = load_pictures([arguments.data_root / name for name in large.data.train])
     pictures = torch.from_numpy(Crops(train, _SEED).batch(0, _CROPS, _SIDE)).float() / 255
     result = Codec(small.shape)

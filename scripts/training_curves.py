@@ -1,9 +1,10 @@
 """What training bought: held-out bits at equal PSNR against what a run had seen by then.
 
-    python scripts/training_curves.py results/runs/{a,b,photo-s,photo-s-cooled}.jsonl \\
+    python scripts/training_curves.py --chain results/runs/{a,b,d,e}.jsonl \\
+        --chain results/runs/{photo-s,photo-s-cooled}.jsonl \\
         --against results/runs/b.jsonl -o docs/images/training
 
-Logs are of runs each of which started from the weights of the one before. Every validation against the last
+Runs of a chain each started from the weights of the one before. Every validation against the last
 one of a log: BD-rate over its rate points (the model's own estimate of bits). Writes a picture (.svg) and
 a table (.md); below the table, for every run at constant learning rates, what twice the training buys.
 """
@@ -42,15 +43,18 @@ class Validation:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("logs", nargs="+", type=Path)
+    parser.add_argument("--chain", nargs="+", type=Path, action="append", required=True, help="logs")
     parser.add_argument("--against", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    runs = [list(validations(path)) for path in arguments.logs]
     anchor = list(validations(arguments.against))[-1].curve
-    found = [[(one, delta_rate(anchor, one.curve).pchip) for one in run] for run in runs]
+    chains = [
+        [[(one, delta_rate(anchor, one.curve).pchip) for one in validations(path)] for path in chain]
+        for chain in arguments.chain
+    ]
+    found = [run for chain in chains for run in chain]
     arguments.output.with_suffix(".md").write_text(table(found) + "\n" + slopes(found))
-    draw(found, arguments.output.with_suffix(".svg"))
+    draw(chains, arguments.output.with_suffix(".svg"))
 
 
 def validations(path: Path) -> Iterator[Validation]:
@@ -109,14 +113,15 @@ def slopes(found: list[list[tuple[Validation, float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(found: list[list[tuple[Validation, float]]], path: Path) -> None:
+def draw(chains: list[list[list[tuple[Validation, float]]]], path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    before = 0.0  # a run starts from the last one's weights
-    for run in found:
-        seen = [before + one.megapixels for one, _ in run]
-        axes.plot(seen, [share for _, share in run], "o-", markersize=3, label=f"run {run[0][0].run}")
-        before = seen[-1]
+    for chain in chains:
+        before = 0.0
+        for run in chain:
+            seen = [before + one.megapixels for one, _ in run]
+            axes.plot(seen, [share for _, share in run], "o-", markersize=3, label=f"run {run[0][0].run}")
+            before = seen[-1]
     axes.set_xlabel("megapixels of crops seen")
     axes.set_ylabel("bits at equal PSNR, %")
     axes.set_title("Held-out pictures, against the end of run b", loc="left")

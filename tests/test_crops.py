@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance
 
 torch = pytest.importorskip("torch", reason="the extra learn is not installed")
 
@@ -37,4 +38,17 @@ def test_crops_are_slices_of_pictures_flipped_and_mirrored():
 def test_crops_are_those_of_earlier_versions():
     """So that the tables of an export, which training crops decide, stay the same."""
     found = [tuple(map(int, one)) for one in Crops(PICTURES, 1).cuts(7, 4, 64)]
-    assert found == [(0, 14, 49, 1, 1), (1, 0, 3, 0, 1), (1, 0, 1, 0, 0), (0, 20, 28, 0, 1)]
+    assert found == [(0, 14, 49, 1, 1, 1), (1, 0, 3, 0, 1, 1), (1, 0, 1, 0, 0, 1), (0, 20, 28, 0, 1, 1)]
+
+
+def test_a_share_of_crops_has_stronger_colours():
+    """Against Pillow, whose saturation works on the same grey, rounded."""
+    crops = Crops(PICTURES, 1, saturated=0.5)
+    cuts = crops.cuts(0, 60, 64)
+    changed = [one.saturation != 1 for one in cuts]
+    assert 15 < sum(changed) < 45
+    assert all(1 <= one.saturation <= 2.5 for one in cuts)
+    for one, found in zip(cuts, crops.gather(cuts, 64), strict=True):
+        plain = Image.fromarray(cut(PICTURES[one.picture], one, 64).transpose(1, 2, 0))
+        expected = np.asarray(ImageEnhance.Color(plain).enhance(one.saturation)).transpose(2, 0, 1)
+        assert np.abs(found.numpy().astype(int) - expected).max() <= 2

@@ -17,6 +17,8 @@ from torch import Tensor
 from softstair.errors import UsageError
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
+_SATURATION = 2.5  # the most that differences from grey are multiplied by
+_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
@@ -46,26 +48,38 @@ def with_smaller_copies(pictures: list[Pixels], seed: int, min_side: int) -> lis
 
 
 class Cut(NamedTuple):
-    """A square of a picture: its number, its upper left corner, and what is done with it."""
+    """A square of a picture: its number, its upper left corner, and what is done with it.
+
+    saturation: factor of differences from grey, 1 in a crop that stays as it is.
+    """
 
     picture: int
     top: int
     left: int
     mirrored: bool
     transposed: bool
+    saturation: float
 
 
 class Crops:
-    """Random square crops, flipped and transposed at random.
+    """Random square crops, flipped and transposed at random, a share ``saturated`` of them in
+    stronger colours.
 
     A batch is a pure function of (seed, step), so a resumed run sees what an uninterrupted one
     would have seen. A picture is drawn with the square root of its area. Pictures stay on the
     ``device``, by default in memory, as bytes, and crops are gathered there: nothing large travels.
     """
 
-    def __init__(self, pictures: list[Pixels], seed: int, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        pictures: list[Pixels],
+        seed: int,
+        device: torch.device | None = None,
+        saturated: float = 0.0,
+    ) -> None:
         self._pictures = [torch.from_numpy(pixels).to(device) for pixels in pictures]
         self._seed = seed
+        self._saturated = saturated
         weight = np.array([p.shape[0] * p.shape[1] for p in pictures]) ** 0.5
         self._probability = weight / weight.sum()
 
@@ -82,8 +96,14 @@ class Crops:
             height, width = self._pictures[picture].shape[:2]
             top = rng.integers(0, max(height - side, 0) + 1)
             left = rng.integers(0, max(width - side, 0) + 1)
-            cuts.append(Cut(picture, top, left, rng.random() < 0.5, rng.random() < 0.5))
+            mirrored, transposed = rng.random() < 0.5, rng.random() < 0.5
+            cuts.append(Cut(picture, top, left, mirrored, transposed, self._saturation(rng)))
         return cuts
+
+    def _saturation(self, rng: np.random.Generator) -> float:
+        if not self._saturated or rng.random() >= self._saturated:
+            return 1.0
+        return float(_SATURATION ** rng.random())
 
     def gather(self, cuts: list[Cut], side: int) -> Tensor:
         """Crops on the device, uint8, shape (len(cuts), 3, side, side).
@@ -99,7 +119,15 @@ class Crops:
         if cut.mirrored:
             columns = columns.flip(0)
         patch = pixels[rows[:, None], columns]
+        if cut.saturation != 1:
+            patch = _saturate(patch, cut.saturation)
         return patch.permute((2, 1, 0) if cut.transposed else (2, 0, 1))
+
+
+def _saturate(patch: Tensor, factor: float) -> Tensor:
+    """uint8 (H, W, 3) with ``factor`` times as much colour, clipped to what bytes can hold."""
+    grey = (patch.float() @ torch.tensor(_GREY, device=patch.device))[..., None]
+    return (grey + factor * (patch - grey)).round().clamp(0, 255).to(torch.uint8)
 
 
 def _files(source: Path) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT
 
 from .layers.blocks import SLOPE, Float32, Residual, convolution, downscale, upscale
@@ -48,13 +49,16 @@ class Analysis(nn.Module):
         self.middle_blocks = _blocks(shape.middle, inner[1], blocks[1])
         self.to_deep = downscale(shape.middle, shape.deep)
         self.deep_blocks = _blocks(shape.deep, inner[2], blocks[2])
-        self.head = Float32(convolution(shape.deep, shape.latents, 1))
+        self.head = Float32(convolution(shape.deep, shape.core, 1))
+        self.detail: Float32 | None = None
+        if shape.detail:
+            self.detail = Float32(downscale(shape.stem, shape.detail, STRIDE // PATCH))
 
     def forward(self, picture: Tensor) -> Tensor:
-        x = self.stem_blocks(self.stem(picture - 0.5))
-        x = self.middle_blocks(self.to_middle(x))
-        x = self.deep_blocks(self.to_deep(x))
-        return self.head(x)
+        stem = self.stem_blocks(self.stem(picture - 0.5))
+        x = self.middle_blocks(self.to_middle(stem))
+        core: Tensor = self.head(self.deep_blocks(self.to_deep(x)))
+        return core if self.detail is None else with_detail(core, self.detail(stem))
 
 
 class Synthesis(nn.Module):
@@ -63,7 +67,7 @@ class Synthesis(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         inner, blocks = shape.synthesis_inner, shape.blocks
-        self.head = Float32(convolution(shape.latents, shape.deep, 1))
+        self.head = Float32(convolution(shape.core, shape.deep, 1))
         self.rate = RateBias(shape.rate_points, shape.deep)
         self.deep_blocks = _blocks(shape.deep, inner[2], blocks[2])
         self.to_middle = upscale(shape.deep, shape.middle)
@@ -71,11 +75,18 @@ class Synthesis(nn.Module):
         self.to_stem = upscale(shape.middle, shape.stem)
         self.stem_blocks = _blocks(shape.stem, inner[0], blocks[0])
         self.stem = nn.Sequential(convolution(shape.stem, 3 * PATCH**2), nn.PixelShuffle(PATCH))
+        self.detail: Float32 | None = None
+        if shape.detail:
+            self.detail = Float32(upscale(shape.detail, shape.stem, STRIDE // PATCH))
+        self.groups = [part // PHASES for part in (shape.core, shape.detail)] * PHASES
 
     def forward(self, latents: Tensor, hat: Tensor) -> Tensor:
-        x = self.deep_blocks(self.head(latents) + self.rate(hat))
+        parts = latents.split(self.groups, 1)
+        core = latents if self.detail is None else torch.cat(parts[::2], 1)
+        x = self.deep_blocks(self.head(core) + self.rate(hat))
         x = self.middle_blocks(self.to_middle(x))
-        x = self.stem_blocks(self.to_stem(x))
+        x = self.to_stem(x)
+        x = self.stem_blocks(x if self.detail is None else x + self.detail(torch.cat(parts[1::2], 1)))
         return self.stem(x) + 0.5
 
 
@@ -224,6 +235,12 @@ class MeanNetwork(nn.Module):
         """
         bias = (phase.to(self.phase.dtype) @ self.phase)[:, :, None, None]
         return self.head(self.body(self.known(known / deviation) + base + bias)) * deviation
+
+
+def with_detail(core: Tensor, detail: Tensor) -> Tensor:
+    """All latents: every phase's group of channels is a quarter of either."""
+    groups = zip(core.chunk(PHASES, 1), detail.chunk(PHASES, 1), strict=True)
+    return torch.cat([part for group in groups for part in group], 1)
 
 
 def _blocks(channels: int, inner: int, count: int) -> nn.Sequential:

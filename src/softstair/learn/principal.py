@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .codec import Codec
 from .layers.blocks import Residual
 from .layers.rates import hat_weights
+from .networks import PATCH, STRIDE
 
 _UNIFORM_STEP = 26.0  # step**2 * lambda of a good uniform quantizer, grey levels and bits
 _NOISE = 0.02  # what is left of the random start of a 1x1 convolution
@@ -32,11 +33,12 @@ def start_from_components(codec: Codec, pictures: Tensor, base: float) -> None:
             block.second.weight.mul_(0.05)
             nn.init.zeros_(block.second.bias)
     analysis, synthesis = codec.analysis, codec.synthesis
-    patches = F.pixel_unshuffle(pictures - 0.5, 4)
+    patches = F.pixel_unshuffle(pictures - 0.5, PATCH)
     components = _components(patches, min(codec.shape.stem, patches.shape[1]))
     _lay(analysis.stem[1], components)
     _lay(synthesis.stem[0], components.T)
     signal, width = torch.einsum("oi,bihw->bohw", components, patches), codec.shape.stem
+    fine = signal
     stages = [
         (analysis.to_middle[1], synthesis.to_stem[0]),
         (analysis.to_deep[1], synthesis.to_middle[0]),
@@ -52,10 +54,17 @@ def start_from_components(codec: Codec, pictures: Tensor, base: float) -> None:
         _lay(down, wide.flatten(1))
         _lay(up, wide.flatten(1).T)
         width = down.out_channels
-    components = _components(signal, min(codec.shape.latents, signal.shape[1]))
+    components = _components(signal, min(codec.shape.core, signal.shape[1]))
     unit = 255.0 / (_UNIFORM_STEP / base) ** 0.5  # latents in steps of rate position 0
     _lay(analysis.head.layer, components * unit)
     _lay(synthesis.head.layer, components.T / unit)
+    if analysis.detail is not None and synthesis.detail is not None:
+        core = torch.einsum("oi,bihw->bohw", components, signal)
+        components = _untold(F.pixel_unshuffle(fine, STRIDE // PATCH), core, codec.shape.detail)
+        wide = torch.zeros(len(components), codec.shape.stem, (STRIDE // PATCH) ** 2)
+        wide[:, : fine.shape[1]] = components.view(len(components), fine.shape[1], -1)
+        _lay(analysis.detail.layer[1], wide.flatten(1) * unit)
+        _lay(synthesis.detail.layer[0], wide.flatten(1).T / unit)
     calibrate(codec, pictures)
 
 
@@ -88,6 +97,14 @@ def _components(signal: Tensor, count: int) -> Tensor:
     samples = samples - samples.mean(1, keepdim=True)
     _, vectors = torch.linalg.eigh(samples @ samples.T / samples.shape[1])
     return vectors.flip(1)[:, :count].T.float()
+
+
+def _untold(patches: Tensor, core: Tensor, count: int) -> Tensor:
+    """The leading components of what patches hold and ``core``, channels of the same places, does not."""
+    wanted, known = (x.transpose(0, 1).flatten(1).double() for x in (patches, core))
+    wanted, known = (x - x.mean(1, keepdim=True) for x in (wanted, known))
+    told = torch.linalg.lstsq(known.T, wanted.T).solution.T.float()
+    return _components(patches - torch.einsum("oi,bihw->bohw", told, core), count)
 
 
 def _lay(layer: nn.Conv2d, matrix: Tensor) -> None:

@@ -16,10 +16,14 @@ from .shape import Shape
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where pictures come from: folders or tar packs, relative to the data root."""
+    """Where pictures come from: folders or tar packs, relative to the data root.
+
+    saturated: share of the crops of ``pretrain`` whose colours are made stronger at random.
+    """
 
     train: list[str]
     validation: list[str]
+    saturated: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
 
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

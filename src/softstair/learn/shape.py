@@ -13,6 +13,10 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Transforms run at 1/4 (`stem`), 1/8 (`middle`) and 1/16 (`deep`, latents); z lies at 1/32.
     The inner widths of the residual blocks at the three resolutions say how the multiplications
     are spent; the encoder may take more of them than the decoder.
+
+    detail: how many of the latents lie between 1/4 and 1/16 with nothing but a 1x1 convolution on
+    either side. They hold what does not pass the widths of `middle` and `deep`, which bounds what high
+    rates can reach, for next to no multiplications.
     """
 
     stem: int = 64
@@ -22,6 +26,7 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     synthesis_inner: tuple[int, int, int] = (32, 64, 128)
     blocks: tuple[int, int, int] = (1, 2, 1)
     latents: int = 256
+    detail: int = 0
     hyper_latents: int = 48
     hyper: int = 128
     context: int = 128
@@ -32,6 +37,13 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.latents % 4:
             raise ValueError(f"latents must be a multiple of four, not {self.latents}")
+        if self.detail % 4 or not 0 <= self.detail < self.latents:
+            raise ValueError(f"detail must be a multiple of four below latents, not {self.detail}")
+
+    @property
+    def core(self) -> int:
+        """Latents that are not detail."""
+        return self.latents - self.detail
 
     @property
     def positions(self) -> range:

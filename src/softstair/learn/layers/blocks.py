@@ -44,11 +44,11 @@ class Residual(nn.Module):
         return result
 
 
-def downscale(inputs: int, outputs: int) -> nn.Sequential:
-    """Half the resolution: 2x2 patches become channels, then a 1x1 convolution."""
-    return nn.Sequential(nn.PixelUnshuffle(2), convolution(4 * inputs, outputs, 1))
+def downscale(inputs: int, outputs: int, factor: int = 2) -> nn.Sequential:
+    """A part of the resolution: square patches become channels, then a 1x1 convolution."""
+    return nn.Sequential(nn.PixelUnshuffle(factor), convolution(factor**2 * inputs, outputs, 1))
 
 
-def upscale(inputs: int, outputs: int) -> nn.Sequential:
-    """Twice the resolution, the transpose of ``downscale``."""
-    return nn.Sequential(convolution(inputs, 4 * outputs, 1), nn.PixelShuffle(2))
+def upscale(inputs: int, outputs: int, factor: int = 2) -> nn.Sequential:
+    """More resolution, the transpose of ``downscale``."""
+    return nn.Sequential(convolution(inputs, factor**2 * outputs, 1), nn.PixelShuffle(factor))

@@ -130,7 +130,8 @@ def _train(
     recipe, settings, processes = trainer.recipe, trainer.settings, trainer.processes
     train = load_pictures([data_root / name for name in recipe.data.train])
     held_out = load_pictures([data_root / name for name in recipe.data.validation])
-    crops = Crops(with_smaller_copies(train, recipe.seed, _START_SIDE), recipe.seed, processes.device)
+    pictures = with_smaller_copies(train, recipe.seed, _START_SIDE)
+    crops = Crops(pictures, recipe.seed, processes.device, recipe.data.saturated)
     trainer.log.open_run(recipe, processes.device, processes.count)
     if trainer.step:
         trainer.log.write("resume", step=trainer.step)
