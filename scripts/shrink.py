@@ -6,7 +6,8 @@ What blocks pass on is a sum that nothing but convolutions read: it is turned to
 components on training crops, and the last are left out (S. Ashkboos et al., "SliceGPT", ICLR 2024).
 Of what goes through an activation single units are kept, those that say most of all others weighed by
 what is read of them (Cholesky decomposition with pivots); readers are refitted by least squares.
-Latents that cost least at the highest rate are left out.
+Latents that cost least at the highest rate are left out. Blocks of another kind begin anew, almost as
+the identity.
 """
 
 from __future__ import annotations
@@ -224,16 +225,19 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     large, small = read_recipe(arguments.large), read_recipe(arguments.small)
-    if small.shape.detail:
+    codec, wider = load_codec(large, arguments.snapshot), small.shape.synthesis_inner
+    if small.shape.gated:
+        wider = large.shape.synthesis_inner
+    dense = msgspec.structs.replace(small.shape, gated=False, synthesis_inner=wider)
+    if small.shape.detail and dense != large.shape:
         raise SystemExit(
             f"{arguments.small} has detail; leave it out here, and add it with scripts/widen.py."
         )
-    codec = load_codec(large, arguments.snapshot)
-    if large.shape.detail:
+    if large.shape.detail and not small.shape.detail:
         codec = without_detail(codec)
     train = load_pictures([arguments.data_root / name for name in large.data.train])
     pictures = torch.from_numpy(Crops(train, _SEED).batch(0, _CROPS, _SIDE)).float() / 255
-    result = Codec(small.shape)
+    result = Codec(dense)
     found, wanted = signals(codec), signals(result)
     observe(codec, found, pictures)
     observe(result, wanted, pictures[:1])
@@ -242,9 +246,10 @@ def main() -> None:
         assert new.moments is not None
         narrow(old, len(new.moments) - 1, weights)
     drop_latents(codec, small.shape.latents, pictures, weights)
-    shapes = {name: value.shape for name, value in result.state_dict().items()}
-    result.load_state_dict({name: value.float().reshape(shapes[name]) for name, value in weights.items()})
-    save_snapshot(arguments.output, small.shape, result.state_dict())
+    final = Codec(small.shape).state_dict()
+    for name in weights.keys() & final.keys():
+        final[name] = weights[name].float().reshape(final[name].shape)
+    save_snapshot(arguments.output, small.shape, final)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from softstair.learn import codec as codecs
 from softstair.learn import networks, optimiser
 from softstair.learn.codec import Codec
-from softstair.learn.layers.blocks import Residual, convolution
+from softstair.learn.layers.blocks import Gated, Residual, convolution
 from softstair.learn.layers.fixed import SIGNED, FixedConvolution
 from softstair.learn.principal import calibrate
 from softstair.learn.recipe import Batches, Recipe, read_recipe
@@ -50,24 +50,6 @@ class Variant:
             for (module, name), part in self.parts.items():
                 stack.enter_context(mock.patch.object(module, name, part))
             yield
-
-
-class Gated(nn.Module):
-    """x + project(a * b): pointwise to twice the width, depthwise 3x3, halves multiplied, pointwise."""
-
-    def __init__(self, channels: int, inner: int) -> None:
-        super().__init__()
-        self.widen = convolution(channels, 2 * inner, 1)
-        self.near = convolution(2 * inner, 2 * inner, 3, groups=2 * inner)
-        self.project = convolution(inner, channels, 1)
-        with torch.no_grad():
-            self.project.weight.mul_(0.05)
-            self.project.bias.zero_()
-
-    def forward(self, x: Tensor) -> Tensor:
-        a, b = self.near(self.widen(x)).chunk(2, 1)
-        result: Tensor = x + self.project(a * b)
-        return result
 
 
 class Shrinking(Residual):

@@ -119,6 +119,16 @@ def test_detail_is_added_to_a_network_and_left_out_again(project):
     for name, value in old.state_dict().items():
         torch.testing.assert_close(again[name], value, rtol=2e-3, atol=1e-4, msg=name)
 
+    gated = root / "gated.toml"
+    gated.write_text(wide.read_text().replace("blocks = ", "gated = true\nblocks = ", 1))
+    run(root, "shrink.py", wide, root / "wide.safetensors", gated, "gated.safetensors")
+    other = load_codec(read_recipe(gated), root / "gated.safetensors")
+    begun = {name for name in other.state_dict() if name.startswith("synthesis.") and "_blocks." in name}
+    assert len(begun) == 3 * 6
+    for name, value in other.state_dict().items():
+        if name not in begun:
+            torch.testing.assert_close(value, new.state_dict()[name], rtol=2e-3, atol=1e-4, msg=name)
+
 
 def run(root, script: str, *arguments) -> None:
     *inputs, output = arguments

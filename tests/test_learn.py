@@ -398,6 +398,31 @@ def test_graphs_compute_what_torch_computes(codec, size):
     close(networks.synthesis(y.numpy(), hat.numpy()), codec.synthesis(y, hat))
 
 
+@torch.no_grad()
+def test_a_gated_synthesis_is_the_graph_that_it_exports(project):
+    _, recipe = project
+    codec = Codec(msgspec.structs.replace(recipe.shape, gated=True)).eval()
+    for name, value in codec.named_parameters():
+        if "_blocks." in name:
+            value.mul_(2)  # away from the identity, where blocks begin
+        if value.numel() >= 64:
+            value.copy_(value.half().float())
+    y, hat = torch.randn(1, 64, 3, 4), hat_weights(torch.tensor([40]), codec.shape.rate_points)
+    networks = OnnxNetworks(export_graphs(codec, ("synthesis",)).__getitem__, 1)
+    close(networks.synthesis(y.numpy(), hat.numpy()), codec.synthesis(y, hat))
+
+
+def test_graphs_shuffle_no_single_pixels(codec):
+    """What ONNX Runtime does element by element: space to depth in six axes, and depth to space."""
+    onnx = pytest.importorskip("onnx")
+    for name, graph in export_graphs(codec).items():
+        for node in onnx.load_from_string(graph).graph.node:
+            assert node.op_type != "DepthToSpace", name
+            if node.op_type == "Transpose":
+                (order,) = (onnx.helper.get_attribute_value(a) for a in node.attribute)
+                assert len(order) == 4, name
+
+
 def close(found, expected):
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
 

@@ -89,15 +89,23 @@ def test_the_measured_reach_is_that_of_the_kernels(name, request):
         ("analysis", analysis_reach(networks)),
         ("synthesis", synthesis_reach(networks, bundle.channels, bundle.points)),
     ):
-        reach, scale = 0.0, 16.0 if graph == "analysis" else 1.0  # scale: samples a cell
-        for node in onnx.load_from_string(bundle.graph(graph)).graph.node:
-            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        model = onnx.load_from_string(bundle.graph(graph))
+        cells = 16  # a side
+        for value in model.graph.input:
+            for side in value.type.tensor_type.shape.dim[2:]:
+                side.dim_value = 16 * cells if graph == "analysis" else cells
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+        widths = {
+            value.name: value.type.tensor_type.shape.dim[-1].dim_value
+            for value in (*inferred.input, *inferred.value_info)
+            if len(value.type.tensor_type.shape.dim) == 4
+        }
+        reach = 0.0
+        for node in inferred.node:
             if node.op_type == "Conv":
-                reach += attributes["kernel_shape"][0] // 2 / scale
-            elif node.op_type == "DepthToSpace":
-                scale *= attributes["blocksize"]
-            elif node.op_type == "Transpose":  # of space to depth: by 4 at first, then by 2
-                scale /= 4 if scale == 16 else 2
+                attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+                reach += attributes["pads"][0] * cells / widths[node.input[0]]
         assert measured == math.ceil(reach)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT
 
-from .layers.blocks import SLOPE, Float32, Residual, convolution, downscale, upscale
+from .layers.blocks import SLOPE, Float32, Gated, Residual, convolution, downscale, upscale
 from .layers.fixed import (
     HIDDEN,
     HYPER,
@@ -42,13 +42,13 @@ class Analysis(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        inner, blocks = shape.analysis_inner, shape.blocks
+        inner = shape.analysis_inner
         self.stem = nn.Sequential(nn.PixelUnshuffle(PATCH), convolution(3 * PATCH**2, shape.stem))
-        self.stem_blocks = _blocks(shape.stem, inner[0], blocks[0])
+        self.stem_blocks = _blocks(Residual, shape.stem, inner[0], shape.blocks[0])
         self.to_middle = downscale(shape.stem, shape.middle)
-        self.middle_blocks = _blocks(shape.middle, inner[1], blocks[1])
+        self.middle_blocks = _blocks(Residual, shape.middle, inner[1], shape.blocks[1])
         self.to_deep = downscale(shape.middle, shape.deep)
-        self.deep_blocks = _blocks(shape.deep, inner[2], blocks[2])
+        self.deep_blocks = _blocks(Residual, shape.deep, inner[2], shape.blocks[2])
         self.head = Float32(convolution(shape.deep, shape.core, 1))
         self.detail: Float32 | None = None
         if shape.detail:
@@ -66,14 +66,14 @@ class Synthesis(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        inner, blocks = shape.synthesis_inner, shape.blocks
+        inner, block = shape.synthesis_inner, Gated if shape.gated else Residual
         self.head = Float32(convolution(shape.core, shape.deep, 1))
         self.rate = RateBias(shape.rate_points, shape.deep)
-        self.deep_blocks = _blocks(shape.deep, inner[2], blocks[2])
+        self.deep_blocks = _blocks(block, shape.deep, inner[2], shape.blocks[2])
         self.to_middle = upscale(shape.deep, shape.middle)
-        self.middle_blocks = _blocks(shape.middle, inner[1], blocks[1])
+        self.middle_blocks = _blocks(block, shape.middle, inner[1], shape.blocks[1])
         self.to_stem = upscale(shape.middle, shape.stem)
-        self.stem_blocks = _blocks(shape.stem, inner[0], blocks[0])
+        self.stem_blocks = _blocks(block, shape.stem, inner[0], shape.blocks[0])
         self.stem = nn.Sequential(convolution(shape.stem, 3 * PATCH**2), nn.PixelShuffle(PATCH))
         self.detail: Float32 | None = None
         if shape.detail:
@@ -243,5 +243,5 @@ def with_detail(core: Tensor, detail: Tensor) -> Tensor:
     return torch.cat([part for group in groups for part in group], 1)
 
 
-def _blocks(channels: int, inner: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(Residual(channels, inner) for _ in range(count)))
+def _blocks(block: type[nn.Module], channels: int, inner: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(block(channels, inner) for _ in range(count)))

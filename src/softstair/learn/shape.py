@@ -12,7 +12,8 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Transforms run at 1/4 (`stem`), 1/8 (`middle`) and 1/16 (`deep`, latents); z lies at 1/32.
     The inner widths of the residual blocks at the three resolutions say how the multiplications
-    are spent; the encoder may take more of them than the decoder.
+    are spent; the encoder may take more of them than the decoder. gated: the synthesis' blocks
+    multiply halves of 1x1 and depthwise convolutions, for fewer milliseconds, instead of dense ones.
 
     detail: how many of the latents lie between 1/4 and 1/16 with nothing but a 1x1 convolution on
     either side. They hold what does not pass the widths of `middle` and `deep`, which bounds what high
@@ -25,6 +26,7 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     analysis_inner: tuple[int, int, int] = (64, 128, 192)
     synthesis_inner: tuple[int, int, int] = (32, 64, 128)
     blocks: tuple[int, int, int] = (1, 2, 1)
+    gated: bool = False
     latents: int = 256
     detail: int = 0
     hyper_latents: int = 48

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from softstair.bundle import GRAPHS
 
 from ..codec import Codec
+from .layout import shuffle_in_blocks, with_strides
 
 _OPSET = 17
 _HALF_FROM = 64  # elements; smaller constants stay in float32
@@ -23,7 +24,7 @@ _HALF_FROM = 64  # elements; smaller constants stay in float32
 class _Analysis(nn.Module):
     def __init__(self, codec: Codec) -> None:
         super().__init__()
-        self.network = codec.analysis
+        self.network = with_strides(codec.analysis)
 
     def forward(self, picture: Tensor) -> Tensor:
         return self.network(picture)
@@ -32,7 +33,7 @@ class _Analysis(nn.Module):
 class _HyperAnalysis(nn.Module):
     def __init__(self, codec: Codec) -> None:
         super().__init__()
-        self.network, self.deviation = codec.hyper_analysis, codec.deviation
+        self.network, self.deviation = with_strides(codec.hyper_analysis), codec.deviation
 
     def forward(self, latents: Tensor, gain: Tensor, hat: Tensor) -> Tensor:
         return self.network(latents, self.deviation, gain, hat)
@@ -113,6 +114,7 @@ def _export(module: nn.Module, inputs: Mapping[str, Tensor], sized: set[str]) ->
             dynamo=False,
         )
     graph = onnx.load_from_string(buffer.getvalue())
+    shuffle_in_blocks(graph)
     _halve_weights(graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString(deterministic=True)
