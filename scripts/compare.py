@@ -1,14 +1,14 @@
 """Comparisons of design and training: one thing changed at a time, everybody the same time of one thread.
 
-    python scripts/compare.py time --data-root DATA -o TIMES.json
+    python scripts/compare.py time --data-root DATA [--snapshot SNAPSHOT] -o TIMES.json
     python scripts/compare.py train GROUP NAME --minutes 20 --data-root DATA --times TIMES.json -o ROWS.json
     python scripts/compare.py table GROUP ROWS.json --times TIMES.json
 
 The groups, and what is changed, are in ``scripts/variants.py``.
 
 transforms, training: the network of photo-s from its beginning, so many minutes of 16 crops of 128.
-entropy: the means and scales, and z, of the shipped network from their beginning; transforms and gains are
-those of ``snapshots/small.safetensors`` and stay, so that a step is short.
+entropy: the means and scales, and z, of a network from their beginning; transforms and gains are those of a
+snapshot (``--snapshot``; the shipped one if none is named) and stay, so that a step is short.
 
 A run takes as many steps as fit into its minutes by the time that a step takes on an idle machine, the
 second half of them with falling rates. It is judged by held-out pictures as training does: bits by the
@@ -33,6 +33,7 @@ from unittest import mock
 import msgspec
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from variants import GROUPS, Variant, recipe_of
@@ -50,6 +51,7 @@ from softstair.learn.noise import draw_noise, draw_spread
 from softstair.learn.principal import calibrate
 from softstair.learn.processes import join
 from softstair.learn.recipe import Recipe
+from softstair.learn.shape import Shape
 from softstair.learn.stages import pretrain as stage
 from softstair.learn.validation import Point, validate
 from softstair.quantize.phases import PHASES
@@ -68,6 +70,8 @@ def main() -> None:
     timing.add_argument("--data-root", type=Path, required=True)
     timing.add_argument("--group", choices=GROUPS)
     timing.add_argument("--name")
+    for command in (timing, training):
+        command.add_argument("--snapshot", type=Path, default=SNAPSHOT)
     timing.add_argument("-o", "--output", type=Path, required=True)
     training.add_argument("group", choices=GROUPS)
     training.add_argument("name")
@@ -81,6 +85,7 @@ def main() -> None:
     tabling.add_argument("--times", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    EntropyTrainer.snapshot = getattr(arguments, "snapshot", SNAPSHOT)
     if arguments.command == "time":
         time_all(arguments)
     elif arguments.command == "train":
@@ -94,10 +99,12 @@ def main() -> None:
 class EntropyTrainer(stage._Trainer):
     """Trains what prices latents; transforms and gains are another run's, and stay."""
 
+    snapshot = SNAPSHOT
+
     def start(self, snapshot: Path | None, crops: Crops) -> None:
         super().start(snapshot, crops)
         batch = torch.from_numpy(crops.batch(stage._START_BATCH, 32, 256))
-        kept = {name: value for name, value in load_file(SNAPSHOT).items() if name.startswith(KEPT)}
+        kept = {name: value for name, value in load_file(self.snapshot).items() if name.startswith(KEPT)}
         missing = self.codec.load_state_dict({k: v.float() for k, v in kept.items()}, strict=False)
         assert not missing.unexpected_keys
         assert not any(name.startswith(KEPT) for name in missing.missing_keys)
@@ -134,7 +141,7 @@ def train(arguments: argparse.Namespace) -> None:
     group, name = arguments.group, arguments.name
     seconds = json.loads(arguments.times.read_text())[group][name]["step"]
     steps = int(60 * arguments.minutes / seconds)
-    recipe = recipe_of(group, name, steps, arguments.seed)
+    recipe = recipe_of(group, name, steps, arguments.seed, shape_of(EntropyTrainer.snapshot))
     kind = EntropyTrainer if group == "entropy" else stage._Trainer
     trainers: list[Any] = []
 
@@ -165,6 +172,12 @@ def train(arguments: argparse.Namespace) -> None:
     same = ("group", "name", "seed", "minutes")
     rows = [other for other in rows if any(other[key] != row[key] for key in same)]
     arguments.output.write_text(json.dumps([*rows, row], indent=1) + "\n")
+
+
+def shape_of(snapshot: Path) -> Shape:
+    """The shape that a snapshot says it has."""
+    with safe_open(snapshot, "pt") as file:
+        return msgspec.json.decode(file.metadata()["shape"], type=Shape)
 
 
 def points_of(points: list[Point]) -> list[dict[str, float]]:
@@ -200,7 +213,8 @@ def measure(group: str, names: tuple[str, ...], pictures: list[Any]) -> list[dic
     with join(torch.device("cpu")) as processes:
         crops = Crops(pictures, 1, torch.device("cpu"))
         for name in names:
-            recipe, variant = recipe_of(group, name, 1000, 1), GROUPS[group][name]
+            recipe = recipe_of(group, name, 1000, 1, shape_of(EntropyTrainer.snapshot))
+            variant = GROUPS[group][name]
             with variant.in_place():
                 trainer = kind(recipe, processes, Log(None))
             trainer.step = 1  # not one of a checkpoint

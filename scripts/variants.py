@@ -33,13 +33,14 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 class Variant:
     """One row of a table.
 
-    shape, rates, pretrain: settings of the recipe that differ. parts: what stands for a part of the
+    shape, rates, data, pretrain: settings of the recipe that differ. parts: what stands for a part of the
     product while this variant is made and trained, by (module, name). passes: of the mean network in
     a decoder.
     """
 
     shape: dict[str, Any] = field(default_factory=dict)
     rates: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
     pretrain: dict[str, Any] = field(default_factory=dict)
     parts: dict[tuple[Any, str], Any] = field(default_factory=dict)
     passes: int = PHASES
@@ -187,6 +188,8 @@ TRANSFORMS = {
     "light encoder": Variant({"analysis_inner": (16, 48, 96)}),
     "heavy encoder": Variant({"analysis_inner": (32, 96, 192)}),
     "unconditioned": Variant(parts={(codecs, "Synthesis"): Unconditioned}),
+    "gated decoder": Variant({"synthesis_inner": (28, 80, 208), "gated": True}),
+    "64 of detail": Variant({"latents": 320, "detail": 64}),
 }
 
 ENTROPY = {
@@ -217,17 +220,29 @@ TRAINING = {
     "random start": Variant(parts={(stage, "start_from_components"): random_start}),
     "balance 0.3": Variant(rates={"balance": 0.3}),
     "balance 0.6": Variant(rates={"balance": 0.6}),
+    "a fifth saturated": Variant(data={"saturated": 0.2}),
     OF_ROUNDED: Variant(),
 }
 
 GROUPS = {"transforms": TRANSFORMS, "entropy": ENTROPY, "training": TRAINING}
 BATCH = Batches(0, 16, 128)
+# What transforms and training begin with: photo-s as it was when the first rows were taken.
+FIRST = {
+    "analysis_inner": (24, 64, 128),
+    "synthesis_inner": (16, 48, 96),
+    "gated": False,
+    "latents": 256,
+    "detail": 0,
+}
 
 
-def recipe_of(group: str, name: str, steps: int, seed: int) -> Recipe:
-    """The recipe of a variant: so many steps, the second half with falling rates on integer grids."""
+def recipe_of(group: str, name: str, steps: int, seed: int, entropy: Shape) -> Recipe:
+    """The recipe of a variant: so many steps, the second half with falling rates on integer grids.
+
+    entropy: the shape of the network whose latents are priced.
+    """
     variant = GROUPS[group][name]
-    recipe = read_recipe(RECIPES / ("small.toml" if group == "entropy" else "photo-s.toml"))
+    recipe = read_recipe(RECIPES / "photo-s.toml")
     settings: dict[str, Any] = {
         "batches": [BATCH],
         "steps": steps,
@@ -240,7 +255,9 @@ def recipe_of(group: str, name: str, steps: int, seed: int) -> Recipe:
         "validate_every": steps,
         "checkpoint_every": 250,
     }
+    first = entropy if group == "entropy" else msgspec.structs.replace(recipe.shape, **FIRST)
     pretrain = msgspec.structs.replace(recipe.pretrain, **settings | variant.pretrain)
-    shape = msgspec.structs.replace(recipe.shape, **variant.shape)
+    shape = msgspec.structs.replace(first, **variant.shape)
     rates = msgspec.structs.replace(recipe.rates, **variant.rates)
-    return msgspec.structs.replace(recipe, shape=shape, pretrain=pretrain, rates=rates, seed=seed)
+    data = msgspec.structs.replace(recipe.data, **{"saturated": 0.0} | variant.data)
+    return msgspec.structs.replace(recipe, shape=shape, pretrain=pretrain, rates=rates, data=data, seed=seed)
