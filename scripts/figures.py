@@ -109,8 +109,18 @@ def published(results: Results) -> str:
     rows = ["| published curve | PSNR |", "| --- | --: |"]
     for curve in published_beside(own, METRICS["psnr"]):
         with suppress(UsageError):  # too little in common
-            rows.append(f"| {curve.name} | {delta_rate(curve.points, own.points).pchip:+.1f} % |")
+            rows.append(f"| {curve.name} | {delta_rate(curve.points, beside(own, curve)).pchip:+.1f} % |")
     return "\n".join(rows)
+
+
+def beside(own: Curve, other: Curve) -> list[tuple[float, float]]:
+    """Points of our curve in the range of another's values, and the next one on either side.
+
+    A published curve of low rates alone shares less than half of the range that ours has.
+    """
+    points, values = sorted(own.points), [value for _, value in other.points]
+    inside = [i for i, (_, value) in enumerate(points) if min(values) <= value <= max(values)]
+    return points[max(inside[0] - 1, 0) : inside[-1] + 2] if inside else []
 
 
 def own_curve(results: Results, metric: Metric) -> Curve:
