@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from softstair.learn import codec as codecs
 from softstair.learn import networks, optimiser
 from softstair.learn.codec import Codec
+from softstair.learn.data import Pixels
 from softstair.learn.layers.blocks import Gated, Residual, convolution
 from softstair.learn.layers.fixed import SIGNED, FixedConvolution
 from softstair.learn.principal import calibrate
@@ -170,6 +171,11 @@ class EveryOtherStep(optimiser.Optimiser):
         super().step(factor)
 
 
+def as_they_are(pictures: list[Pixels], seed: int, min_side: int) -> list[Pixels]:
+    """No smaller copies of pictures."""
+    return pictures
+
+
 def random_start(codec: Codec, pictures: Tensor, base: float) -> None:
     """Weights as torch draws them; only the entropy networks' constants are measured."""
     calibrate(codec, pictures)
@@ -221,6 +227,7 @@ TRAINING = {
     "balance 0.3": Variant(rates={"balance": 0.3}),
     "balance 0.6": Variant(rates={"balance": 0.6}),
     "a fifth saturated": Variant(data={"saturated": 0.2}),
+    "no smaller copies": Variant(parts={(stage, "with_smaller_copies"): as_they_are}),
     OF_ROUNDED: Variant(),
 }
 
