@@ -3,7 +3,7 @@
     python benchmarks/path.py PICTURE... [--threads 1 2] [--runs 9] [--position 80] [--model BUNDLE]
 
 Every (picture, threads) pair runs in a process of its own, so that peak memory is its own; times
-are medians after one run to warm up. With two threads, symbols are read beside the first means, so that
+are medians after one run to warm up. With two threads, symbols are read a phase ahead of the means, so that
 stages add up to more than the total. `cold` is the whole command, start of Python included.
 """
 
@@ -32,7 +32,8 @@ from softstair.pictures import Picture
 STAGES = {
     "analyse": "analysis",
     "code": "entropy networks and coder",
-    "read_symbols": "symbols",
+    "_open": "symbols",
+    "read_phase": "symbols",
     "means_of": "means",
     "put_back": "means",
     "synthesise": "synthesis",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import softstair
+from softstair import _core
 from softstair.codec import Rate, decode_picture, encode_picture, read_symbols
 from softstair.codec.tile import TileCoder
 from softstair.engine.onnx_runtime import OnnxNetworks
@@ -53,6 +54,34 @@ def test_any_size_any_rate(tiny_bundle, height, width, position):
     pixels = photograph(height, width)
     data = softstair.encode(pixels, rate_position=position, bundle=tiny_bundle)
     assert softstair.decode(data, bundle=tiny_bundle).shape == pixels.shape
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_payload_that_ends_in_any_phase(tiny_bundle, parallel):
+    coder = TileCoder(tiny_bundle, OnnxNetworks(tiny_bundle.graph, 1), "tcq8", parallel=parallel)
+    analysed = coder.analyse(photograph(90, 75))
+    payload = coder.code(analysed, 120).payload
+    for length in range(0, len(payload), max(1, len(payload) // 24)):
+        with pytest.raises(CorruptStream, match="tile 7 cannot be decoded: (truncated|corrupt)"):
+            coder.decode(payload[:length], analysed.geometry, 120, 7)
+
+
+def test_phases_are_read_one_after_the_other(tiny_bundle):
+    coder = TileCoder(tiny_bundle, OnnxNetworks(tiny_bundle.graph, 1), "tcq8")
+    analysed = coder.analyse(photograph(90, 75))
+    payload = coder.code(analysed, 120).payload
+    whole = coder.read_symbols(payload, analysed.geometry, 120)
+    rows, columns, channels = whole.y.shape
+    tile = _core.TileDecoder(tiny_bundle.model(120, "tcq8"), payload, rows, columns)
+    np.testing.assert_array_equal(tile.z, whole.z)
+    phase_of = phase_map(channels, rows, columns).transpose(1, 2, 0)
+    symbols = tile.y
+    for phase in range(4):
+        assert not symbols[phase_of >= phase].any()
+        tile.read_phase()
+        np.testing.assert_array_equal(symbols, np.where(phase_of <= phase, whole.y, 0))
+    with pytest.raises(ValueError, match="all phases have been read"):
+        tile.read_phase()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (16, 16), (17, 15), (31, 33)])

@@ -124,7 +124,7 @@ def test_detail_is_added_to_a_network_and_left_out_again(project):
     run(root, "shrink.py", wide, root / "wide.safetensors", gated, "gated.safetensors")
     other = load_codec(read_recipe(gated), root / "gated.safetensors")
     begun = {name for name in other.state_dict() if name.startswith("synthesis.") and "_blocks." in name}
-    assert len(begun) == 3 * 6
+    assert len(begun) == 3 * 10
     for name, value in other.state_dict().items():
         if name not in begun:
             torch.testing.assert_close(value, new.state_dict()[name], rtol=2e-3, atol=1e-4, msg=name)

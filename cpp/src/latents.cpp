@@ -136,31 +136,6 @@ class LevelReader {
   bool beyond_ = false;
 };
 
-template <bool kDependent>
-Fault read_y(const Model& model, Size size, Decoder& decoder, ScaleField& field,
-             std::vector<std::int16_t>& symbols) {
-  std::vector<std::int16_t> rows(static_cast<std::size_t>(size.width) * field.group());
-  std::vector<Entry> list(rows.size());
-  for (int phase = 0; phase < kPhases; ++phase) {
-    field.begin_phase(phase);
-    LevelReader<kDependent> reader(model, decoder, lanes_for(size));
-    for (int y = 0; y < size.height; ++y) {
-      field.rows(y, model.rule, rows.data());
-      const std::size_t count = list_coded(field, y, phase, rows.data(), list.data());
-      std::int16_t* line =
-          symbols.data() + static_cast<std::size_t>(y) * size.width * field.channels();
-      std::uint8_t* magnitudes = field.magnitudes(y);
-      for (std::size_t i = 0; i < count; ++i) {
-        const int symbol = reader.read(list[i].row);
-        line[list[i].index] = static_cast<std::int16_t>(symbol);
-        magnitudes[list[i].index] = ScaleField::magnitude_of<kDependent>(symbol);
-      }
-      if (reader.fault() != Fault::none) return reader.fault();
-    }
-  }
-  return Fault::none;
-}
-
 // What a stream begins with.
 Fault read_first(const Model& model, Size size, std::span<const std::uint8_t> bytes, Decoder& decoder,
                  std::vector<std::int16_t>& z) {
@@ -178,30 +153,57 @@ Fault read_first(const Model& model, Size size, std::span<const std::uint8_t> by
 
 }  // namespace
 
-Decoded decode_z(const Model& model, Size size, std::span<const std::uint8_t> bytes) {
-  Decoder decoder(bytes, lanes_for(size));
-  Decoded decoded;
-  decoded.fault = read_first(model, size, bytes, decoder, decoded.symbols.z);
-  return decoded;
+TileDecoder::TileDecoder(const Model& model, Size size, std::span<const std::uint8_t> bytes)
+    : model_(model),
+      size_(size),
+      bytes_(bytes.begin(), bytes.end()),
+      decoder_(bytes_, lanes_for(size)),
+      fault_(read_first(model, size, bytes_, decoder_, symbols_.z)) {
+  if (fault_ != Fault::none) return;
+  symbols_.y.resize(static_cast<std::size_t>(size.height) * size.width * model.network->latents());
+}
+
+void TileDecoder::read_phase() {
+  if (phase_ == kPhases) throw std::invalid_argument("all phases have been read");
+  if (fault_ != Fault::none) return;
+  if (phase_ == 0)  // not before: networks can begin as soon as z is known
+    field_.emplace(model_.network, symbols_.z.data(), size_.height, size_.width,
+                   model_.rate_bias.data(), model_.exponent.data());
+  fault_ = model_.trellis->dependent() ? read_levels<true>() : read_levels<false>();
+  if (++phase_ < kPhases || fault_ != Fault::none) return;
+  field_.reset();  // more memory than the symbols, which may be kept
+  decoder_.finish();
+  fault_ = decoder_.fault();
+}
+
+template <bool kDependent>
+Fault TileDecoder::read_levels() {
+  ScaleField& field = *field_;
+  std::vector<std::int16_t> rows(static_cast<std::size_t>(size_.width) * field.group());
+  std::vector<Entry> list(rows.size());
+  field.begin_phase(phase_);
+  LevelReader<kDependent> reader(model_, decoder_, lanes_for(size_));
+  for (int y = 0; y < size_.height; ++y) {
+    field.rows(y, model_.rule, rows.data());
+    const std::size_t count = list_coded(field, y, phase_, rows.data(), list.data());
+    std::int16_t* line =
+        symbols_.y.data() + static_cast<std::size_t>(y) * size_.width * field.channels();
+    std::uint8_t* magnitudes = field.magnitudes(y);
+    for (std::size_t i = 0; i < count; ++i) {
+      const int symbol = reader.read(list[i].row);
+      line[list[i].index] = static_cast<std::int16_t>(symbol);
+      magnitudes[list[i].index] = ScaleField::magnitude_of<kDependent>(symbol);
+    }
+    if (reader.fault() != Fault::none) return reader.fault();
+  }
+  return Fault::none;
 }
 
 Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8_t> bytes) {
-  Decoder decoder(bytes, lanes_for(size));
-  Decoded decoded;
-  auto& [z, y] = decoded.symbols;
-  decoded.fault = read_first(model, size, bytes, decoder, z);
-  if (decoded.fault != Fault::none) return decoded;
-
-  y.resize(static_cast<std::size_t>(size.height) * size.width * model.network->latents());
-  ScaleField field(model.network, z.data(), size.height, size.width, model.rate_bias.data(),
-                   model.exponent.data());
-  decoded.fault = model.trellis->dependent() ? read_y<true>(model, size, decoder, field, y)
-                                             : read_y<false>(model, size, decoder, field, y);
-  if (decoded.fault != Fault::none) return decoded;
-
-  decoder.finish();
-  decoded.fault = decoder.fault();
-  return decoded;
+  TileDecoder decoder(model, size, bytes);
+  for (int phase = 0; phase < kPhases; ++phase) decoder.read_phase();
+  const Fault fault = decoder.fault();
+  return {std::move(decoder).take(), fault};
 }
 
 TileEncoder::TileEncoder(std::shared_ptr<const Model> model, Size size,

@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "rans.hpp"
@@ -53,8 +55,39 @@ struct Decoded {
 
 Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8_t> bytes);
 
-// z alone, which a stream begins with: all that networks need to begin while y is being read.
-Decoded decode_z(const Model& model, Size size, std::span<const std::uint8_t> bytes);
+// Reads the symbols of a tile phase by phase: networks work on what was read while the next is.
+class TileDecoder {
+ public:
+  // Reads z. Bytes are copied; the model must outlive this.
+  TileDecoder(const Model& model, Size size, std::span<const std::uint8_t> bytes);
+  TileDecoder(const TileDecoder&) = delete;
+  TileDecoder& operator=(const TileDecoder&) = delete;
+
+  // Read the next phase; with the last, the stream must end. After a fault nothing is read.
+  // Throws std::invalid_argument if there is no further phase.
+  void read_phase();
+
+  Fault fault() const { return fault_; }
+  Size size() const { return size_; }
+  std::size_t channels() const { return static_cast<std::size_t>(model_.network->latents()); }
+  std::size_t z_channels() const { return static_cast<std::size_t>(model_.network->hyper_latents()); }
+  // z, and y where it was read; zeros elsewhere. y stays in its place.
+  const Symbols& symbols() const { return symbols_; }
+  Symbols take() && { return std::move(symbols_); }
+
+ private:
+  template <bool kDependent>
+  Fault read_levels();
+
+  const Model& model_;
+  Size size_;
+  std::vector<std::uint8_t> bytes_;
+  Decoder decoder_;
+  Symbols symbols_;
+  Fault fault_;
+  std::optional<ScaleField> field_;  // from the first phase to the last
+  int phase_ = 0;
+};
 
 // Encodes while the latents are being decided: the means of a phase depend on the symbols of the
 // earlier ones, so a caller asks for the rows of a phase, decides its symbols, puts them, goes on.

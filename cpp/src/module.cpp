@@ -192,20 +192,52 @@ NB_MODULE(_core, m) {
                 to_array(std::move(decoded.symbols.y), {height, width, channels}));
           },
           "data"_a, "height"_a, "width"_a,
-          "Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.")
+          "Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.");
+
+  nb::class_<TileDecoder>(m, "TileDecoder", "Reads the symbols of a tile phase by phase.")
       .def(
-          "decode_z",
-          [](const Model& self, nb::bytes data, std::size_t height, std::size_t width) {
+          "__init__",
+          [](TileDecoder* self, const Model& model, nb::bytes data, std::size_t height,
+             std::size_t width) {
             const Size size = make_size(height, width);
-            Decoded decoded = decode_z(
-                self, size, {static_cast<const std::uint8_t*>(data.data()), data.size()});
-            throw_if(decoded.fault);
-            return to_array(std::move(decoded.symbols.z),
-                            {static_cast<std::size_t>(size.z_height()),
-                             static_cast<std::size_t>(size.z_width()),
-                             static_cast<std::size_t>(self.network->hyper_latents())});
+            new (self) TileDecoder(
+                model, size, {static_cast<const std::uint8_t*>(data.data()), data.size()});
+            const Fault fault = self->fault();
+            if (fault != Fault::none) self->~TileDecoder();
+            throw_if(fault);
           },
-          "data"_a, "height"_a, "width"_a, "The first of `decode`'s arrays, before y is read.");
+          "model"_a, "data"_a, "height"_a, "width"_a, nb::keep_alive<1, 2>(),
+          "Reads z. Raises ValueError 'truncated' or 'corrupt'.")
+      .def(
+          "read_phase",
+          [](TileDecoder& self) {
+            {
+              nb::gil_scoped_release release;
+              self.read_phase();
+            }
+            throw_if(self.fault());
+          },
+          "Read the next phase; with the last, the stream must end. Raises ValueError 'truncated' or\n"
+          "'corrupt'.")
+      .def_prop_ro(
+          "z",
+          [](const TileDecoder& self) {
+            return nb::ndarray<nb::numpy, const std::int16_t>(
+                self.symbols().z.data(),
+                {static_cast<std::size_t>(self.size().z_height()),
+                 static_cast<std::size_t>(self.size().z_width()), self.z_channels()});
+          },
+          nb::rv_policy::reference_internal, "Symbols of z, int16 (h, w, Z).")
+      .def_prop_ro(
+          "y",
+          [](const TileDecoder& self) {
+            return nb::ndarray<nb::numpy, const std::int16_t>(
+                self.symbols().y.data(),
+                {static_cast<std::size_t>(self.size().height),
+                 static_cast<std::size_t>(self.size().width), self.channels()});
+          },
+          nb::rv_policy::reference_internal,
+          "Symbols of y, int16 (height, width, C): zero where they were not read yet. The array fills up.");
 
   nb::class_<TileEncoder>(m, "TileEncoder", "Decides and codes the symbols of a tile phase by phase.")
       .def(

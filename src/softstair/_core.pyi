@@ -99,8 +99,27 @@ class Model:
         Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.
         """
 
-    def decode_z(self, data: bytes, height: int, width: int) -> NDArray[numpy.int16]:
-        """The first of `decode`'s arrays, before y is read."""
+class TileDecoder:
+    """Reads the symbols of a tile phase by phase."""
+
+    def __init__(self, model: Model, data: bytes, height: int, width: int) -> None:
+        """Reads z. Raises ValueError 'truncated' or 'corrupt'."""
+
+    def read_phase(self) -> None:
+        """
+        Read the next phase; with the last, the stream must end. Raises ValueError 'truncated' or
+        'corrupt'.
+        """
+
+    @property
+    def z(self) -> NDArray[numpy.int16]:
+        """Symbols of z, int16 (h, w, Z)."""
+
+    @property
+    def y(self) -> NDArray[numpy.int16]:
+        """
+        Symbols of y, int16 (height, width, C): zero where they were not read yet. The array fills up.
+        """
 
 class TileEncoder:
     """Decides and codes the symbols of a tile phase by phase."""

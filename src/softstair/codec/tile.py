@@ -8,10 +8,10 @@ The decoder reads all q in integers; float networks only turn into pixels what w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,6 @@ from .geometry import WHOLE_PICTURE, Borders, Geometry, to_even, to_pixels, to_p
 
 _Z_LIMIT = 127
 _MIRRORED = 2  # positions of y^, and of z^, that the mean network is shown beyond a tile
-
-Result = TypeVar("Result")
 
 # Symbols of residuals in steps, both (C, rows, columns); those of other phases are not used.
 Decide = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int16]]
@@ -137,12 +135,16 @@ class TileCoder:
         """
         if not self._parallel:
             return self.reconstruct(self.read_symbols(payload, geometry, position, index), position, borders)
-        # Reading is serial. Means of the first phase need z alone, which a stream begins with.
-        z = self._read(self.bundle.model(position, self.mode).decode_z, payload, geometry, index)
+        # Reading is serial, and needs no means: these follow a phase behind, the first of z alone.
+        tile = self._open(payload, geometry, position, index)
         with ThreadPoolExecutor(1) as reader:
-            pending = reader.submit(self.read_symbols, payload, geometry, position, index)
-            means = self.means_of(z, geometry.rows, geometry.columns, position, borders)
-        return self.put_back(pending.result(), position, means)
+            phases = [reader.submit(self.read_phase, tile, index) for _ in range(PHASES)]
+            means = self.means_of(tile.z, geometry.rows, geometry.columns, position, borders)
+            decoded = np.zeros((1, self.bundle.channels, geometry.rows, geometry.columns), np.float32)
+            for phase, read in enumerate(phases):
+                read.result()
+                self.put_back(tile.y, position, means, phase, decoded)
+        return decoded
 
     def read_symbols(self, payload: bytes, geometry: Geometry, position: int, index: int = 0) -> Symbols:
         """Entropy decoding: integers alone. index: of the tile, for messages.
@@ -150,24 +152,33 @@ class TileCoder:
         Raises:
             CorruptStream: the payload is not what an encoder wrote.
         """
-        return Symbols(*self._read(self.bundle.model(position, self.mode).decode, payload, geometry, index))
+        tile = self._open(payload, geometry, position, index)
+        for _ in range(PHASES):
+            self.read_phase(tile, index)
+        return Symbols(tile.z, tile.y)
 
     def reconstruct(self, symbols: Symbols, position: int, borders: Borders = WHOLE_PICTURE) -> Planes:
         """y^ from symbols, (1, C, rows, columns)."""
-        rows, columns, _ = symbols.y.shape
-        return self.put_back(symbols, position, self.means_of(symbols.z, rows, columns, position, borders))
+        rows, columns, channels = symbols.y.shape
+        means = self.means_of(symbols.z, rows, columns, position, borders)
+        decoded = np.zeros((1, channels, rows, columns), np.float32)
+        for phase in range(PHASES):
+            self.put_back(symbols.y, position, means, phase, decoded)
+        return decoded
 
     def synthesise(self, latents: Planes, geometry: Geometry, position: int) -> npt.NDArray[np.uint8]:
         """Pixels (H, W, 3) from y^."""
         return to_pixels(self._networks.synthesis(latents, self._hat(position)), geometry)
 
-    def _read(
-        self, read: Callable[[bytes, int, int], Result], payload: bytes, geometry: Geometry, index: int
-    ) -> Result:
-        try:
-            return read(payload, geometry.rows, geometry.columns)
-        except ValueError as error:
-            raise CorruptStream(f"The payload of tile {index} cannot be decoded: {error}.") from error
+    def _open(self, payload: bytes, geometry: Geometry, position: int, index: int) -> _core.TileDecoder:
+        model = self.bundle.model(position, self.mode)
+        with _of_tile(index):
+            return _core.TileDecoder(model, payload, geometry.rows, geometry.columns)
+
+    def read_phase(self, tile: _core.TileDecoder, index: int) -> None:
+        """Read the next phase of a tile's symbols."""
+        with _of_tile(index):
+            tile.read_phase()
 
     def means_of(
         self, z: npt.NDArray[np.int16], rows: int, columns: int, position: int, borders: Borders
@@ -177,19 +188,24 @@ class TileCoder:
         nothing = np.zeros((1, self.bundle.channels, rows, columns), np.float32)
         return Means(self._networks, z_hat, self._hat(position), nothing, borders)
 
-    def put_back(self, symbols: Symbols, position: int, means: Means) -> Planes:
-        """y^ from symbols and the mean network, phase by phase, (1, C, rows, columns)."""
-        step, states = self.bundle.step(position, self.mode), STATES[self.mode]
+    def put_back(
+        self, symbols: npt.NDArray[np.int16], position: int, means: Means, phase: int, decoded: Planes
+    ) -> None:
+        """Write y^ of a phase into ``decoded``, which has that of the phases before."""
+        mean, step = means.of_phase(decoded, phase), self.bundle.step(position, self.mode)
         grid = self.bundle.grid(position, self.mode)
-        rows, columns, channels = symbols.y.shape
-        decoded = np.zeros((1, channels, rows, columns), np.float32)
-        for phase in range(PHASES):
-            mean = means.of_phase(decoded, phase)
-            _core.reconstruct_phase(phase, symbols.y, states, grid, mean, step, decoded[0])
-        return decoded
+        _core.reconstruct_phase(phase, symbols, STATES[self.mode], grid, mean, step, decoded[0])
 
     def _hat(self, position: int) -> Planes:
         return hat_weights(position, self.bundle.points)
+
+
+@contextmanager
+def _of_tile(index: int) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise CorruptStream(f"The payload of tile {index} cannot be decoded: {error}.") from error
 
 
 class Means:
