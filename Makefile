@@ -75,6 +75,10 @@ figures: $(VENV)/dev
 	done
 	$(BIN)/softstair eval kodak --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) \
 	  --modes scalar,rdoq,tcq8,tcq32 --timings 2 -o results/kodak.json
+	for set in kodak photos768 large1200; do \
+	  $(BIN)/softstair eval $$set --data-root $(DATA) --model photo-s --rate-positions $(POSITIONS) --modes tcq32 \
+	    -j 2 -o results/photo-s_$$set.json || exit 1; \
+	done
 	$(BIN)/softstair eval kodak --data-root $(DATA) --model photo-s --rate-positions $(POSITIONS) --modes tcq32 \
 	  --timings 4 -o results/photo-s_kodak.json
 	$(BIN)/softstair plot $(addprefix results/kodak.json::,$(PLOTTED)) --published -o docs/images/kodak.svg --force

@@ -2,6 +2,7 @@
 
     python scripts/training_curves.py --chain results/runs/{a,b,d,e}.jsonl \\
         --chain results/runs/{photo-s,photo-s-cooled}.jsonl \\
+        --chain results/runs/{photo-s-gated,photo-s-wider}.jsonl \\
         --against results/runs/b.jsonl -o docs/images/training
 
 Runs of a chain each started from the weights of the one before. Every validation against the last
