@@ -20,9 +20,18 @@ from softstair.evaluate import Results, delta_rate, read_results
 from softstair.evaluate.curve_files import METRICS, Curve, curves_of
 
 ANCHOR = "avif-420"
-# Where names would lie on each other.
-_LABELLED_LEFT = ("AVIF 4:2:0, speed 6", "Softstair small, tcq8", "Softstair photo-s, tcq32")
-_LABELLED_ABOVE = ("HEIC 4:2:0 (x265)", "HEIC 4:4:4 (x265)")
+# Where a name stands beside its point, in points, and how it is aligned: on the right but for those which
+# would lie on each other.
+RIGHT, LEFT = ((7, -3), "left"), ((-7, -3), "right")
+ABOVE, BELOW = ((0, 6), "center"), ((0, -13), "center")
+PLACES = {
+    "AVIF 4:2:0, speed 6": LEFT,
+    "AVIF 4:4:4, speed 6": BELOW,
+    "HEIC 4:4:4 (x265)": ABOVE,
+    "Softstair photo-s, tcq32": BELOW,
+    "Softstair small, tcq8": ((7, 1), "left"),
+    "Softstair small, tcq32": ((7, -8), "left"),
+}
 OWN, PEERS = "#c2410c", "#334155"
 
 
@@ -64,16 +73,9 @@ def draw(places: list[tuple[str, bool, float, float]], path: Path) -> None:
     for title, is_own, milliseconds, bits in places:
         colour = OWN if is_own else PEERS
         axes.plot(milliseconds, 1 + bits / 100, "o", color=colour)
-        on_the_left, above = title in _LABELLED_LEFT, title in _LABELLED_ABOVE
-        axes.annotate(
-            title,
-            (milliseconds, 1 + bits / 100),
-            (-7 if on_the_left else 0 if above else 7, 6 if above else -3),
-            textcoords="offset points",
-            ha="right" if on_the_left else "center" if above else "left",
-            fontsize=8,
-            color=colour,
-        )
+        offset, side = PLACES.get(title, RIGHT)
+        place = (milliseconds, 1 + bits / 100)
+        axes.annotate(title, place, offset, textcoords="offset points", ha=side, fontsize=8, color=colour)
     axes.set_yscale("log")
     axes.set_yticks([0.9, 1, 1.2, 1.5, 2, 2.5], ["-10 %", "0", "+20 %", "+50 %", "+100 %", "+150 %"])
     axes.set_xticks([2, 5, 10, 20, 50, 100, 200], ["2", "5", "10", "20", "50", "100", "200"])

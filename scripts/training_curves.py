@@ -118,11 +118,13 @@ def draw(chains: list[list[list[tuple[Validation, float]]]], path: Path) -> None
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for chain in chains:
-        before = 0.0
+        before = last = 0.0
         for run in chain:
+            if run[0][0].megapixels < last:  # a new count; a fork goes on with its run's
+                before += last
+            last = run[-1][0].megapixels
             seen = [before + one.megapixels for one, _ in run]
             axes.plot(seen, [share for _, share in run], "o-", markersize=3, label=f"run {run[0][0].run}")
-            before = seen[-1]
     axes.set_xlabel("megapixels of crops seen")
     axes.set_ylabel("bits at equal PSNR, %")
     axes.set_title("Held-out pictures, against the end of run b", loc="left")
