@@ -91,12 +91,7 @@ def test_losses_are_the_same_after_resuming(project, monkeypatch):
 
 @pytest.mark.parametrize(
     ("parts", "modules"),
-    [
-        (("synthesis",), ("synthesis.",)),
-        pytest.param(
-            ("mean", "scale"), ("mean_network.", "scale_network."), marks=pytest.mark.long, id="prediction"
-        ),
-    ],
+    [(("synthesis",), ("synthesis.",)), (("mean", "scale"), ("mean_network.", "scale_network."))],
 )
 def test_finetuning_resumes_exactly_and_touches_its_parts_alone(project, parts, modules):
     root, recipe = project
