@@ -9,6 +9,7 @@ import click
 
 from softstair.errors import SoftstairError
 
+from . import files
 from .exits import exit_code
 
 _COMMANDS = {
@@ -70,5 +71,5 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except SoftstairError as error:
-        click.echo(f"softstair: {error}", err=True)
+        files.say(f"softstair: {error}")
         sys.exit(exit_code(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -82,7 +81,7 @@ class Task:
 
     def _do(self, job: Job) -> Outcome:
         if self.folder is None:
-            files.check_free(job.target, force=self.force)
+            files.check_free(job.target, force=self.force, sources=[job.source])
         source = files.read(job.source)
         state = self._state(job, source)
         if state is State.FINISHED:
@@ -95,7 +94,7 @@ class Task:
             )
         product = self.work(source, job)
         if self.folder is not None:
-            _make_folder(Path(job.target).parent)
+            files.make_folder(Path(job.target).parent)
             if product.problem is None:
                 ledger = ledger_of(self.folder, self.run)
                 ledger.note(job.target, source, self.work.settings, product.data)
@@ -144,11 +143,11 @@ def run_all(work_list: WorkList, work: Work, runner: Runner, label: str, *, forc
     if len(jobs) == 1:
         (outcome,) = runner(task, jobs)
         outcomes[outcome.job] = outcome
-        click.echo(f"softstair: {outcome.failure.message}" if outcome.failure else outcome.line, err=True)
+        files.say(f"softstair: {outcome.failure.message}" if outcome.failure else outcome.line)
     else:
         for outcome in _shown(runner(task, jobs), len(jobs), label):
             outcomes[outcome.job] = outcome
-        click.echo(summary(len(jobs), list(outcomes.values()), time.monotonic() - start), err=True)
+        files.say(summary(len(jobs), list(outcomes.values()), time.monotonic() - start))
     failures = [outcomes[job].failure for job in jobs if job in outcomes]
     first = next((failure for failure in failures if failure is not None), None)
     if first is not None:
@@ -184,18 +183,11 @@ def _shown(outcomes: Iterator[Outcome], total: int, label: str) -> Iterator[Outc
         for outcome in outcomes:
             progress.advance(bar)
             if outcome.failure is not None:
-                line = f"{outcome.job.source}: {outcome.failure.message}"
+                line = files.printable(f"{outcome.job.source}: {outcome.failure.message}")
                 progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
             yield outcome
             if outcome.failure is not None and outcome.failure.is_final:
                 break
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise files.cannot_write(str(folder), error) from error
 
 
 def _bytes(size: int) -> str:

@@ -38,7 +38,7 @@ def command(
     from softstair.view.comparison import compare
 
     target = output or str(Path(photo).with_suffix(".html"))
-    files.check_free(target, force=force)
+    files.check_free(target, force=force, sources=[photo])
     rate = Rate(quality=quality, target_size=target_size)
     data, bundle = files.read(photo), open_bundle(model)
     console = Console(stderr=True)
@@ -53,4 +53,4 @@ def command(
             lambda done, total: progress.update(task, completed=done, total=total),
         ).encode()
     files.write(target, page)
-    click.echo(f"{photo} -> {target}: {len(page) / 1e6:.1f} MB", err=True)
+    files.say(f"{photo} -> {target}: {len(page) / 1e6:.1f} MB")

@@ -39,8 +39,8 @@ def command(
     from softstair.learn.recipe import read_recipe
 
     own = {mode: Path(path) for mode, _, path in (one.partition("=") for one in syntheses)}
-    files.check_free(str(output), force=force)
+    files.check_free(str(output), force=force, sources=[str(recipe), str(snapshot)])
     bundle = export_snapshot(
         read_recipe(recipe), snapshot, data_root, output, staircases=staircases, syntheses=own
     )
-    click.echo(f"{output}: {bundle.name} {bundle.fingerprint.hex()}, {bundle.size} bytes", err=True)
+    files.say(f"{output}: {bundle.name} {bundle.fingerprint.hex()}, {bundle.size} bytes")

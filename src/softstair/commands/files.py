@@ -6,17 +6,23 @@ import errno
 import os
 import re
 import sys
+import unicodedata
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from softstair.errors import NoSpace, OutputExists, UsageError
 
-from .whole_file import write_whole
+from .whole_file import descriptor_of, is_special, write_whole
 
 STANDARD = "-"
 _UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1_000_000, "G": 1_000_000_000}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+# Of names: what moves a cursor or colours a terminal, has no letter, or turns the line around.
+_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+_TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class Size(click.ParamType[int]):
@@ -25,7 +31,7 @@ class Size(click.ParamType[int]):
     name = "bytes"
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMG]?)", str(value))
+        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)([kKMG]?)", str(value), re.ASCII)
         if match is None:
             self.fail(f"{value!r} is not a size; write it like 180000, 180k, 1.5M or 2G.", param, ctx)
         return int(float(match[1]) * _UNITS[match[2]])
@@ -45,37 +51,109 @@ def read(source: str) -> bytes:
         raise UsageError(f"{source} cannot be read: {error.strerror}.") from error
 
 
-def check_free(target: str, *, force: bool) -> None:
-    """Refuse to replace a file unless forced; called before the work, not after it.
+def check_free(target: str, *, force: bool, sources: Iterable[str] = ()) -> None:
+    """Refuse what cannot or must not be written; called before the work, not after it.
+
+    Args:
+        sources: files that the work reads, which nothing may replace.
 
     Raises:
-        OutputExists: the target is there.
+        OutputExists: the target is there, and ``force`` does not say that it may be replaced.
+        UsageError: the target is a source, a folder, or in a folder that is not there.
     """
-    if target != STANDARD and not force and os.path.lexists(target):
+    path = Path(target)
+    if target == STANDARD or is_special(path):
+        return
+    check_sources([target], sources)
+    if path.is_dir():
+        raise UsageError(f"{target} is a folder; name a file in it.")
+    if not force and os.path.lexists(path):
         raise OutputExists(f"{target} exists already; pass --force to replace it, or --output elsewhere.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{target} cannot be written: there is no folder {path.parent}.")
 
 
-def write(target: str, data: bytes, *, replace: bool = True) -> None:
+def check_sources(targets: Iterable[str], sources: Iterable[str]) -> None:
+    """Refuse to write over what is read, whatever it is called there.
+
+    Raises:
+        UsageError: a target is the same file as a source.
+    """
+    read = {_identity(source): source for source in sources}
+    read.pop(None, None)
+    for target in targets:
+        if (source := read.get(_identity(target))) is not None:
+            raise UsageError(
+                f"{target} is the source {source}, which would be lost; name another output."
+                if target != source
+                else f"{target} is source and output at once, and would be lost; name another output."
+            )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What a regular file is, by any of its names; None for anything else."""
+    with suppress(OSError, ValueError):
+        if path != STANDARD and not is_special(Path(path)):
+            found = os.stat(path)
+            return found.st_dev, found.st_ino
+    return None
+
+
+def write(target: str, data: bytes, *, replace: bool = True, times: tuple[int, int] | None = None) -> None:
     """Write a file whole or not at all, or to standard output.
 
+    Args:
+        times: of last access and change, in nanoseconds, that the file shall have.
+
     Raises:
+        BrokenPipeError: whoever read the output has gone.
         OutputExists: it appeared in the meantime, and is not to be replaced.
         NoSpace: the disk is full; nothing is left behind.
         UsageError: it cannot be written; nothing is left behind.
     """
-    if target == STANDARD:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
     try:
-        write_whole(Path(target), data, replace=replace)
+        if target == STANDARD or descriptor_of(Path(target)) == 1:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            write_whole(Path(target), data, replace=replace, times=times)
+    except BrokenPipeError:
+        raise
     except FileExistsError as error:
         raise OutputExists(f"{target} exists already: it was written in the meantime.") from error
     except OSError as error:
-        raise cannot_write(target, error) from error
+        raise cannot_write("standard output" if target == STANDARD else target, error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if they are not there.
+
+    Raises:
+        NoSpace: the disk is full.
+        UsageError: it cannot be made.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(str(folder), error) from error
 
 
 def cannot_write(target: str, error: OSError) -> UsageError:
     """What to raise where the system refused to write a file or to make a folder."""
     kind = NoSpace if error.errno in _FULL else UsageError
     return kind(f"{target} cannot be written: {error.strerror}.")
+
+
+def say(line: str, *, on_output: bool = False) -> None:
+    """A line on standard error, or on standard output. Names in it cannot command the terminal."""
+    click.echo(printable(line), err=not on_output)
+
+
+def printable(text: str) -> str:
+    """Text in which control characters, halves of letters and turns of direction are escaped."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _UNPRINTABLE or character in _TURNING
+        else character
+        for character in text
+    )

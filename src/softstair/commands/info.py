@@ -39,4 +39,4 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
             click.echo(json.dumps({key.replace(" ", "_"): value for key, value in fields.items()}))
         else:
             for key, value in fields.items():
-                click.echo(f"{key:>15}  {value}")
+                files.say(f"{key:>15}  {value}", on_output=True)

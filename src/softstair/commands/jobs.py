@@ -10,7 +10,7 @@ from pathlib import Path
 
 from softstair.errors import UsageError
 
-from .files import STANDARD
+from .files import STANDARD, check_sources
 
 _SHOWN = 3  # collisions that a message lists
 
@@ -105,3 +105,4 @@ def _check_collisions(jobs: Sequence[Job]) -> None:
             f"Two inputs would be written to one output: {'; '.join(listed[:_SHOWN])}{more}. Rename them, "
             "or give them folders of their own."
         )
+    check_sources([job.target for job in jobs], [job.source for job in jobs])

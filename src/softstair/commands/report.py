@@ -34,7 +34,7 @@ def command(results: Path, output: str, data_root: Path | None, pictures: int, f
 
     from . import files
 
-    files.check_free(output, force=force)
+    files.check_free(output, force=force, sources=[str(results)])
     found = read_results(results)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("Coding pictures", total=None)
@@ -47,5 +47,5 @@ def command(results: Path, output: str, data_root: Path | None, pictures: int, f
     page = report_page(found, shown).encode()
     files.write(output, page)
     for note in shown.notes:
-        click.echo(note, err=True)
-    click.echo(f"{output}: {len(page) / 1e6:.1f} MB", err=True)
+        files.say(note)
+    files.say(f"{output}: {len(page) / 1e6:.1f} MB")

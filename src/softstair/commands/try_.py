@@ -24,7 +24,8 @@ Pixels = npt.NDArray[np.uint8]
     metavar="FOLDER",
     help="Where to leave the files; a new temporary one by default.",
 )
-def command(photo: str, quality: float, output: str | None) -> None:
+@click.option("--force", is_flag=True, help="Replace files in that folder.")
+def command(photo: str, quality: float, output: str | None, force: bool) -> None:
     """Compress a photograph, bring it back, and compare with JPEG, WebP and AVIF of that size."""
     from softstair import open_bundle
     from softstair.codec import Rate, decode_picture, encode_picture
@@ -32,6 +33,12 @@ def command(photo: str, quality: float, output: str | None) -> None:
     from softstair.peers import Fitter, find_peers
     from softstair.pictures import read_picture, write_picture
 
+    folder = Path(output or tempfile.mkdtemp(prefix="softstair-"))
+    files.make_folder(folder)
+    stem = Path(photo).stem
+    stair, back = str(folder / f"{stem}.stair"), str(folder / f"{stem}.png")
+    for target in (stair, back):
+        files.check_free(target, force=force, sources=[photo])
     picture = read_picture(files.read(photo), photo)
     bundle = open_bundle()
     start = time.perf_counter()
@@ -40,14 +47,12 @@ def command(photo: str, quality: float, output: str | None) -> None:
     decoded = decode_picture(encoded.data)
     end = time.perf_counter()
 
-    folder = Path(output or tempfile.mkdtemp(prefix="softstair-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = Path(photo).stem
-    files.write(str(folder / f"{stem}.stair"), encoded.data)
-    files.write(str(folder / f"{stem}.png"), write_picture(decoded, ".png"))
+    files.write(stair, encoded.data)
+    files.write(back, write_picture(decoded, ".png"))
 
     height, width = picture.pixels.shape[:2]
-    click.echo(f"{photo}: {width}x{height}, {3 * width * height} bytes as pixels\n")
+    files.say(f"{photo}: {width}x{height}, {3 * width * height} bytes as pixels", on_output=True)
+    click.echo()
     click.echo(f"{'':10}{'bytes':>9}{'bpp':>8}{'PSNR':>9}")
     _row("stair", len(encoded.data), picture.rgb, decoded.rgb)
     for peer in find_peers(("avif-420", "webp", "jpeg-420")):
