@@ -6,18 +6,23 @@ would be off by more than a quantizer is.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 
+import msgspec
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra learn is not installed")
 
 from softstair.learn import codec as codec_module  # noqa: E402
+from softstair.learn import precision  # noqa: E402
 from softstair.learn.checkpoint import load_snapshot  # noqa: E402
 from softstair.learn.codec import Codec  # noqa: E402
 from softstair.learn.layers import densities  # noqa: E402
 from softstair.learn.layers.rates import hat_weights, interpolate_fixed  # noqa: E402
 from softstair.learn.noise import draw_noise  # noqa: E402
+from softstair.learn.precision import Choice, choose_precision  # noqa: E402
+from softstair.learn.processes import Processes  # noqa: E402
 from softstair.learn.recipe import read_recipe  # noqa: E402
 from softstair.learn.stages import pretrain as stage  # noqa: E402
 
@@ -123,3 +128,24 @@ def test_a_recipe_can_ask_for_compilation(tmp_path, monkeypatch):
     load_snapshot(tmp_path / "compiled" / "snapshot.safetensors", compiled)
     for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+
+
+def test_a_run_computes_in_what_the_recipe_says_or_in_what_is_faster(tmp_path, monkeypatch):
+    recipe = read_recipe(write_recipe(tmp_path / "tiny.toml"))
+    processes = Processes(CPU)
+    assert choose_precision(recipe, processes) == Choice("float32")
+    auto = msgspec.structs.replace(recipe, precision="auto")
+    choice = choose_precision(auto, processes)
+    assert choice.seconds is not None
+    assert choice.precision == min(choice.seconds, key=choice.seconds.__getitem__)
+    monkeypatch.setattr(precision, "_measure", lambda *_: {"float32": 2.0, "bfloat16": 1.0})
+    assert choose_precision(auto, processes).precision == "bfloat16"
+
+
+def test_the_log_says_what_a_run_computes_in(tmp_path):
+    write_data(tmp_path)
+    recipe = read_recipe(write_recipe(tmp_path / "tiny.toml", steps=5))
+    stage.pretrain(recipe, tmp_path, tmp_path / "run", CPU)
+    events = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    (found,) = [event for event in events if event["event"] == "precision"]
+    assert found["precision"] == "float32"

@@ -18,6 +18,7 @@ from softstair.learn.checkpoint import load_checkpoint  # noqa: E402
 from softstair.learn.data import Crops, load_pictures  # noqa: E402
 from softstair.learn.log import Log  # noqa: E402
 from softstair.learn.noise import draw_noise, draw_spread  # noqa: E402
+from softstair.learn.precision import Choice  # noqa: E402
 from softstair.learn.processes import Processes  # noqa: E402
 from softstair.learn.recipe import read_recipe  # noqa: E402
 from softstair.learn.stages import pretrain as stage  # noqa: E402
@@ -57,7 +58,7 @@ def gradients(project, processes, step=3, **changes):
     """Values and gradients of a step of a run that has just begun."""
     root, recipe = project
     recipe = with_pretrain(recipe, **changes)
-    trainer = stage._Trainer(recipe, processes, Log(None))
+    trainer = stage._Trainer(recipe, processes, Log(None), Choice("float32"))
     crops = Crops(load_pictures([root / "train"]), recipe.seed)
     trainer.start(None, crops)
     trainer.step = step

@@ -21,6 +21,7 @@ from softstair.tiles import TileGrid
 TINY_RECIPE = """
 name = "tiny"
 seed = 3
+precision = "float32"
 
 [data]
 train = ["train"]

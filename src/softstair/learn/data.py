@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from softstair.errors import UsageError
+
+from .recipe import Data
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 _SATURATION = 2.5  # the most that differences from grey are multiplied by
@@ -47,6 +49,29 @@ def with_smaller_copies(pictures: list[Pixels], seed: int, min_side: int) -> lis
     return result
 
 
+def training_crops(
+    data: Data,
+    root: Path,
+    seed: int,
+    min_side: int,
+    *,
+    offset: int = 0,
+    saturated: float = 0.0,
+    device: torch.device | None = None,
+) -> Crops:
+    """The crops of a stage: of all training pictures and their smaller copies, and of graphics.
+
+    offset: added to the seed of the crops, not to that of the copies, so that stages see other crops.
+
+    Raises:
+        UsageError: a source does not exist, or none of them holds a picture.
+    """
+    photographs = with_smaller_copies(load_pictures([root / name for name in data.train]), seed, min_side)
+    graphics = load_pictures([root / name for name in data.graphics]) if data.graphics else []
+    share = data.graphics_share if graphics else 0.0
+    return Crops(photographs, seed + offset, device, saturated, graphics, share)
+
+
 class Cut(NamedTuple):
     """A square of a picture: its number, its upper left corner, and what is done with it.
 
@@ -63,7 +88,7 @@ class Cut(NamedTuple):
 
 class Crops:
     """Random square crops, flipped and transposed at random, a share ``saturated`` of them in
-    stronger colours.
+    stronger colours, a share ``graphics_share`` of them cut from ``graphics``.
 
     A batch is a pure function of (seed, step), so a resumed run sees what an uninterrupted one
     would have seen. A picture is drawn with the square root of its area. Pictures stay on the
@@ -76,12 +101,14 @@ class Crops:
         seed: int,
         device: torch.device | None = None,
         saturated: float = 0.0,
+        graphics: Sequence[Pixels] = (),
+        graphics_share: float = 0.0,
     ) -> None:
-        self._pictures = [torch.from_numpy(pixels).to(device) for pixels in pictures]
+        self._pictures = [torch.from_numpy(pixels).to(device) for pixels in [*pictures, *graphics]]
         self._seed = seed
         self._saturated = saturated
-        weight = np.array([p.shape[0] * p.shape[1] for p in pictures]) ** 0.5
-        self._probability = weight / weight.sum()
+        groups = [(pictures, 1 - graphics_share), (graphics, graphics_share)]
+        self._probability = np.concatenate([share * _weights(group) for group, share in groups if group])
 
     def batch(self, step: int, count: int, side: int) -> Pixels:
         """The crops of a step, uint8, shape (count, 3, side, side), in memory."""
@@ -128,6 +155,13 @@ def _saturate(patch: Tensor, factor: float) -> Tensor:
     """uint8 (H, W, 3) with ``factor`` times as much colour, clipped to what bytes can hold."""
     grey = (patch.float() @ torch.tensor(_GREY, device=patch.device))[..., None]
     return (grey + factor * (patch - grey)).round().clamp(0, 255).to(torch.uint8)
+
+
+def _weights(pictures: Sequence[Pixels]) -> npt.NDArray[np.float64]:
+    """How likely each picture is drawn."""
+    weight = np.array([pixels.shape[0] * pixels.shape[1] for pixels in pictures]) ** 0.5
+    probability: npt.NDArray[np.float64] = weight / weight.sum()
+    return probability
 
 
 def _files(source: Path) -> Iterator[bytes]:

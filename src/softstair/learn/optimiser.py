@@ -21,10 +21,10 @@ _FAST = ("gains.", "z_density.")  # few parameters with a long way to go
 _FAST_FACTOR = 3.0
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly, by a quintic Newton-Schulz iteration."""
+def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """The nearest semi-orthogonal matrix, roughly, by a quintic Newton-Schulz iteration in ``dtype``."""
     a, b, c = _NEWTON_SCHULZ
-    x = matrix.bfloat16()
+    x = matrix.to(dtype)
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T
@@ -36,10 +36,15 @@ def orthogonalise(matrix: Tensor) -> Tensor:
 
 
 class Optimiser:
-    """One step over all parameters of a codec, with learning rates scaled by a schedule."""
+    """One step over all parameters of a codec, with learning rates scaled by a schedule.
 
-    def __init__(self, model: nn.Module, muon_rate: float, adam_rate: float) -> None:
-        self._muon_rate = muon_rate
+    dtype: what Newton-Schulz iterations are computed in; bfloat16 is enough where it is faster.
+    """
+
+    def __init__(
+        self, model: nn.Module, muon_rate: float, adam_rate: float, dtype: torch.dtype = torch.bfloat16
+    ) -> None:
+        self._muon_rate, self._dtype = muon_rate, dtype
         self._muon: dict[str, Tensor] = {}
         fast: list[Tensor] = []
         rest: list[Tensor] = []
@@ -64,7 +69,7 @@ class Optimiser:
             if gradient is None:
                 continue
             momentum.lerp_(gradient, 1 - _MOMENTUM)
-            update = orthogonalise(gradient.lerp(momentum, _MOMENTUM).flatten(1))
+            update = orthogonalise(gradient.lerp(momentum, _MOMENTUM).flatten(1), self._dtype)
             size = 0.2 * math.sqrt(max(update.shape))
             parameter.add_(update.view_as(parameter), alpha=-self._muon_rate * factor * size)
 

@@ -11,7 +11,7 @@ import msgspec
 from softstair.errors import UsageError
 from softstair.quantize.staircase import STATES
 
-from .distortion import SMALLEST_SIDE
+from .distortion import MIXTURE, SMALLEST_SIDE
 from .shape import Shape
 
 
@@ -19,24 +19,29 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where pictures come from: folders or tar packs, relative to the data root.
 
     saturated: share of the crops of ``pretrain`` whose colours are made stronger at random.
+    graphics: pictures that no photographer took, graphics_share: share of the crops cut from them.
     """
 
     train: list[str]
     validation: list[str]
+    graphics: list[str] = []
+    graphics_share: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.04
     saturated: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
 
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Trained rates: ``lambda(d) = base * 2**(2 d / 32)``, loss weight ``lambda**-balance``.
 
-    distortion: what lambda multiplies (``softstair.learn.distortion``).
+    distortion: what lambda multiplies (``softstair.learn.distortion``). mixture: shares of the parts
+    of ``eye``.
     anchor: the rate position of the one rate point that is trained; by default all rates are, and
     every rate point is an anchor.
     """
 
     base: float = 0.0005
     balance: float = 0.45
-    distortion: Literal["mse", "ms-ssim"] = "mse"
+    distortion: Literal["mse", "ms-ssim", "eye"] = "mse"
+    mixture: tuple[float, float, float] = MIXTURE
     anchor: int | None = None
 
 
@@ -179,7 +184,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of a run.
 
     stages: of those between ``pretrain`` and ``export`` that can be left out, what ``softstair build``
-    runs.
+    runs. precision: what training computes in; ``auto`` measures what is faster when a run starts or
+    goes on. A run that goes on is the same as an uninterrupted one only in the same precision.
     """
 
     name: str
@@ -192,10 +198,15 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evaluate: Evaluate = Evaluate()
     stages: tuple[Literal["derive", "finetune"], ...] = ("finetune",)
     seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     shape: Shape = Shape()
     rates: Rates = Rates()
 
     def __post_init__(self) -> None:
+        if min(self.rates.mixture) < 0 or self.rates.mixture[2] == 0:
+            raise ValueError(
+                "rates.mixture must not be negative, and its last share, squared error, not zero"
+            )
         if self.finetune.mode not in self.export.modes:
             raise ValueError(f"finetune.mode {self.finetune.mode} is none of export.modes")
         sides = [self.finetune.side, self.derive.side, *(part.side for part in self.pretrain.batches)]

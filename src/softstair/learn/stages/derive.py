@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from ..distortion import PEAK, distortion
 from ..export.measure import latents_of
 from ..layers.rates import multiplier
 from ..log import Log
+from ..precision import Choice, choose_precision
+from ..processes import Processes
 from ..recipe import Recipe
 from ..staircases import Derivation, Kind, write_derivation
 from .rate_point import RatePoint, code, no_counts, prices
@@ -74,7 +77,9 @@ def derive(
     origin = hash_file(snapshot)
     log = Log(run / "log.jsonl")
     log.open_run(recipe, _CPU)
-    deriver = _Deriver(recipe, codec, kind, origin, data_root)
+    precision = choose_precision(recipe, Processes(_CPU))
+    log.write("precision", **asdict(precision))
+    deriver = _Deriver(recipe, codec, kind, origin, data_root, precision)
     checkpoint = run / "checkpoint.json"
     if checkpoint.exists():
         deriver.load(load_checkpoint(checkpoint))
@@ -106,8 +111,10 @@ def next_position(wanted: Collection[int], done: Collection[int], start: int) ->
 class _Deriver:
     """The rate points done, the one in work, and the latents of the pictures that they learn from."""
 
-    def __init__(self, recipe: Recipe, codec: Codec, kind: Kind, origin: str, data_root: Path) -> None:
-        self._recipe, self._kind, self._origin = recipe, kind, origin
+    def __init__(
+        self, recipe: Recipe, codec: Codec, kind: Kind, origin: str, data_root: Path, precision: Choice
+    ) -> None:
+        self._recipe, self._kind, self._origin, self._precision = recipe, kind, origin, precision
         self._codec = codec.requires_grad_(False).to(memory_format=torch.channels_last)
         settings, data = recipe.derive, recipe.data
         train = load_pictures([data_root / name for name in data.train])
@@ -156,7 +163,7 @@ class _Deriver:
         pictures, latents = (part[chosen] for part in self._pool)
         self._point.learn()
         table = prices(self._counts) if self._counts.any() else None
-        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        with self._precision.autocast(_CPU, cache_enabled=False):
             coded = code(self._codec, self.position, self._point, latents, table)
         self._counts = (_KEPT * self._counts).astype(np.int64) + coded.counts
         assert self._optimiser is not None  # there is something to learn
@@ -173,7 +180,7 @@ class _Deriver:
 
     def _cost(self, bits: Tensor, decoded: Tensor, pictures: Tensor) -> Tensor:
         rates = self._recipe.rates
-        error = distortion(rates.distortion, decoded.float(), pictures)
+        error = distortion(rates.distortion, decoded.float(), pictures, rates.mixture)
         return _bpp(bits, pictures) + multiplier(torch.tensor([self.position]), rates.base) * error
 
     def finish(self) -> tuple[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from softstair.quantize.rates import POSITIONS_PER_POINT
 
 from ..checkpoint import hash_file, load_checkpoint, load_codec, save_checkpoint, save_snapshot
 from ..codec import Codec
-from ..data import Crops, Pixels, load_pictures, with_smaller_copies
+from ..data import Pixels, load_pictures, training_crops
 from ..distortion import distortion
 from ..layers.densities import SIGMA_MAX, SIGMA_MIN, gaussian_bits
 from ..layers.rates import hat_weights, multiplier
 from ..log import Log
 from ..optimiser import Optimiser
+from ..precision import Choice, choose_precision
+from ..processes import Processes
 from ..recipe import Recipe
 from ..staircases import read_derivation, write_derivation
 from .quantized import Batch, Quantized
@@ -71,12 +74,13 @@ def finetune(
     settings = recipe.finetune
     codec = load_codec(recipe, snapshot)
     derivation = None if staircases is None else read_derivation(staircases, snapshot)
-    train = load_pictures([data_root / name for name in recipe.data.train])
     held_out = load_pictures([data_root / name for name in recipe.data.validation])
-    crops = Crops(with_smaller_copies(train, recipe.seed, _START_SIDE), recipe.seed + 1)
+    crops = training_crops(recipe.data, data_root, recipe.seed, _START_SIDE, offset=1)
     log = Log(run / "log.jsonl")
     log.open_run(recipe, _CPU)
-    trainer = _Trainer(recipe, codec)
+    precision = choose_precision(recipe, Processes(_CPU))
+    log.write("precision", **asdict(precision))
+    trainer = _Trainer(recipe, codec, precision)
     checkpoint = run / "checkpoint.json"
     if checkpoint.exists():
         trainer.load(load_checkpoint(checkpoint))
@@ -136,8 +140,8 @@ class _Trainer:
     coding: the parts that the quantizer works with.
     """
 
-    def __init__(self, recipe: Recipe, codec: Codec) -> None:
-        self._recipe, self._frozen = recipe, codec
+    def __init__(self, recipe: Recipe, codec: Codec, precision: Choice) -> None:
+        self._recipe, self._frozen, self._precision = recipe, codec, precision
         self._codec = deepcopy(codec)
         self._codec.requires_grad_(False).to(memory_format=torch.channels_last)
         settings = recipe.finetune
@@ -145,7 +149,7 @@ class _Trainer:
             {name: self._codec.get_submodule(_MODULES[name]) for name in settings.parts}
         ).requires_grad_(True)
         self.decides_symbols = bool({"mean", "scale"} & set(settings.parts))
-        self._optimiser = Optimiser(self._parts, settings.muon_rate, settings.adam_rate)
+        self._optimiser = Optimiser(self._parts, settings.muon_rate, settings.adam_rate, precision.dtype)
         self._average = _copy(self._parts.state_dict())
         self.coding, self.best = _copy(self._average), _copy(self._average)
         self._least = math.inf
@@ -160,12 +164,12 @@ class _Trainer:
 
     def advance(self, batch: Batch) -> None:
         """One step on rate and squared error, weighed as ``pretrain`` weighs them."""
-        settings = self._recipe.finetune
+        settings, rates = self._recipe.finetune, self._recipe.rates
         # The cache of casts is shared by all threads, and the one that prepares batches empties it
         # at moments of its own: gradients would be summed in another order in every run.
-        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        with self._precision.autocast(_CPU, cache_enabled=False):
             picture, bits = self._decode(batch)
-        error = distortion(self._recipe.rates.distortion, picture.float(), batch.picture)
+        error = distortion(rates.distortion, picture.float(), batch.picture, rates.mixture)
         bpp = bits / (batch.picture.shape[-1] * batch.picture.shape[-2])
         self._parts.zero_grad(set_to_none=True)
         self._cost(bpp, error, batch.position).mean().backward()

@@ -24,12 +24,13 @@ from softstair.quantize.rates import POSITIONS_PER_POINT
 
 from ..checkpoint import load_checkpoint, load_snapshot, save_checkpoint, save_snapshot
 from ..codec import Codec, Passage
-from ..data import Crops, Pixels, load_pictures, with_smaller_copies
+from ..data import Crops, Pixels, load_pictures, training_crops
 from ..distortion import distortion
 from ..layers.rates import draw_positions, multiplier
 from ..log import Log
 from ..noise import draw_noise, draw_spread
 from ..optimiser import Optimiser
+from ..precision import Choice, choose_precision
 from ..principal import start_from_components
 from ..processes import Processes, join
 from ..recipe import Batches, Recipe
@@ -109,7 +110,9 @@ def pretrain(
         processes.wait()  # the first must not replace what another is reading
         if state is not None and state["decay"] is not None:
             recipe = with_decay(recipe, *state["decay"])
-        trainer = _Trainer(recipe, processes, Log(run / "log.jsonl" if processes.leads else None))
+        precision = choose_precision(recipe, processes)
+        log = Log(run / "log.jsonl" if processes.leads else None)
+        trainer = _Trainer(recipe, processes, log, precision)
         if state is not None:
             trainer.load(state)
         if trainer.is_done:
@@ -128,11 +131,13 @@ def _train(
     say: Callable[[str], None],
 ) -> None:
     recipe, settings, processes = trainer.recipe, trainer.settings, trainer.processes
-    train = load_pictures([data_root / name for name in recipe.data.train])
     held_out = load_pictures([data_root / name for name in recipe.data.validation])
-    pictures = with_smaller_copies(train, recipe.seed, _START_SIDE)
-    crops = Crops(pictures, recipe.seed, processes.device, recipe.data.saturated)
+    data = recipe.data
+    crops = training_crops(
+        data, data_root, recipe.seed, _START_SIDE, saturated=data.saturated, device=processes.device
+    )
     trainer.log.open_run(recipe, processes.device, processes.count)
+    trainer.log.write("precision", **asdict(trainer.precision))
     if trainer.step:
         trainer.log.write("resume", step=trainer.step)
     else:
@@ -180,9 +185,9 @@ def _fork_checkpoint(fork: Fork, checkpoint: Path) -> None:
 class _Trainer:
     """The state of a run and its one step."""
 
-    def __init__(self, recipe: Recipe, processes: Processes, log: Log) -> None:
+    def __init__(self, recipe: Recipe, processes: Processes, log: Log, precision: Choice) -> None:
         self.recipe, self.settings = recipe, recipe.pretrain
-        self.processes, self.log = processes, log
+        self.processes, self.log, self.precision = processes, log, precision
         self.device = processes.device
         # Layers that are kept in float32 need its bits; TensorFloat32 has ten, bfloat16 has seven.
         torch.backends.cudnn.allow_tf32 = False
@@ -194,7 +199,9 @@ class _Trainer:
         self._pass: Callable[..., Passage] = self.codec
         if self.settings.compile:  # a version a size of batch: there are few
             self._pass = torch.compile(self.codec, dynamic=False, backend=_COMPILER)
-        self.optimiser = Optimiser(self.codec, self.settings.muon_rate, self.settings.adam_rate)
+        self.optimiser = Optimiser(
+            self.codec, self.settings.muon_rate, self.settings.adam_rate, precision.dtype
+        )
         self.average = {k: v.clone() for k, v in self.codec.state_dict().items()}
         self.step = 0
         self.skipped = 0
@@ -284,10 +291,10 @@ class _Trainer:
         spread = draw_spread(seed, self.step, count)[list(crops)]
         position = draw_positions(spread, shape.rate_points, rates.anchor).to(self.device)
         noise = None if self._rounds else draw_noise(shape, seed, self.step, crops, side, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with self.precision.autocast(self.device):
             passage = self._pass(picture, position, noise)
         bpp = (passage.y_bits + passage.z_bits) / side**2
-        error = distortion(rates.distortion, passage.picture, picture)
+        error = distortion(rates.distortion, passage.picture, picture, rates.mixture)
         weight = multiplier(position, rates.base)
         middle = (shape.rate_points - 1) * POSITIONS_PER_POINT // 2
         centre = torch.tensor([middle if rates.anchor is None else rates.anchor])
