@@ -23,8 +23,8 @@ from PIL import Image
 from softstair import _core, open_bundle
 from softstair.codec import networks_of
 from softstair.codec.tile import Symbols, TileCoder
-from softstair.quantize.phases import PHASES, phase_channels
-from softstair.quantize.staircase import STATES, UNIFORM, UNWEIGHTED
+from softstair.quantize.phases import PHASES, phase_map
+from softstair.quantize.staircase import STATES, UNIFORM
 
 
 def main() -> None:
@@ -76,9 +76,7 @@ def row(pixels: npt.NDArray[np.uint8], mode: str, position: int, runs: int, *, s
     choosing = case.median_of_phases(runs, arguments)
     residuals = case.residuals((y - mean) * gain[:, None, None])
     settings = bundle.rate_weight(mode), UNIFORM, lanes, simd
-    search = median(
-        lambda: [_core.search(STATES[mode], tables, *one, UNWEIGHTED, *settings) for one in residuals], runs
-    )
+    search = median(lambda: [_core.search(STATES[mode], tables, *one, *settings) for one in residuals], runs)
     write = median(tile.finish, runs)
     read_y = median(lambda: tables.decode(y_stream, rows, lanes), runs)
     read = median(lambda: model.decode(payload, *size), runs)
@@ -113,12 +111,11 @@ class Case:
     def residuals(self, residual: npt.NDArray[np.float32]) -> list[tuple[npt.NDArray[Any], ...]]:
         """Of every phase, residuals and rows of what is coded, in coding order; residual (C, h, w)."""
         tile, phases = self.begin(), []
-        by_position = residual.transpose(1, 2, 0)
+        by_position, order = residual.transpose(1, 2, 0), phase_map(*residual.shape).transpose(1, 2, 0)
         for phase in range(PHASES):
             rows = tile.begin_phase()
-            channels = phase_channels(by_position.shape[2], *self.size, phase)
             is_coded = rows >= 0
-            phases.append((np.take_along_axis(by_position, channels, 2)[is_coded], rows[is_coded]))
+            phases.append((by_position[order == phase].reshape(rows.shape)[is_coded], rows[is_coded]))
             tile.put(self.symbols.y)
         return phases
 
@@ -134,9 +131,7 @@ class Case:
                     total += begun
                     tile.put(self.symbols.y)
                 else:
-                    total += seconds(
-                        lambda tile=tile: tile.quantize(*arguments, UNIFORM, UNWEIGHTED, decoded)
-                    )
+                    total += seconds(lambda tile=tile: tile.quantize(*arguments, UNIFORM, decoded))
             totals.append(total)
         return statistics.median(totals[1:]) * 1e3
 

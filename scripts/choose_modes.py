@@ -2,10 +2,9 @@
 
     python scripts/choose_modes.py RECIPE SNAPSHOT --data-root DATA [--try tcq8:step:skip:weight ...]
 
-FLAGS: c for centroids, w for errors weighted by what they matter to the picture, s for staircases of
---staircases: thresholds of z, and of y levels in scalar and rdoq and thresholds in scalar. Prints, for
-every setting tried, the Bjontegaard delta rate against plain rounding with measured tables, over the
-rate positions: bits by the tables, PSNR of decoded 8-bit pictures.
+FLAGS: s for staircases of --staircases: thresholds of z, and of y levels in scalar and rdoq and
+thresholds in scalar. Prints, for every setting tried, the Bjontegaard delta rate against plain rounding
+with measured tables, over the rate positions: bits by the tables, PSNR of decoded 8-bit pictures.
 """
 
 from __future__ import annotations
@@ -32,11 +31,10 @@ from softstair.learn.export.measure import (
     samples,
 )
 from softstair.learn.export.modes import NOTHING_LEARNED, Learned, measure_mode, quantize
-from softstair.learn.export.sensitivity import channel_weights
 from softstair.learn.layers.rates import hat_weights
 from softstair.learn.recipe import Quantizer, read_recipe
 from softstair.learn.staircases import Derivation, read_derivation
-from softstair.quantize.staircase import STATES, UNWEIGHTED
+from softstair.quantize.staircase import STATES
 from softstair.quantize.tables import TableSet
 
 MEASURING, SIDE = 2**31, 256
@@ -76,11 +74,8 @@ def main() -> None:
 
     def curve(mode: str, quantizer: Quantizer, flags: Collection[str] = ()) -> list[tuple[float, float]]:
         of = derived if "s" in flags else plain
-        weights = UNWEIGHTED
-        if "w" in flags:
-            weights = channel_weights(codec, of.integers, of.taken[:: len(of.taken) // 40 + 1], of.z_tables)
         learned = learned_in(mode, codec, derivation) if "s" in flags else NOTHING_LEARNED
-        measured = measure_mode(codec, of.integers, of.taken, of.z_tables, mode, quantizer, weights, learned)
+        measured = measure_mode(codec, of.integers, of.taken, of.z_tables, mode, quantizer, learned)
         points = []
         for position in arguments.positions:
             figures = []
@@ -100,7 +95,7 @@ def main() -> None:
     print("| mode | step | skip | rate weight | BD-rate | bpp at", *arguments.positions, "|", flush=True)
     for setting in arguments.settings:
         mode, step, skip, weight, *flags = setting.split(":")
-        points = curve(mode, Quantizer(int(step), int(skip), float(weight), "c" in flags), flags)
+        points = curve(mode, Quantizer(int(step), int(skip), float(weight)), flags)
         shown = f"{mode} | {step} | {skip} | {weight} {' '.join(flags)}"
         print(
             f"| {shown} | {delta_rate(anchor, points).pchip:+.2f} % |",

@@ -2,7 +2,7 @@
 
     python scripts/ladder.py RECIPE SNAPSHOT DATASET --data-root DATA -o results/rows/ladder_DATASET.json
 
-Exports bundles of the snapshot that differ in tables, levels and skipping, codes every picture with
+Exports bundles of the snapshot that differ in tables and skipping, codes every picture with
 every mode of each at four rate positions, reads the files back, and prints delta rates (PSNR, PCHIP)
 as Markdown. Repeated, it measures only what is missing.
 """
@@ -59,7 +59,6 @@ TITLES = {
     "gaussian": "Gaussian tables",
     "measured": "measured tables",
     "skip": "measured, skipping",
-    "centroids": "measured, centroids",
 }
 VARIANTS = [Variant(kind, name, mode) for kind in TITLES for name, mode in NAMES.items()]
 
@@ -120,9 +119,6 @@ def make_bundles(
         "gaussian": with_gaussian_tables(measured),
         "measured": measured,
         "skip": export("skip", lambda quantizer: msgspec.structs.replace(quantizer, skip=SKIP)),
-        "centroids": export(
-            "centroids", lambda quantizer: msgspec.structs.replace(quantizer, centroids=True)
-        ),
     }
 
 

@@ -144,7 +144,7 @@ def scale(codec: Codec, factor: Tensor) -> None:
 
 
 def sensitivity(codec: Codec, pictures: Tensor, hat: Tensor) -> Tensor:
-    """How much noise in a latent moves the pictures, by channel (``export.sensitivity``), (C,)."""
+    """How much noise in a latent moves the pictures, by channel, (C,)."""
     latents = codec.analysis(pictures)
     with torch.enable_grad():
         latents.requires_grad_()

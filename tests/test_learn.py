@@ -15,20 +15,16 @@ from softstair.learn.checkpoint import load_checkpoint, load_snapshot  # noqa: E
 from softstair.learn.codec import Codec  # noqa: E402
 from softstair.learn.data import Crops, load_pictures  # noqa: E402
 from softstair.learn.distortion import distortion  # noqa: E402
-from softstair.learn.export.bundle import ROW_RULE  # noqa: E402
 from softstair.learn.export.graphs import export_graphs  # noqa: E402
 from softstair.learn.export.integers import integer_gains, integer_weights  # noqa: E402
-from softstair.learn.export.measure import Integers, measure_z_tables, samples  # noqa: E402
-from softstair.learn.export.modes import measure_mode, plain_mode, quantize, values  # noqa: E402
-from softstair.learn.export.sensitivity import channel_weights  # noqa: E402
 from softstair.learn.layers.densities import gaussian_bits  # noqa: E402
 from softstair.learn.layers.rates import hat_weights  # noqa: E402
 from softstair.learn.networks import magnitude  # noqa: E402
-from softstair.learn.recipe import Quantizer, change_finetune, read_recipe  # noqa: E402
+from softstair.learn.recipe import change_finetune, read_recipe  # noqa: E402
 from softstair.learn.stages import pretrain as stage  # noqa: E402
 from softstair.learn.stages.finetune import finetune  # noqa: E402
 from softstair.learn.stages.quantized import Quantized  # noqa: E402
-from softstair.quantize.phases import phase_channels, phase_map  # noqa: E402
+from softstair.quantize.phases import phase_map  # noqa: E402
 from softstair.quantize.rates import interpolate  # noqa: E402
 from softstair.quantize.scale_network import INT32_MAX  # noqa: E402
 from softstair.quantize.tables import RowRule, gaussian_tables, join  # noqa: E402
@@ -272,8 +268,8 @@ def test_the_core_computes_what_torch_computes_on_fixed_grids(codec):
         tile = _core.TileEncoder(model, z, height, width)
         for phase in range(4):
             rows = tile.begin_phase()
-            channels = phase_channels(64, height, width, phase)
-            np.testing.assert_array_equal(rows, np.take_along_axis(expected_rows, channels, axis=2))
+            here = phase_map(64, height, width).transpose(1, 2, 0) == phase
+            np.testing.assert_array_equal(rows, expected_rows[here].reshape(rows.shape))
             tile.put(symbols)
 
 
@@ -321,46 +317,6 @@ def test_export_proves_bounds_and_refuses_overflow(codec):
             codec.scale_network.mix.bias.fill_(4.0e4)
     with pytest.raises(InvalidBundle, match="overflow|int16"):
         integer_weights(codec)
-
-
-def test_centroids_lie_where_residuals_do_on_average(codec, project):
-    """On the samples that they were measured on, errors with centroids are no larger."""
-    root, _ = project
-    integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
-    crops = Crops(load_pictures([root / "train"]), 1).batch(0, 4, 96)
-    taken = samples(codec, integers, crops)
-    z_tables = measure_z_tables(codec, taken)
-    errors = {}
-    for centroids in (False, True):
-        mode = measure_mode(codec, integers, taken, z_tables, "scalar", Quantizer(centroids=centroids))
-        assert (mode.staircase.levels != []) == centroids
-        decided = [quantize(codec, integers, one, z_tables, mode) for one in taken]
-        # y^ = mu + value step, and the residual is (y - mu) / step
-        grids = [mode.staircase.grid(one.position) for one in taken]
-        errors[centroids] = sum(
-            np.square(one.residual - values(one.symbols, grid)).sum()
-            for grid, one in zip(grids, decided, strict=True)
-        )
-    assert errors[True] < errors[False]
-
-
-def test_channel_weights_are_squared_columns_of_the_jacobian(codec, project):
-    """Random probes against the Jacobian itself, which a tiny synthesis has in full."""
-    root, _ = project
-    integers = Integers(integer_weights(codec), integer_gains(codec), ROW_RULE)
-    crop = Crops(load_pictures([root / "train"]), 1).batch(0, 1, 32)
-    one = samples(codec, integers, crop)[5:6]
-    z_tables = measure_z_tables(codec, one)
-    mode = plain_mode(integers, "scalar", Quantizer())
-    decided = quantize(codec, integers, one[0], z_tables, mode)
-    hat = hat_weights(torch.tensor([one[0].position]), codec.shape.rate_points)
-    jacobian = torch.autograd.functional.jacobian(
-        lambda y: codec.synthesis(y[None], hat), torch.from_numpy(decided.decoded)
-    )
-    exponent = interpolate(integers.gains, one[0].position) + one[0].position
-    exact = jacobian.square().sum((0, 1, 2, 3)).mean((1, 2)).numpy() * np.exp2(-exponent / 16)
-    probed = channel_weights(codec, integers, one * 300, z_tables)
-    assert np.std(np.log(probed / exact)) < 0.1  # 1200 products of random signs a channel
 
 
 def test_weights_beyond_int16_are_refused(codec):

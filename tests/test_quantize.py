@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softstair.quantize.phases import phase_channels, phase_map
+from softstair.quantize.phases import phase_map
 from softstair.quantize.rates import hat_weights, interpolate, nearest_point
 from softstair.quantize.tables import BITS, RowRule, gaussian, gaussian_tables, integer_cdf, measured_tables
 
@@ -52,9 +52,6 @@ def test_measured_tables_follow_the_counts_where_there_are_many():
 @given(st.integers(1, 20), st.integers(1, 20))
 def test_phases_cover_every_latent_once(height, width):
     phases = phase_map(64, height, width)
-    for phase in range(4):
-        channels = phase_channels(64, height, width, phase)
-        assert (np.take_along_axis(phases.transpose(1, 2, 0), channels, axis=2) == phase).all()
     per_position = [(phases == phase).sum(axis=0) for phase in range(4)]
     assert all((count == 16).all() for count in per_position)
 

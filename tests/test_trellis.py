@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softstair import _core
-from softstair.quantize.staircase import STATES, UNIFORM, UNWEIGHTED
+from softstair.quantize.staircase import STATES, UNIFORM
 from softstair.quantize.tables import RowRule, TableSet, gaussian_tables, join
 from softstair.quantize.trellis import indices, quantizers, search
 
@@ -76,18 +76,16 @@ def test_granular_gain(states):
     st.sampled_from([1, 2, 4]),
     st.integers(0, 300),
     st.sampled_from([0.3, 3.0, 300.0, 1e6]),
-    st.booleans(),
     st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=100, deadline=None)
-def test_vector_kernels_find_the_same_levels(states, lanes, count, spread, weighted, seed):
+def test_vector_kernels_find_the_same_levels(states, lanes, count, spread, seed):
     """Far beyond the tables, too, and where a residual is no number."""
     rng = np.random.default_rng(seed)
     residual = rng.normal(0, spread, count).astype(np.float32)
     residual[rng.random(count) < 0.02] = np.nan
     rows = rng.integers(0, 78, count).astype(np.int16)
-    weight = rng.uniform(0.5, 2, count).astype(np.float32) if weighted else UNWEIGHTED
-    arguments = (states, gaussian_tables(RULE, states).core, residual, rows, weight, 0.04, UNIFORM, lanes)
+    arguments = (states, gaussian_tables(RULE, states).core, residual, rows, 0.04, UNIFORM, lanes)
     with_vectors, without = (_core.search(*arguments, simd=simd) for simd in (True, False))
     np.testing.assert_array_equal(with_vectors, without)
 
@@ -104,10 +102,9 @@ def test_rate_distortion_optimised_levels_cost_least():
     residual = rng.normal(0, 1.5, 3000).astype(np.float32)
     rows = rng.integers(10, 60, len(residual)).astype(np.int16)
     tables = gaussian_tables(RULE)
-    weight = rng.uniform(0.5, 2, len(residual)).astype(np.float32)
-    found = search(residual, rows, tables, states=1, rate_weight=0.1, weight=weight)
-    for r, row, w, level in zip(residual, rows, weight, found, strict=True):
-        costs = {k: w * (r - k) ** 2 + 0.1 * bits_of(tables, row, k) for k in range(-12, 13)}
+    found = search(residual, rows, tables, states=1, rate_weight=0.1)
+    for r, row, level in zip(residual, rows, found, strict=True):
+        costs = {k: (r - k) ** 2 + 0.1 * bits_of(tables, row, k) for k in range(-12, 13)}
         assert costs[level] <= min(costs.values()) + 1e-4
 
 
@@ -118,7 +115,6 @@ def test_rate_distortion_optimised_levels_cost_least():
         ({"lanes": 3}, "lanes"),
         ({"rows": np.array([99], np.int16)}, "row"),
         ({"rows": np.array([1, 2], np.int16)}, "row"),
-        ({"weight": np.ones(3, np.float32)}, "weight"),
         ({"rate_weight": -1.0}, "rate weight"),
         ({"grid": np.array([0.0, 0.5, 0.4], np.float32)}, "rises"),
     ],
@@ -170,7 +166,7 @@ def check_round_trip(model, bundle, z, y, mode):
     scale, weight = np.ones(64, np.float32), bundle.rate_weight(mode)
     for _ in range(4):
         tile.begin_phase()
-        tile.quantize(y, mean, scale, weight, UNIFORM, UNWEIGHTED, decoded)
+        tile.quantize(y, mean, scale, weight, UNIFORM, decoded)
     z_back, y_back = model.decode(tile.finish(), height, width)
     np.testing.assert_array_equal(z_back, z)
     np.testing.assert_array_equal(y_back, tile.symbols)

@@ -243,8 +243,7 @@ void TileEncoder::list_coded() {
 }
 
 void TileEncoder::quantize(const float* y, const float* mean, const float* gain,
-                           const Staircase& staircase, std::span<const float> weight,
-                           float* decoded) {
+                           const Staircase& staircase, float* decoded) {
   if (phase_ < 0) throw std::invalid_argument("no phase was begun");
   const std::ptrdiff_t group = field_.group();
   residual_.resize(rows_.size());
@@ -262,17 +261,7 @@ void TileEncoder::quantize(const float* y, const float* mean, const float* gain,
   const std::size_t count = places_.size();
   searched_residual_.resize(count);
   for (std::size_t i = 0; i < count; ++i) searched_residual_[i] = residual_[places_[i]];
-  if (!weight.empty()) {
-    searched_weight_.resize(count);
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::size_t position = places_[i] / group;
-      const int first = channel_group(static_cast<int>(position / size_.width),
-                                      static_cast<int>(position % size_.width), phase_) * group;
-      searched_weight_[i] = weight[first + places_[i] % group];
-    }
-  }
   search(*model_->trellis, *model_->y_tables, staircase, searched_residual_, searched_rows_,
-         weight.empty() ? std::span<const float>() : std::span<const float>(searched_weight_),
          lanes_for(size_), model_->network->simd(), levels_.data());
   end_phase();
   const bool fine = model_->trellis->dependent();

@@ -103,10 +103,9 @@ class TileEncoder {
   const std::vector<std::int16_t>& begin_phase();
 
   // Quantize the phase begun: `search` on (y - mean) * gain, in steps. decoded receives mean +
-  // value / gain. All (C, height, width), gain (C), weight (C) or empty: of a channel's squared
-  // error. Other phases are left alone.
+  // value / gain. All (C, height, width), gain (C). Other phases are left alone.
   void quantize(const float* y, const float* mean, const float* gain, const Staircase& staircase,
-                std::span<const float> weight, float* decoded);
+                float* decoded);
 
   // Or put symbols decided elsewhere, (height, width, C); where nothing is coded, zero is taken.
   // Throws std::invalid_argument if the trellis cannot reach one of them.
@@ -139,7 +138,7 @@ class TileEncoder {
   // Of the phase begun: its coded latents, as places in rows_, and what `search` takes and gives.
   std::vector<std::int32_t> places_;
   std::vector<std::int16_t> searched_rows_, levels_;
-  std::vector<float> residual_, searched_residual_, searched_weight_;
+  std::vector<float> residual_, searched_residual_;
   std::vector<Coded> coded_[kPhases];
 };
 

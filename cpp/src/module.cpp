@@ -269,22 +269,20 @@ NB_MODULE(_core, m) {
       .def(
           "quantize",
           [](TileEncoder& self, In<float, 3> y, In<float, 3> mean, In<float, 1> gain,
-             float rate_weight, In<float, 1> grid, In<float, 1> weight, InOut<float, 3> decoded) {
+             float rate_weight, In<float, 1> grid, InOut<float, 3> decoded) {
             check_planes(self, y);
             check_planes(self, mean);
             check_planes(self, In<float, 3>(decoded));
             const auto channels = static_cast<std::size_t>(self.channels());
             require(gain.size() == channels, "gain has the wrong size");
-            require(weight.size() == 0 || weight.size() == channels, "weight has the wrong size");
             const Staircase staircase = make_staircase(rate_weight, grid);
             nb::gil_scoped_release release;
-            self.quantize(y.data(), mean.data(), gain.data(), staircase,
-                          {weight.data(), weight.size()}, decoded.data());
+            self.quantize(y.data(), mean.data(), gain.data(), staircase, decoded.data());
           },
-          "y"_a, "mean"_a, "gain"_a, "rate_weight"_a, "grid"_a, "weight"_a, "decoded"_a,
+          "y"_a, "mean"_a, "gain"_a, "rate_weight"_a, "grid"_a, "decoded"_a,
           "Quantize (y - mean) * gain for the phase begun and write mean + value / gain to\n"
           "`decoded`, planes float32 (C, height, width). rate_weight: squared steps a bit; grid: the\n"
-          "fine grid in steps, or empty; weight: (C,) of squared errors, or empty.")
+          "fine grid in steps, or empty.")
       .def(
           "put",
           [](TileEncoder& self, In<std::int16_t, 3> symbols) {
@@ -328,22 +326,19 @@ NB_MODULE(_core, m) {
   m.def(
       "search",
       [](int states, const Tables& tables, In<float, 1> residual, In<std::int16_t, 1> rows,
-         In<float, 1> weight, float rate_weight, In<float, 1> grid, int lanes, bool simd) {
+         float rate_weight, In<float, 1> grid, int lanes, bool simd) {
         const Trellis& trellis = Trellis::of(states);
         const int rows_of_each = tables.rows() / (trellis.dependent() ? 2 : 1);
         require(lanes == 1 || lanes == 2 || lanes == kMaxLanes, "lanes must be 1, 2 or 4");
-        require(rows.size() == residual.size() &&
-                    (weight.size() == 0 || weight.size() == residual.size()),
-                "every residual needs a row, and a weight or none has one");
+        require(rows.size() == residual.size(), "every residual needs a row");
         for (std::size_t i = 0; i < rows.size(); ++i)
           require(rows.data()[i] >= 0 && rows.data()[i] < rows_of_each, "a row is not in the tables");
         std::vector<std::int16_t> levels(residual.size());
         search(trellis, tables, make_staircase(rate_weight, grid), {residual.data(), residual.size()},
-               {rows.data(), rows.size()}, {weight.data(), weight.size()}, lanes, simd,
-               levels.data());
+               {rows.data(), rows.size()}, lanes, simd, levels.data());
         return to_array(std::move(levels), {residual.size()});
       },
-      "states"_a, "tables"_a, "residual"_a, "rows"_a, "weight"_a, "rate_weight"_a, "grid"_a,
+      "states"_a, "tables"_a, "residual"_a, "rows"_a, "rate_weight"_a, "grid"_a,
       "lanes"_a, "simd"_a = true, "Levels, int16 (n,), of residuals in steps, float32 (n,).");
   m.def(
       "follow",

@@ -112,8 +112,7 @@ void search_scalar(const Problem& problem, std::int16_t* levels) {
       const int below = nearest < 0 ? nearest + 1 : nearest - 1;
       const auto cost = [&](int level) {
         const float error = residual - coarse(staircase, level);
-        return problem.weight_of(i) * (error * error) +
-               staircase.rate_weight * problem.tables.bits(problem.rows[i], level);
+        return error * error + staircase.rate_weight * problem.tables.bits(problem.rows[i], level);
       };
       float least = cost(nearest);
       for (const int level : {below, 0})
@@ -145,8 +144,8 @@ const Trellis& Trellis::of(int states) {
 
 void search(const Trellis& trellis, const Tables& tables, const Staircase& staircase,
             std::span<const float> residual, std::span<const std::int16_t> rows,
-            std::span<const float> weight, int lanes, bool simd, std::int16_t* levels) {
-  const Problem problem{tables, staircase, residual, rows, weight, lanes};
+            int lanes, bool simd, std::int16_t* levels) {
+  const Problem problem{tables, staircase, residual, rows, lanes};
   if (!trellis.dependent()) return search_scalar(problem, levels);
   if (simd && simd_available() && staircase.grid.empty() &&
       search_avx2(trellis.states(), problem, levels))

@@ -79,18 +79,18 @@ struct Staircase {
 // Levels of the latents of one phase, in coding order; latent i belongs to lane i mod lanes, and
 // every lane is a trellis of its own that starts in state 0. Minimises
 //
-//     sum weight_i (residual_i - value_i)^2 + rate_weight * bits_i
+//     sum (residual_i - value_i)^2 + rate_weight * bits_i
 //
 // exactly (A. Viterbi, 1967) over, of each quantizer and parity, the member of the grid next to
 // the residual, and zero. With one state: over the two neighbours of the residual and zero; with a
 // rate weight of 0 that is rounding, half to even.
 //
 // residual: steps. rows: table rows of a single quantizer; with more than one state, tables holds
-// row r of quantizer q at 2 r + q. weight: of each squared error, or empty for ones.
+// row r of quantizer q at 2 r + q.
 // simd: use vector kernels where available; they find the same levels.
 // levels: receives the level of every latent, within +-kLargestLevel (+-32767 with one state).
 void search(const Trellis& trellis, const Tables& tables, const Staircase& staircase,
             std::span<const float> residual, std::span<const std::int16_t> rows,
-            std::span<const float> weight, int lanes, bool simd, std::int16_t* levels);
+            int lanes, bool simd, std::int16_t* levels);
 
 }  // namespace softstair

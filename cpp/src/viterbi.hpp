@@ -42,16 +42,13 @@ constexpr std::array<Entry, kStates> entries() {
   return result;
 }
 
-// What is searched. Weights are empty where all are one.
+// What is searched.
 struct Problem {
   const Tables& tables;
   const Staircase& staircase;
   std::span<const float> residual;
   std::span<const std::int16_t> rows;
-  std::span<const float> weight;
   int lanes;
-
-  float weight_of(std::size_t i) const { return weight.empty() ? 1.0f : weight[i]; }
 };
 
 inline float finite(float value) { return value == value ? value : 0.0f; }
@@ -70,18 +67,18 @@ constexpr float kLargestMagnitude = kLargestLevel - 4;
 // Costs and levels of the branches of a latent: the next member of the grid in each, and zero.
 inline void branches(const Problem& problem, std::size_t i, float* cost, std::int16_t* levels) {
   const Staircase& staircase = problem.staircase;
-  const float residual = finite(problem.residual[i]), weight = problem.weight_of(i);
+  const float residual = finite(problem.residual[i]);
   const float magnitude = std::min(std::abs(residual), kLargestMagnitude);
   const int row = 2 * problem.rows[i], sign = residual < 0 ? -1 : 1;
   const int first =
       std::min(std::max(floor_index(staircase, magnitude) - 1, 0), 2 * kLargestLevel - 8);
-  const float to_zero = weight * (magnitude * magnitude);
+  const float to_zero = magnitude * magnitude;
   for (int branch = 0; branch < kBranches; ++branch) {
     const int index = first + ((branch - first) & 3), quantizer = branch & 1;
     const int level = sign * ((index + quantizer) >> 1);
     const float error = magnitude - staircase.value(index);
-    cost[branch] = weight * (error * error) +
-                   staircase.rate_weight * problem.tables.bits(row + quantizer, level);
+    cost[branch] =
+        error * error + staircase.rate_weight * problem.tables.bits(row + quantizer, level);
     levels[branch] = static_cast<std::int16_t>(level);
     if (branch != 0 && branch != 3) continue;
     const float zero = to_zero + staircase.rate_weight * problem.tables.bits(row + quantizer, 0);

@@ -51,9 +51,9 @@ class MergedBits {
   std::vector<Row> rows_;
 };
 
-// Residuals, rows and weights of a latent a lane, where some lanes may have none.
+// Residuals and rows of a latent a lane, where some lanes may have none.
 struct Group {
-  float residual[kLanes] = {}, weight[kLanes] = {1, 1, 1, 1};
+  float residual[kLanes] = {};
   std::int16_t rows[kLanes] = {};
 };
 
@@ -64,7 +64,7 @@ struct Metrics {
 
 // Two latents, one in each half of a vector; every value but `members` is the same four times.
 struct Two {
-  __m256 magnitude, weight;
+  __m256 magnitude;
   __m256i first, sign;     // of the four members of the grid around the magnitude; 0 or all ones
   __m256 bits, zero_rate;  // of the members, in order; rate weight times bits of zero, by branch
 };
@@ -82,13 +82,11 @@ SOFTSTAIR_TARGET inline __m256 branches_of(const Two& two, __m256 rate_weight, _
       _mm256_mul_ps(_mm256_set1_ps(0.5f), _mm256_cvtepi32_ps(two.first)), steps);
   const __m256 error = _mm256_sub_ps(two.magnitude, at);
   const __m256 in_order =
-      _mm256_add_ps(_mm256_mul_ps(two.weight, _mm256_mul_ps(error, error)),
-                    _mm256_mul_ps(rate_weight, two.bits));
+      _mm256_add_ps(_mm256_mul_ps(error, error), _mm256_mul_ps(rate_weight, two.bits));
   // Members lie in order of their index, branches are indices modulo 4.
   const __m256i turn = _mm256_sub_epi32(branch, two.first);
   const __m256 cost = _mm256_permutevar_ps(in_order, turn);
-  const __m256 zero = _mm256_add_ps(
-      _mm256_mul_ps(two.weight, _mm256_mul_ps(two.magnitude, two.magnitude)), two.zero_rate);
+  const __m256 zero = _mm256_add_ps(_mm256_mul_ps(two.magnitude, two.magnitude), two.zero_rate);
   const __m256i index =
       _mm256_add_epi32(two.first, _mm256_and_si256(turn, _mm256_set1_epi32(3)));
   const __m256i level = _mm256_srai_epi32(_mm256_add_epi32(index, quantizer), 1);
@@ -123,16 +121,10 @@ SOFTSTAIR_TARGET inline Metrics look_at(const Problem& problem, const MergedBits
   Group some;
   const float* residual = problem.residual.data() + first;
   const std::int16_t* rows = problem.rows.data() + first;
-  __m128 weight = _mm_set1_ps(1.0f);
   if (here < kLanes) {
     std::copy_n(residual, here, some.residual);
     std::copy_n(rows, here, some.rows);
-    for (std::size_t lane = 0; lane < here; ++lane)
-      some.weight[lane] = problem.weight_of(first + lane);
     residual = some.residual, rows = some.rows;
-    weight = _mm_loadu_ps(some.weight);
-  } else if (!problem.weight.empty()) {
-    weight = _mm_loadu_ps(problem.weight.data() + first);
   }
 
   const __m128 raw = _mm_loadu_ps(residual);
@@ -164,7 +156,6 @@ SOFTSTAIR_TARGET inline Metrics look_at(const Problem& problem, const MergedBits
   __m256i chosen[2];
   for (int i = 0; i < 2; ++i) {
     const Two two = {_mm256_permutevar8x32_ps(_mm256_castps128_ps256(magnitude), spread[i]),
-                     _mm256_permutevar8x32_ps(_mm256_castps128_ps256(weight), spread[i]),
                      _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(member), spread[i]),
                      _mm256_permutevar8x32_epi32(
                          _mm256_castsi128_si256(_mm_castps_si128(below_zero)), spread[i]),

@@ -541,7 +541,7 @@ void check_quantized_tile(const Setting& setting, Size size, int states, unsigne
   TileEncoder encoder(model, size, z);
   for (int phase = 0; phase < kPhases; ++phase) {
     encoder.begin_phase();
-    encoder.quantize(y.data(), mean.data(), gain.data(), staircase, {}, decoded.data());
+    encoder.quantize(y.data(), mean.data(), gain.data(), staircase, decoded.data());
     reconstruct_phase(phase, size, channels, encoder.symbols().data(), fine, staircase, mean.data(),
                       step.data(), again.data());
   }
@@ -587,13 +587,10 @@ void test_search() {
       std::vector<float> residual(count);
       for (float& r : residual) r = static_cast<float>(random.between(-3000, 3000)) / 1000;
       const auto rows = random.values<std::int16_t>(count, 0, 7);
-      std::vector<float> weight(count, 1.0f);
-      if (trial % 2 == 0)
-        for (float& w : weight) w = static_cast<float>(random.between(1, 30)) / 10;
       // Without rates the nearest of every subset is the best of it, so all levels may compete.
       const Trellis& trellis = Trellis::of(states);
       std::vector<std::int16_t> levels(count);
-      search(trellis, tables, {}, residual, rows, weight, lanes, trial % 4 < 2, levels.data());
+      search(trellis, tables, {}, residual, rows, lanes, trial % 4 < 2, levels.data());
       for (int lane = 0; lane < lanes; ++lane) {
         const auto cost_of = [&](const auto& level_at) {
           int state = 0;
@@ -601,7 +598,7 @@ void test_search() {
           for (int i = lane, step = 0; i < count; i += lanes, ++step) {
             const int level = level_at(i, step);
             const float error = residual[i] - 0.5f * index_of(level, quantizer_of(state));
-            cost += weight[i] * error * error;
+            cost += error * error;
             state = trellis.next(state, level);
           }
           return cost;
@@ -658,7 +655,7 @@ std::vector<std::uint8_t> random_tile(const Setting& setting, const std::shared_
   TileEncoder encoder(model, size, z);
   for (int phase = 0; phase < kPhases; ++phase) {
     encoder.begin_phase();
-    encoder.quantize(y.data(), mean.data(), gain.data(), {}, {}, decoded.data());
+    encoder.quantize(y.data(), mean.data(), gain.data(), {}, decoded.data());
   }
   return encoder.finish();
 }

@@ -149,15 +149,12 @@ class TileEncoder:
         gain: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
         rate_weight: float,
         grid: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
-        weight: Annotated[
-            NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
         decoded: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")],
     ) -> None:
         """
         Quantize (y - mean) * gain for the phase begun and write mean + value / gain to
         `decoded`, planes float32 (C, height, width). rate_weight: squared steps a bit; grid: the
-        fine grid in steps, or empty; weight: (C,) of squared errors, or empty.
+        fine grid in steps, or empty.
         """
 
     def put(
@@ -189,7 +186,6 @@ def search(
     tables: Tables,
     residual: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
     rows: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
-    weight: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
     rate_weight: float,
     grid: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
     lanes: int,

@@ -22,7 +22,7 @@ from softstair.engine import Networks, Planes
 from softstair.errors import CorruptStream
 from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import hat_weights
-from softstair.quantize.staircase import STATES, UNWEIGHTED, rounded
+from softstair.quantize.staircase import STATES, rounded
 
 from .geometry import WHOLE_PICTURE, Borders, Geometry, to_even, to_pixels, to_planes
 
@@ -112,7 +112,7 @@ class TileCoder:
             tile.begin_phase()
             mean = means.of_phase(decoded, phase)
             if decide is None:
-                tile.quantize(y, mean, scale, rate_weight, grid, UNWEIGHTED, decoded[0])
+                tile.quantize(y, mean, scale, rate_weight, grid, decoded[0])
                 continue
             symbols = decide((y - mean) * scale[:, None, None])
             tile.put(np.ascontiguousarray(symbols.transpose(1, 2, 0)))

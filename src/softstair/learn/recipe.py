@@ -137,14 +137,12 @@ class Quantizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A mode of the bundle; see ``softstair.quantize.staircase``.
 
     step: 1/32 octave wider than one over the gain. skip: table row below which nothing is coded.
-    rate_weight: squared steps that a bit is worth to the encoder. centroids: levels lie where
-    residuals do on average, not on the uniform grid.
+    rate_weight: squared steps that a bit is worth to the encoder.
     """
 
     step: int = 0
     skip: int = 0
     rate_weight: float = 0.0
-    centroids: bool = False
 
 
 class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

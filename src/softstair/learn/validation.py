@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softstair.quantize.tables import ROWS_PER_OCTAVE
+
 from .codec import Codec
 from .layers.densities import SIGMA_MAX, SIGMA_MIN, gaussian_bits
 from .layers.rates import hat_weights
 from .networks import HYPER_STRIDE
 from .processes import Processes
-
-_ROWS_PER_OCTAVE = 8
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def reconstruct(codec: Codec, picture: Tensor, position: Tensor) -> tuple[Tensor
     z_hat = codec.hyper_analysis(y, codec.deviation, torch.exp2(octaves), hat).round()
     decoded, mean, log_scale = codec.quantize(y, z_hat, octaves, hat)
     symbols = ((y - mean) * torch.exp2(octaves)).round()
-    row = (log_scale * _ROWS_PER_OCTAVE).round() / _ROWS_PER_OCTAVE
+    row = (log_scale * ROWS_PER_OCTAVE).round() / ROWS_PER_OCTAVE
     sigma = torch.exp2(row).clamp(SIGMA_MIN, SIGMA_MAX)
     y_bits = gaussian_bits(symbols, sigma).sum().item()
     z_bits = codec.z_density.bits(z_hat, hat).sum().item()

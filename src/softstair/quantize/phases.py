@@ -29,12 +29,3 @@ def phase_map(channels: int, height: int, width: int) -> npt.NDArray[np.int64]:
     group = np.arange(channels) * PHASES // channels
     phases: npt.NDArray[np.int64] = position[None] ^ group[:, None, None]
     return phases
-
-
-def phase_channels(channels: int, height: int, width: int, phase: int) -> npt.NDArray[np.int64]:
-    """Channels that each position codes in a phase, int64, (height, width, channels / 4)."""
-    group = channels // PHASES
-    rows, columns = np.arange(height) & 1, np.arange(width) & 1
-    groups = _POSITION_CLASS[rows[:, None], columns[None, :]] ^ phase
-    indices: npt.NDArray[np.int64] = groups[..., None] * group + np.arange(group)
-    return indices

@@ -23,7 +23,6 @@ _LARGEST_LEVEL = 64 * LEVELS_PER_STEP
 _MOST = 16383  # steps: the core clips there
 
 UNIFORM = np.zeros(0, np.float32)  # a fine grid that needs no list: members every half step
-UNWEIGHTED = np.zeros(0, np.float32)  # squared errors of all channels count alike
 
 
 class Staircase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

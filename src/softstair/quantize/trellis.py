@@ -1,6 +1,6 @@
 """Entropy-constrained quantization: choosing levels that minimise squared error plus rate.
 
-    minimise  sum_i  weight_i (r_i - value_i)^2 + rate_weight * bits_i
+    minimise  sum_i  (r_i - value_i)^2 + rate_weight * bits_i
 
 over the levels of all latents at once. With one state every latent stands for itself (RDOQ). With
 more, two quantizers take turns: latent i is quantized on the even members of a fine grid or on its
@@ -32,7 +32,6 @@ def search(
     *,
     states: int,
     rate_weight: float,
-    weight: Floats | None = None,
     grid: Floats | None = None,
     lanes: int = 1,
 ) -> Levels:
@@ -44,7 +43,6 @@ def search(
         tables: what levels cost. With more than one state, row r of quantizer q is row 2 r + q.
         states: 1, 4, 8, 16 or 32.
         rate_weight: squared steps that a bit is worth.
-        weight: float32 (n,), of every squared error; by default 1.
         grid: float32, where the members 0, 1, .. of the fine grid lie, in steps, rising from 0;
             beyond its end, and by default from 0, members follow every half step.
         lanes: 1, 2 or 4; latent i belongs to lane i mod lanes, a trellis of its own.
@@ -58,7 +56,6 @@ def search(
         tables.core,
         residual,
         rows,
-        _NONE if weight is None else weight,
         rate_weight,
         _NONE if grid is None else grid,
         lanes,
