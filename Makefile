@@ -23,7 +23,7 @@ $(VENV)/runtime: pyproject.toml CMakeLists.txt $(wildcard cpp/src/*)
 
 $(VENV)/dev: $(VENV)/runtime constraints.txt
 	$(PIP) torch==2.13.0 numpy
-	$(PIP) --editable '.[learn,eval,openvino,cluster,web,dev]'
+	$(PIP) --editable '.[learn,eval,judges,openvino,cluster,web,dev]'
 	touch $@
 
 $(VENV)/docs: $(VENV)/dev

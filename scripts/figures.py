@@ -23,7 +23,7 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "results"
 DEFAULT_MODE = "tcq32"
 TIMED_BPP = 0.75
-DATA_SETS = {"kodak": tuple(METRICS), "photos768": ("psnr",), "large1200": ("psnr",)}
+DATA_SETS = {"kodak": ("psnr", "ms-ssim", "ssimulacra2"), "photos768": ("psnr",), "large1200": ("psnr",)}
 NAMES = {
     "jpeg-420": "JPEG 4:2:0",
     "jpeg-444": "JPEG 4:4:4",
@@ -34,6 +34,8 @@ NAMES = {
     "heic-444": "HEIC 4:4:4 (x265)",
     "avif-420": "AVIF 4:2:0, speed 6",
     "avif-444": "AVIF 4:4:4, speed 6",
+    "avif-420-s2": "AVIF 4:2:0, speed 2",
+    "avif-444-s2": "AVIF 4:4:4, speed 2",
     "avif-444-psnr": "AVIF 4:4:4, speed 6, tuned for PSNR",
 }
 

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from figures import NAMES, RESULTS, delta, own_curve, published, times
 
-from softstair.evaluate import METRICS, Curve, Metric, Results, published_beside, read_results
+from softstair.evaluate import (
+    METRICS,
+    Curve,
+    Metric,
+    Results,
+    measured_metrics,
+    published_beside,
+    read_results,
+)
 from softstair.evaluate.curve_files import curves_of
 from softstair.evaluate.plot import plot_curves
 
@@ -70,7 +78,7 @@ def write_data_set(path: Path, folder: Path) -> None:
     results = read_results(path)
     title, opening = DATA_SETS.get(path.stem, (path.stem.capitalize(), f"The data set {path.stem}."))
     page = [f"# {title}", f"{opening} {results.pictures} pictures, bytes of whole files."]
-    for metric in METRICS.values():
+    for metric in measured_metrics(results):
         name = f"{path.stem}-{metric.key}.svg"
         (folder / name).write_bytes(plot_curves(curves(results, metric), metric, "svg"))
         page.append(f"![Rate and {metric.label} on {title}]({name})")
@@ -95,14 +103,15 @@ def write_data_set(path: Path, folder: Path) -> None:
 
 def bits(results: Results) -> str:
     """Delta rates of the default mode against all that were measured beside it, in the README's order."""
+    metrics = measured_metrics(results)
     rows = [
-        f"| against | {' | '.join(metric.label for metric in METRICS.values())} |",
-        "| --- |" + " --: |" * len(METRICS),
+        f"| against | {' | '.join(metric.label for metric in metrics)} |",
+        "| --- |" + " --: |" * len(metrics),
     ]
     order = {name: number for number, name in enumerate(NAMES)}
     peers = [codec.name for codec in results.codecs if codec.mode is None]
     for peer in sorted(peers, key=lambda name: order.get(name, len(order))):
-        cells = [delta(results, peer, metric) for metric in METRICS.values()]
+        cells = [delta(results, peer, metric) for metric in metrics]
         rows.append(f"| {NAMES.get(peer, peer)} | {' | '.join(cells)} |")
     return "\n".join(rows)
 

@@ -64,6 +64,12 @@ def _rows(codec: str, index: int, rate: float) -> list[Row]:
             psnr=28 + 3.0 * index + picture,
             ms_ssim=1 - 0.1 / 2**index,
             ssimulacra2=20 + 15.0 * index,
+            butteraugli=4 / 1.5**index,
+            butteraugli_max=16 / 1.4**index,
+            cvvdp=10 - 2 / 1.6**index,
+            smooth=0.25,
+            grid_across=1.5,
+            grid_beside=1.0,
             payload_bytes=round(rate * 10_000) - 30 if codec == "ours" else None,
             table_bits=8 * round(rate * 10_000) - 250.0 if codec == "ours" else None,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-METRIC_KEYS = ("psnr", "ms-ssim", "ssimulacra2")
+METRIC_KEYS = ("ssimulacra2", "psnr", "ms-ssim", "butteraugli", "butteraugli-max", "cvvdp")
 
 
 @click.command("bdrate")

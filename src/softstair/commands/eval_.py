@@ -17,6 +17,13 @@ import click
     "--rate-positions", default="", metavar="LIST", help="Such as 0,32,64; all rate points by default."
 )
 @click.option("--modes", default="", metavar="LIST", help="Such as scalar,tcq8; the bundle's own by default.")
+@click.option(
+    "--judges",
+    default="all",
+    show_default=True,
+    metavar="LIST",
+    help="Of grid, butteraugli, cvvdp; all that are installed, or none.",
+)
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Pictures at once.")
 @click.option(
     "--timings",
@@ -35,6 +42,7 @@ def command(
     peers: str,
     rate_positions: str,
     modes: str,
+    judges: str,
     jobs: int,
     timings: int,
     fresh: bool,
@@ -49,8 +57,10 @@ def command(
 
     from softstair.errors import UsageError
     from softstair.evaluate import (
+        absent_judges,
         evaluate,
         find_data_set,
+        find_judges,
         find_peers,
         markdown,
         softstair_codec,
@@ -68,6 +78,10 @@ def command(
     wanted: list[str | None] = [mode.strip() for mode in modes.split(",") if mode.strip()]
     own = [softstair_codec(model, positions, mode=mode) for mode in wanted or [None]]
     codecs = [*own, *find_peers(names)]
+    asked = [] if judges == "none" else [name.strip() for name in judges.split(",") if name.strip()]
+    panel = find_judges(asked)
+    for judge in absent_judges() if "all" in asked else ():
+        click.echo(judge.needs, err=True)
     data_set = find_data_set(dataset, data_root)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(f"Measuring {data_set.name}", total=None)
@@ -78,6 +92,7 @@ def command(
             jobs=jobs,
             timings=timings,
             resume=not fresh,
+            judges=panel,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     report = markdown(results)

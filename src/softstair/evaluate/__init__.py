@@ -28,12 +28,15 @@ from .curve_files import (
     Curve,
     Metric,
     check_same_pictures,
+    measured_metrics,
     published_beside,
     published_curves,
     read_curves,
 )
 from .curves import DeltaRate, delta_rate
 from .data import DataSet, find_data_set, hash_pixels
+from .grid import Grid, measure_grid
+from .judges import Judge, absent_judges, find_judges, installed_judges
 from .metrics import mean_squared_error, ms_ssim, psnr, ssimulacra2
 from .own import Softstair, softstair_codec
 from .report import delta_table, markdown
@@ -47,6 +50,8 @@ __all__ = [
     "Curve",
     "DataSet",
     "DeltaRate",
+    "Grid",
+    "Judge",
     "Mean",
     "Metric",
     "Part",
@@ -54,17 +59,22 @@ __all__ = [
     "Row",
     "Softstair",
     "Timing",
+    "absent_judges",
     "check_same_pictures",
     "complexity_of",
     "delta_rate",
     "delta_table",
     "evaluate",
     "find_data_set",
+    "find_judges",
     "find_peers",
     "hash_pixels",
+    "installed_judges",
     "installed_peers",
     "markdown",
     "mean_squared_error",
+    "measure_grid",
+    "measured_metrics",
     "ms_ssim",
     "psnr",
     "published_beside",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TextIO
 from softstair.errors import UsageError
 
 from .curves import Point
-from .results import Results, read_results
+from .results import Mean, Results, read_results
 
 SEPARATOR = "::"
 MEASURED = "measured"  # the source of points of a table that were not published
@@ -29,19 +29,37 @@ _COLUMNS = {"dataset", "codec", "variant", "bpp", "psnr_db", "ms_ssim", "source_
 
 @dataclass(frozen=True)
 class Metric:
-    """What curves show over the rate. key: on the command line. label, unit: for people."""
+    """What curves show over the rate, higher for better pictures.
+
+    key: on the command line. label, unit: for people. value: of a mean, None where it is infinite
+    or was not measured.
+    """
 
     key: str
     label: str
     unit: str
+    value: Callable[[Mean], float | None]
+
+
+def _decibels(distance: float | None) -> float | None:
+    """-10 log10 of a distance; None for none."""
+    return -10 * math.log10(distance) if distance else None
 
 
 METRICS = {
     metric.key: metric
     for metric in (
-        Metric("psnr", "PSNR", "dB"),
-        Metric("ms-ssim", "MS-SSIM", "dB"),
-        Metric("ssimulacra2", "SSIMULACRA 2", ""),
+        Metric("ssimulacra2", "SSIMULACRA 2", "", lambda mean: mean.ssimulacra2),
+        Metric("psnr", "PSNR", "dB", lambda mean: mean.psnr),
+        Metric("ms-ssim", "MS-SSIM", "dB", lambda mean: mean.ms_ssim_db),
+        Metric("butteraugli", "butteraugli, 3-norm", "dB", lambda mean: _decibels(mean.butteraugli)),
+        Metric("butteraugli-max", "butteraugli, maximum", "dB", lambda mean: _decibels(mean.butteraugli_max)),
+        Metric(
+            "cvvdp",
+            "ColorVideoVDP",
+            "dB",
+            lambda mean: None if mean.cvvdp is None else _decibels(10 - mean.cvvdp),
+        ),
     )
 }
 
@@ -69,14 +87,11 @@ class Curve:
 
 def curves_of(results: Results, metric: Metric) -> tuple[Curve, ...]:
     """One curve for every codec, over means of the pictures."""
-    fields = {"psnr": "psnr", "ms-ssim": "ms_ssim_db", "ssimulacra2": "ssimulacra2"}
     return tuple(
         Curve(
             name=codec.name,
             points=tuple(
-                (mean.bpp, getattr(mean, fields[metric.key]))
-                for mean in results.means
-                if mean.codec == codec.name
+                (mean.bpp, metric.value(mean)) for mean in results.means if mean.codec == codec.name
             ),
             data_set=results.data_set,
             pixels=results.data_hash,
@@ -84,6 +99,13 @@ def curves_of(results: Results, metric: Metric) -> tuple[Curve, ...]:
             source="",
         )
         for codec in results.codecs
+    )
+
+
+def measured_metrics(results: Results) -> tuple[Metric, ...]:
+    """The metrics of which results have a value; an older file knows fewer judges."""
+    return tuple(
+        metric for metric in METRICS.values() if any(metric.value(mean) is not None for mean in results.means)
     )
 
 
@@ -104,14 +126,15 @@ def read_curves(place: str, metric: Metric) -> tuple[Curve, ...]:
         except (ValueError, csv.Error) as error:
             raise UsageError(f"{path} is not a table of points: {error}.") from error
     curves = curves_of(read_results(path), metric)
-    if not selection:
-        return curves
-    chosen = tuple(curve for curve in curves if [curve.name] == selection)
+    chosen = tuple(curve for curve in curves if [curve.name] == selection or not selection)
     if not chosen:
         raise UsageError(
             f"{place} names no codec of {path}; it has {', '.join(curve.name for curve in curves)}."
         )
-    return chosen
+    measured = tuple(curve for curve in chosen if any(value is not None for _, value in curve.points))
+    if not measured:
+        raise UsageError(f"{place} has no {metric.label}; softstair eval with --judges all adds it.")
+    return measured
 
 
 def published_curves(data_set: str, metric: Metric = METRICS["psnr"]) -> tuple[Curve, ...]:

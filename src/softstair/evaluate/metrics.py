@@ -32,7 +32,7 @@ def mean_squared_error(reference: npt.NDArray[np.uint8], other: npt.NDArray[np.u
     Raises:
         UsageError: not uint8 (H, W, 3), or of different sizes.
     """
-    _check(reference, other)
+    check_pixels(reference, other)
     return float(np.square(reference.astype(np.float64) - other).mean())
 
 
@@ -68,7 +68,7 @@ def ms_ssim(reference: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> f
     Raises:
         UsageError: not uint8 (H, W, 3), of different sizes, or too small for five scales.
     """
-    _check(reference, other)
+    check_pixels(reference, other)
     if min(reference.shape[:2]) < _SMALLEST:
         raise UsageError(
             f"MS-SSIM needs at least {_SMALLEST} pixels a side; the picture has "
@@ -88,7 +88,7 @@ def ssimulacra2(reference: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) 
     Raises:
         UsageError: not uint8 (H, W, 3), or of different sizes.
     """
-    _check(reference, other)
+    check_pixels(reference, other)
     return float(compute_ssimulacra2(_as_file(reference), _as_file(other)))
 
 
@@ -135,7 +135,12 @@ def _halve(plane: _Plane) -> _Plane:
     return (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
 
 
-def _check(reference: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> None:
+def check_pixels(reference: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> None:
+    """Refuse what is not two pictures of one size, uint8 (H, W, 3).
+
+    Raises:
+        UsageError: it is not.
+    """
     for array in (reference, other):
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
             raise UsageError(f"Metrics take uint8 pixels (H, W, 3), not {array.dtype} {array.shape}.")

@@ -12,6 +12,7 @@ import softstair
 from softstair import _core
 from softstair.bundle import Bundle, open_bundle, to_json
 from softstair.codec import Encoded, Rate, choose_mode, decode_picture, encode_picture
+from softstair.codec.geometry import STRIDE
 from softstair.errors import BundleError, UsageError
 from softstair.pictures import picture_from
 from softstair.quantize.rates import POSITIONS_PER_POINT
@@ -36,6 +37,11 @@ class Softstair:
     fingerprint: str
     mode: str
     threads: int
+
+    @property
+    def cells(self) -> int:
+        """Pixels a side that a latent stands for."""
+        return STRIDE
 
     def encode_counted(self, pixels: Pixels, quality: float) -> Encoded:
         """A .stair file with its payload's bytes and what the tables charge for them, in bits."""

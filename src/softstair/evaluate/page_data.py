@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 
 from softstair.errors import UsageError
 
-from .curve_files import METRICS, PUBLISHED_OVER, Curve, Metric, curves_of, published_curves
+from .curve_files import (
+    METRICS,
+    PUBLISHED_OVER,
+    Curve,
+    Metric,
+    curves_of,
+    measured_metrics,
+    published_curves,
+)
 from .curves import delta_rate
 from .results import Results
 
@@ -84,7 +92,7 @@ class Figures:
 
 def figures(results: Results) -> Figures:
     """What the page shows of results and of published curves over the same pixels."""
-    deltas = tuple(delta for metric in METRICS.values() for delta in _deltas(results, metric))
+    deltas = tuple(delta for metric in measured_metrics(results) for delta in _deltas(results, metric))
     own = [codec.name for codec in results.codecs if codec.bundle is not None]
     return Figures(
         results=replace(results, rows=()),
@@ -159,12 +167,13 @@ def _delta(metric: Metric, test: Curve, anchor: Curve) -> PageDelta:
 
 
 def _position(name: str, own: Sequence[str], deltas: Sequence[PageDelta]) -> Iterator[str]:
-    """How a codec stands against peers, and against published curves, by BD-rate (PSNR, PCHIP)."""
-    found = [delta for delta in deltas if (delta.metric, delta.test) == ("psnr", name)]
-    peers = [delta for delta in found if not delta.published and delta.anchor not in own]
-    yield from _sentence(f"For equal PSNR, {name} needs", peers)
+    """How a codec stands against peers, and against published curves, by BD-rate (PCHIP)."""
+    for key in ("ssimulacra2", "psnr"):
+        found = [delta for delta in deltas if (delta.metric, delta.test) == (key, name)]
+        peers = [delta for delta in found if not delta.published and delta.anchor not in own]
+        yield from _sentence(f"For equal {METRICS[key].label}, {name} needs", peers)
     published = [delta for delta in found if delta.published]
-    yield from _sentence(f"Against published curves, {name} needs", published)
+    yield from _sentence(f"Against published curves of PSNR, {name} needs", published)
 
 
 def _sentence(lead: str, deltas: Sequence[PageDelta]) -> Iterator[str]:

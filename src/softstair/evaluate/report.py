@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from softstair.errors import UsageError
 
-from .curve_files import METRICS, Curve, Metric, curves_of
+from .curve_files import METRICS, Curve, Metric, curves_of, measured_metrics
 from .curves import delta_rate
-from .results import Results
+from .results import Mean, Results
+
+_DETAILED = ("ssimulacra2", "psnr")
+# What judges say, where they were asked: title, field of a mean, digits.
+_MARKS = (
+    ("butteraugli, 3-norm", "butteraugli", 3),
+    ("butteraugli, maximum", "butteraugli_max", 2),
+    ("ColorVideoVDP, JOD", "cvvdp", 3),
+    ("grid", "grid", 2),
+)
 
 
 def markdown(results: Results) -> str:
     """Tables: rate and distortion by codec and quality, times, complexity, delta rates by peer.
 
-    Delta rates are over the mean of the pictures' PSNR. A pair that cannot be compared says why.
+    Delta rates are over means of the pictures. A pair that cannot be compared says why.
     """
     machine = results.machine
     reused = f", {results.reused_rows} rows reused" if results.reused_rows else ""
@@ -23,7 +33,8 @@ def markdown(results: Results) -> str:
         "",
         f"Pixels {results.data_hash[:16]}, softstair {results.softstair}, {machine.processor} "
         f"({machine.machine}, {machine.cores} cores), jobs {results.jobs}{reused}. bpp: whole files. "
-        "PSNR: RGB, mean over pictures. MS-SSIM: -10 log10(1 - mean).",
+        "PSNR: RGB, mean over pictures. MS-SSIM: -10 log10(1 - mean). Bits at equal quality are BD-rates "
+        "of the test against the anchor, by PCHIP.",
         "",
     ]
     tables = (_codecs, _points, _times, _complexities, _deltas)
@@ -38,13 +49,25 @@ def _codecs(results: Results) -> Iterator[str]:
 
 
 def _points(results: Results) -> Iterator[str]:
-    yield "| codec | quality | bpp | PSNR, dB | PSNR of mean MSE, dB | MS-SSIM, dB | SSIMULACRA 2 |"
-    yield "| --- | --: | --: | --: | --: | --: | --: |"
+    columns: list[tuple[str, Callable[[Mean], str]]] = [
+        ("bpp", lambda mean: f"{mean.bpp:.4f}"),
+        ("PSNR, dB", lambda mean: _db(mean.psnr)),
+        ("PSNR of mean MSE, dB", lambda mean: _db(mean.psnr_of_mean_mse)),
+        ("MS-SSIM, dB", lambda mean: _db(mean.ms_ssim_db)),
+        ("SSIMULACRA 2", lambda mean: f"{mean.ssimulacra2:.2f}"),
+    ]
+    for title, field, digits in _MARKS:
+        if any(getattr(mean, field) is not None for mean in results.means):
+            columns.append((title, partial(_mark, field=field, digits=digits)))
+    yield f"| codec | quality | {' | '.join(title for title, _ in columns)} |"
+    yield "| --- | --: |" + " --: |" * len(columns)
     for mean in results.means:
-        yield (
-            f"| {mean.codec} | {mean.quality:g} | {mean.bpp:.4f} | {_db(mean.psnr)} | "
-            f"{_db(mean.psnr_of_mean_mse)} | {_db(mean.ms_ssim_db)} | {mean.ssimulacra2:.2f} |"
-        )
+        yield f"| {mean.codec} | {mean.quality:g} | {' | '.join(cell(mean) for _, cell in columns)} |"
+
+
+def _mark(mean: Mean, field: str, digits: int) -> str:
+    value = getattr(mean, field)
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _times(results: Results) -> Iterator[str]:
@@ -73,11 +96,30 @@ def _complexities(results: Results) -> Iterator[str]:
 
 
 def _deltas(results: Results) -> Iterator[str]:
-    curves = curves_of(results, METRICS["psnr"])
-    own = [curve for curve in curves if curve.own]
-    peers = [curve for curve in curves if not curve.own]
-    if own and peers:
-        yield from delta_table(peers, own, METRICS["psnr"])
+    """All metrics at a glance, then two of them in full."""
+    own = [codec.name for codec in results.codecs if codec.bundle is not None]
+    peers = [codec.name for codec in results.codecs if codec.bundle is None]
+    if not own or not peers:
+        return
+    metrics = measured_metrics(results)
+    curves = {metric.key: {curve.name: curve for curve in curves_of(results, metric)} for metric in metrics}
+    yield f"| test | anchor | {' | '.join(metric.label for metric in metrics)} |"
+    yield "| --- | --- |" + " --: |" * len(metrics)
+    for anchor in peers:
+        for test in own:
+            cells = [_share(of[anchor], of[test]) for of in curves.values()]
+            yield f"| {test} | {anchor} | {' | '.join(cells)} |"
+    for key in _DETAILED:
+        of = curves[key]
+        yield ""
+        yield from delta_table([of[name] for name in peers], [of[name] for name in own], METRICS[key])
+
+
+def _share(anchor: Curve, test: Curve) -> str:
+    try:
+        return f"{delta_rate(anchor.points, test.points).pchip:+.2f} %"
+    except UsageError:
+        return "-"
 
 
 def delta_table(anchors: Iterable[Curve], tests: Iterable[Curve], metric: Metric) -> list[str]:

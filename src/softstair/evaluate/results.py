@@ -29,6 +29,10 @@ class Row:
     dB, None where the picture came back exactly. ms_ssim: 0 to 1. ssimulacra2: its score, 100 for
     equal pictures, no lower end. payload_bytes, table_bits: Softstair's entropy-coded payload and
     what its tables alone charge for it.
+
+    By judges, None where they were not asked: butteraugli, butteraugli_max: 3-norm and maximum of
+    the distance, 0 for equal pictures. cvvdp: JOD, 10 for equal pictures. smooth, grid_across,
+    grid_beside: as in ``Grid``; 0 where a codec has no lattice.
     """
 
     codec: str
@@ -44,6 +48,12 @@ class Row:
     ssimulacra2: float
     payload_bytes: int | None = None
     table_bits: float | None = None
+    butteraugli: float | None = None
+    butteraugli_max: float | None = None
+    cvvdp: float | None = None
+    smooth: float | None = None
+    grid_across: float | None = None
+    grid_beside: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,10 @@ class Mean:
     psnr_of_mean_mse: dB, of the mean MSE; never to be mixed with psnr. ms_ssim_db: -10 log10 of
     one minus the mean. None: infinite. entropy_overhead: payload over what its tables charge,
     less one; Softstair alone.
+
+    butteraugli, butteraugli_max, cvvdp: means over pictures, None where not all were judged. grid:
+    mean step across lines over the mean step beside them, over all smooth positions of all
+    pictures; None where there are none.
     """
 
     codec: str
@@ -66,6 +80,10 @@ class Mean:
     ms_ssim_db: float | None
     ssimulacra2: float
     entropy_overhead: float | None = None
+    butteraugli: float | None = None
+    butteraugli_max: float | None = None
+    cvvdp: float | None = None
+    grid: float | None = None
 
 
 @dataclass(frozen=True)
@@ -223,4 +241,22 @@ def _average_group(rows: list[Row]) -> Mean:
         ms_ssim_db=float(-10 * np.log10(1 - similarity)) if similarity < 1 else None,
         ssimulacra2=float(np.mean([row.ssimulacra2 for row in rows])),
         entropy_overhead=payload / charged - 1 if charged else None,
+        butteraugli=_mean_mark([row.butteraugli for row in rows]),
+        butteraugli_max=_mean_mark([row.butteraugli_max for row in rows]),
+        cvvdp=_mean_mark([row.cvvdp for row in rows]),
+        grid=_mean_grid(rows),
     )
+
+
+def _mean_mark(marks: list[float | None]) -> float | None:
+    given = [mark for mark in marks if mark is not None]
+    return float(np.mean(given)) if len(given) == len(marks) else None
+
+
+def _mean_grid(rows: list[Row]) -> float | None:
+    if any(row.smooth is None for row in rows):
+        return None
+    counts = np.array([(row.smooth or 0) * row.width * row.height for row in rows])
+    across = counts @ np.array([row.grid_across or 0 for row in rows])
+    beside = counts @ np.array([row.grid_beside or 0 for row in rows])
+    return float(across / beside) if beside else None

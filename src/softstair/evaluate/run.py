@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from softstair.peers import Codec
 from .cache import Moment, Place, Unfinished, check_nothing_is_lost, forget, key_of, read_finished
 from .complexity import complexity_of
 from .data import DataSet, Pixels, hash_pixels, read_rgb
+from .judges import Judge
 from .machine import Machine, describe_machine
 from .metrics import mean_squared_error, ms_ssim, psnr_of, ssimulacra2
 from .own import Softstair
@@ -32,9 +33,13 @@ _ALARM_BYTES = 10_000  # smaller payloads may differ by more: lanes cost some by
 
 @dataclass(frozen=True)
 class _Task:
+    """A measurement. judges: to be asked. known: the row, where they are all that it lacks."""
+
     codec: Codec
     quality: float
     path: Path
+    judges: tuple[Judge, ...]
+    known: Row | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ def evaluate(
     jobs: int = 1,
     timings: int = 0,
     resume: bool = True,
+    judges: Sequence[Judge] = (),
     progress: Progress | None = None,
 ) -> Results:
     """Measure codecs on a data set and write ``output``, a JSON file.
@@ -69,6 +75,8 @@ def evaluate(
         timings: how many pictures, the first of the data set, are timed by codec and quality,
             after all rows, one at a time. 0 keeps the times that ``output`` has.
         resume: False forgets ``output`` and what an unfinished run left.
+        judges: to be asked beside the metrics that every row has. A row that lacks some of them
+            alone is coded again, and keeps its metrics if the file and the pixels are the same.
         progress: called with the number of finished measurements and of all.
 
     Raises:
@@ -85,13 +93,14 @@ def evaluate(
         raise UsageError(
             f"An evaluation needs at least one job, not {jobs}, and no fewer than no timings, not {timings}."
         )
-    plan = _plan(codecs, data_set)
+    plan = _plan(codecs, data_set, tuple(judges))
     machine = describe_machine()
     if not resume:
         forget(output)
     finished = read_finished(output, data_set.name, machine)
     check_nothing_is_lost(finished, plan.keys, plan.tasks)
-    rows = {place: finished.rows[place] for place in plan.tasks if place in finished.rows}
+    known = {place: finished.rows[place] for place in plan.tasks if place in finished.rows}
+    rows = {place: row for place, row in known.items() if not _unasked(row, judges)}
     reused = len(rows)
     timed = data_set.paths[:timings]
     times = finished.times_for(plan.moments, len(timed))
@@ -102,7 +111,11 @@ def evaluate(
             progress(len(rows) + (len(times) if timed else 0), total)
 
     with Unfinished(output) as unfinished:
-        missing = {place: task for place, task in plan.tasks.items() if place not in rows}
+        missing = {
+            place: replace(task, known=known.get(place))
+            for place, task in plan.tasks.items()
+            if place not in rows
+        }
         for place, row in _measure_all(missing, jobs):
             rows[place] = row
             unfinished.add_row(place[0], row)
@@ -118,11 +131,11 @@ def evaluate(
     return results
 
 
-def _plan(codecs: Sequence[Codec], data_set: DataSet) -> _Plan:
+def _plan(codecs: Sequence[Codec], data_set: DataSet, judges: tuple[Judge, ...]) -> _Plan:
     data_hash = hash_pixels(data_set)
     keys = {codec.name: key_of(_used(codec), data_hash) for codec in codecs}
     tasks = {
-        (keys[codec.name], quality, path.name): _Task(codec, quality, path)
+        (keys[codec.name], quality, path.name): _Task(codec, quality, path, judges)
         for codec in codecs
         for quality in codec.qualities
         for path in data_set.paths
@@ -188,6 +201,11 @@ def _measure_all(tasks: dict[Place, _Task], jobs: int) -> Iterator[tuple[Place, 
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _unasked(row: Row, judges: Sequence[Judge]) -> tuple[Judge, ...]:
+    """The judges that have not seen a row."""
+    return tuple(judge for judge in judges if getattr(row, judge.field) is None)
+
+
 def _measure(task: _Task) -> Row:
     codec, pixels = task.codec, read_rgb(task.path)
     try:
@@ -197,25 +215,37 @@ def _measure(task: _Task) -> Row:
             raise SoftstairError(f"{pixels.shape} went in, {decoded.shape} came back.")
         if counted is not None:
             _check_estimate(counted)
-        error, similarity = mean_squared_error(pixels, decoded), ms_ssim(pixels, decoded)
-        perceived = ssimulacra2(pixels, decoded)
+        row = _with_metrics(task, len(data), counted, pixels, decoded)
+        for judge in _unasked(row, task.judges):
+            row = replace(row, **judge.judge(pixels, decoded, codec.cells))
     except SoftstairError as failure:
         where = f"{task.path.name} by {codec.name} at {task.quality:g}"
         raise type(failure)(f"{where}: {failure}") from failure
+    return row
+
+
+def _with_metrics(
+    task: _Task, file_bytes: int, counted: Encoded | None, pixels: Pixels, decoded: Pixels
+) -> Row:
+    """A row without judges, or the known one if the same has come out again."""
+    error = mean_squared_error(pixels, decoded)
+    mse = round(error, 6)
+    if task.known is not None and (task.known.file_bytes, task.known.mse) == (file_bytes, mse):
+        return task.known
     height, width, _ = pixels.shape
     ratio = finite(psnr_of(error))
     return Row(
-        codec=codec.name,
+        codec=task.codec.name,
         quality=task.quality,
         picture=task.path.name,
         width=width,
         height=height,
-        file_bytes=len(data),
-        bpp=round(len(data) * 8 / (width * height), 6),
-        mse=round(error, 6),
+        file_bytes=file_bytes,
+        bpp=round(file_bytes * 8 / (width * height), 6),
+        mse=mse,
         psnr=None if ratio is None else round(ratio, 6),
-        ms_ssim=round(similarity, 8),
-        ssimulacra2=round(perceived, 6),
+        ms_ssim=round(ms_ssim(pixels, decoded), 8),
+        ssimulacra2=round(ssimulacra2(pixels, decoded), 6),
         payload_bytes=None if counted is None else counted.payload_bytes,
         table_bits=None if counted is None else round(counted.table_bits, 2),
     )

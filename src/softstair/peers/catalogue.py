@@ -13,7 +13,7 @@ from PIL import AvifImagePlugin, features
 
 from softstair.errors import UsageError
 
-from .codecs import HeicPeer, JpegXlPeer, Peer, PillowPeer
+from .codecs import CHOSEN_CELLS, HeicPeer, JpegXlPeer, Peer, PillowPeer
 
 # About 0.1 to 2 bpp on Kodak.
 _AVIF_QUALITIES = (12, 20, 30, 40, 50, 60, 70, 80, 88)
@@ -67,6 +67,7 @@ def _jpegs() -> list[Peer]:
             _JPEG_QUALITIES,
             "JPEG",
             (("subsampling", subsampling), ("optimize", True), ("progressive", True)),
+            cells=8,
         )
         for digits, subsampling in (("420", "4:2:0"), ("444", "4:4:4"))
     ]
@@ -75,29 +76,32 @@ def _jpegs() -> list[Peer]:
 def _webp() -> list[Peer]:
     library = f"Pillow {PIL.__version__}, libwebp {features.version('webp')}"
     options = (("method", 6),)
-    return [PillowPeer("webp", "lossy 4:2:0, method 6", library, _WEBP_QUALITIES, "WEBP", options)]
+    return [PillowPeer("webp", "lossy 4:2:0, method 6", library, _WEBP_QUALITIES, "WEBP", options, cells=16)]
 
 
 def _avifs() -> list[Peer]:
     aom = AvifImagePlugin.get_codec_version("aom")
     library = f"Pillow {PIL.__version__}, libavif {features.version('avif')}, aom {aom}"
-    common = (("codec", "aom"), ("speed", 6), ("max_threads", 1), ("autotiling", False))
+    common = (("codec", "aom"), ("max_threads", 1), ("autotiling", False))
     psnr = (("advanced", (("tune", "psnr"),)),)
-    variants: list[tuple[str, str, str, tuple[int, ...], tuple[tuple[str, Any], ...]]] = [
-        ("avif-420", "4:2:0", "default tune", _AVIF_QUALITIES, ()),
-        ("avif-444", "4:4:4", "default tune", _AVIF_QUALITIES, ()),
-        ("avif-444-psnr", "4:4:4", "tune=psnr", _AVIF_PSNR_QUALITIES, psnr),
+    variants: list[tuple[str, str, int, str, tuple[int, ...], tuple[tuple[str, Any], ...]]] = [
+        ("avif-420", "4:2:0", 6, "default tune", _AVIF_QUALITIES, ()),
+        ("avif-444", "4:4:4", 6, "default tune", _AVIF_QUALITIES, ()),
+        ("avif-420-s2", "4:2:0", 2, "default tune", _AVIF_QUALITIES, ()),
+        ("avif-444-s2", "4:4:4", 2, "default tune", _AVIF_QUALITIES, ()),
+        ("avif-444-psnr", "4:4:4", 6, "tune=psnr", _AVIF_PSNR_QUALITIES, psnr),
     ]
     return [
         PillowPeer(
             name,
-            f"{subsampling}, speed 6, {tune}, one thread, one tile",
+            f"{subsampling}, speed {speed}, {tune}, one thread, one tile",
             library,
             qualities,
             "AVIF",
-            (("subsampling", subsampling), *common, *more),
+            (("subsampling", subsampling), ("speed", speed), *common, *more),
+            cells=CHOSEN_CELLS,
         )
-        for name, subsampling, tune, qualities, more in variants
+        for name, subsampling, speed, tune, qualities, more in variants
     ]
 
 

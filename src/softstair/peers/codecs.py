@@ -20,6 +20,7 @@ from PIL import AvifImagePlugin, Image
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 
+CHOSEN_CELLS = 32  # pixels; of codecs that choose the sizes of their blocks
 # Steps of 5 %: JPEG 2000 by the compression ratio, JPEG XL by the distance, which ends at 25.
 _RATIOS = tuple(round(1000 * 0.95**step, 2) for step in range(120))
 _DISTANCES = tuple(round(25 * 0.95**step, 3) for step in range(110))
@@ -29,7 +30,8 @@ class Codec(Protocol):
     """A codec that can be measured. Must be picklable to be run by more than one job.
 
     name: unique in a run. settings, version: what else decides the bytes, for people to read.
-    qualities: the values of its own knob to be measured. threads: that it is given.
+    qualities: the values of its own knob to be measured. threads: that it is given. cells: pixels
+    a side of the blocks that it works in, 32 where it chooses their size; None if it has none.
     """
 
     @property
@@ -42,6 +44,8 @@ class Codec(Protocol):
     def qualities(self) -> tuple[float, ...]: ...
     @property
     def threads(self) -> int: ...
+    @property
+    def cells(self) -> int | None: ...
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A whole file of pixels, uint8 (H, W, 3)."""
@@ -68,6 +72,7 @@ class PillowPeer:
     format: str
     options: tuple[tuple[str, Any], ...]
     threads: int = 1
+    cells: int | None = None
 
     @property
     def ladder(self) -> Sequence[float]:
@@ -99,6 +104,7 @@ class JpegXlPeer:
     qualities: tuple[float, ...]
     effort: int
     threads: int = 1
+    cells: int | None = CHOSEN_CELLS
 
     @property
     def ladder(self) -> Sequence[float]:
@@ -128,6 +134,7 @@ class HeicPeer:
     qualities: tuple[float, ...]
     subsampling: str
     threads: int = 1
+    cells: int | None = CHOSEN_CELLS
 
     @property
     def ladder(self) -> Sequence[float]:
