@@ -96,7 +96,8 @@ def bits() -> str:
     rows = [f"| against | {' | '.join(heads)} |", "| --- |" + " --: |" * len(columns)]
     for peer, title in NAMES.items():
         cells = [delta(found[name], peer, METRICS[key]) for name, key in columns]
-        rows.append(f"| {title} | {' | '.join(cells)} |")
+        if set(cells) != {"-"}:  # else it was not measured
+            rows.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
