@@ -16,7 +16,7 @@
 #include <malloc.h>
 #endif
 
-#include "latents.hpp"
+#include "tile_encoder.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;

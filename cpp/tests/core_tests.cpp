@@ -1,19 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tests of the core alone, made to be run under sanitizers. Exits non-zero if anything fails.
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <cstdlib>
-#include <limits>
 #include <new>
-#include <random>
 #include <set>
 
-#include "latents.hpp"
-
-namespace {
-std::size_t largest_allocation = 0;
-}
+#include "testing.hpp"
 
 // Every allocation passes here, so that a test can bound what a hostile stream makes us ask for.
 void* operator new(std::size_t size) {
@@ -24,78 +15,10 @@ void* operator new(std::size_t size) {
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
-using namespace softstair;
-
 namespace {
-
-constexpr std::int32_t kLowest = std::numeric_limits<std::int32_t>::min();
-constexpr std::int32_t kHighest = std::numeric_limits<std::int32_t>::max();
-
-int passed = 0, failed = 0;
-
-void check(bool holds, const char* what, int line) {
-  ++(holds ? passed : failed);
-  if (!holds) std::printf("core_tests.cpp:%d: failed: %s\n", line, what);
-}
-#define CHECK(condition) check((condition), #condition, __LINE__)
-
-template <typename Action>
-bool refused(Action action) {
-  try {
-    action();
-  } catch (const std::invalid_argument&) {
-    return true;
-  }
-  return false;
-}
-
-// Its own way from bits to numbers: the same everywhere, unlike the standard distributions.
-class Random {
- public:
-  explicit Random(unsigned seed) : bits_(seed) {}
-  int between(int low, int high) {
-    return low + static_cast<int>(bits_() % static_cast<std::uint32_t>(high - low + 1));
-  }
-  // Small magnitudes often, large ones now and then.
-  int symbol() {
-    const int limit = 1 << between(0, 4) >> between(0, 4);
-    return between(0, 200) == 0 ? between(-kLargestSymbol, kLargestSymbol) : between(-limit, limit);
-  }
-  template <typename T>
-  std::vector<T> values(std::size_t count, int low, int high) {
-    std::vector<T> v(count);
-    for (T& value : v) value = static_cast<T>(between(low, high));
-    return v;
-  }
-
- private:
-  std::mt19937 bits_;
-};
 
 // ---------------------------------------------------------------------------------------------
 // Tables and rANS
-
-// Rows with the given K; `peak` slots go to zero, the others are shared at random.
-Tables make_tables(Random& random, const std::vector<int>& largest, int peak) {
-  std::vector<std::uint16_t> cdf;
-  std::vector<std::int32_t> offsets{0};
-  for (const int k : largest) {
-    std::vector<int> slots(2 * k + 2, 1);
-    int left = static_cast<int>(kProbabilityOne) - (2 * k + 2);
-    const int to_zero = std::min(peak, left);
-    slots[k] += to_zero;
-    for (left -= to_zero; left > 0;) {
-      const int some = random.between(1, std::min(left, 500));
-      slots[random.between(0, 2 * k + 1)] += some;
-      left -= some;
-    }
-    int sum = 0;
-    cdf.push_back(0);
-    for (const int s : slots) cdf.push_back(static_cast<std::uint16_t>(sum += s));
-    offsets.push_back(static_cast<std::int32_t>(cdf.size()));
-  }
-  return Tables(cdf, offsets);
-}
 
 void test_tables() {
   const auto make = [](std::vector<std::uint16_t> cdf, std::vector<std::int32_t> offsets) {
@@ -221,86 +144,6 @@ void test_least_bits() {
 
 // ---------------------------------------------------------------------------------------------
 // The scale network
-
-struct Widths {
-  int latents, hyper_latents, hyper_width, width;
-};
-constexpr Widths kSmall{64, 2, 16, 16}, kWider{128, 6, 48, 32};
-
-struct Shape {
-  const char* name;
-  int outputs, inputs, side, magnitude;
-};
-
-std::vector<Shape> shapes(Widths w) {
-  return {{"hyper", w.hyper_width, w.hyper_latents, 3, 127},
-          {"expand", 4 * w.width, w.hyper_width, 1, 2047},
-          {"mix", w.width, w.width, 3, 2047},
-          {"log_scale_head", w.latents, w.width, 1, 2047},
-          {"neighbours", w.latents, 1, 5, 48},
-          {"gather", w.width, w.latents, 1, 2047},
-          {"log_scale_entry", w.width, w.latents, 1, 1024},
-          {"local", w.width, 1, 3, 2047},
-          {"widen", w.width, w.width, 1, 2047},
-          {"correction_head", w.latents, w.width, 1, 2047}};
-}
-
-// Weights that use the middle of all ranges, or (loud) as much of int32 as the core allows.
-ScaleNetwork::Layers make_layers(Random& random, Widths widths, bool loud) {
-  ScaleNetwork::Layers layers;
-  for (const Shape& shape : shapes(widths)) {
-    const int taps = shape.side * shape.side, terms = shape.inputs * taps;
-    int limit = static_cast<int>(1600 / std::sqrt(terms));
-    if (loud) limit = std::min(32767, (1 << 28) / (terms * shape.magnitude));
-    const auto count = static_cast<std::size_t>(shape.outputs) * terms;
-    layers[shape.name] = {random.values<std::int16_t>(count, -limit, limit),
-                          random.values<std::int32_t>(shape.outputs, -4000, 4000), shape.outputs,
-                          shape.inputs, taps};
-  }
-  return layers;
-}
-
-struct Setting {
-  Widths widths;
-  ScaleNetwork::Layers layers;
-  std::vector<std::int32_t> phase_bias, rate_bias, exponent;
-  std::shared_ptr<const Tables> z_tables, y_tables;
-
-  Setting(unsigned seed, Widths w, bool loud = false) : widths(w) {
-    Random random(seed);
-    layers = make_layers(random, w, loud);
-    phase_bias = random.values<std::int32_t>(static_cast<std::size_t>(kPhases) * w.width, -99, 99);
-    rate_bias = random.values<std::int32_t>(w.hyper_width, -99, 99);
-    exponent = random.values<std::int32_t>(w.latents, -40, 120);
-    z_tables = std::make_shared<Tables>(
-        make_tables(random, random.values<int>(w.hyper_latents, 0, 9), 4000));
-    y_tables = std::make_shared<Tables>(make_tables(random, random.values<int>(60, 0, 30), 4000));
-  }
-
-  RowRule rule(int states = 1) const { return {-60, 3, y_tables->rows() / (states > 1 ? 2 : 1)}; }
-  std::shared_ptr<const Model> model(bool simd = true, int states = 1) const {
-    auto model = std::make_shared<Model>(
-        Model{std::make_shared<ScaleNetwork>(layers, phase_bias, simd), z_tables,
-              &Trellis::of(states), y_tables, rule(states), rate_bias, exponent});
-    model->check();
-    return model;
-  }
-  std::vector<std::int16_t> random_z(Random& random, Size size) const {
-    std::vector<std::int16_t> z(static_cast<std::size_t>(size.z_height()) * size.z_width() *
-                                widths.hyper_latents);
-    for (auto& symbol : z) symbol = static_cast<std::int16_t>(random.symbol());
-    return z;
-  }
-  std::vector<std::int16_t> random_y(Random& random, Size size) const {
-    const auto area = static_cast<std::size_t>(size.height) * size.width;
-    std::vector<std::int16_t> y(area * widths.latents);
-    for (auto& symbol : y) symbol = static_cast<std::int16_t>(random.symbol());
-    return y;
-  }
-};
-
-constexpr Size kSizes[] = {{1, 1}, {1, 7}, {7, 1},  {2, 2},  {3, 5},
-                           {6, 4}, {9, 13}, {16, 16}, {5, 61}};
 
 // The network as docs/format/scale-network.md words it, a position at a time.
 class Reference {
@@ -507,212 +350,6 @@ void test_refused_models() {
   CHECK(refuses([](Model& m) { m.exponent[2] = 1025; }));
 }
 
-// ---------------------------------------------------------------------------------------------
-// Tiles
-
-std::vector<std::uint8_t> encode_tile(const std::shared_ptr<const Model>& model, Size size,
-                                      const Symbols& symbols) {
-  TileEncoder encoder(model, size, symbols.z);
-  for (int phase = 0; phase < kPhases; ++phase) {
-    encoder.begin_phase();
-    encoder.put(symbols.y.data());
-  }
-  return encoder.finish();
-}
-
-void check_quantized_tile(const Setting& setting, Size size, int states, unsigned seed) {
-  Random random(seed);
-  const auto model = setting.model(true, states);
-  const auto z = setting.random_z(random, size);
-  const int channels = setting.widths.latents;
-  const auto plane = static_cast<std::size_t>(size.height) * size.width;
-  std::vector<float> y(plane * channels), mean(y.size()), decoded(y.size()), again(y.size());
-  std::vector<float> gain(channels), step(channels);
-  for (float& v : y) v = static_cast<float>(random.symbol()) / 4;
-  for (float& v : mean) v = static_cast<float>(random.between(-8, 8)) / 4;
-  for (float& g : gain) g = static_cast<float>(random.between(1, 8)) / 2;
-  std::transform(gain.begin(), gain.end(), step.begin(), [](float g) { return 1 / g; });
-  y[0] = std::numeric_limits<float>::quiet_NaN();
-  y[plane] = std::numeric_limits<float>::infinity();
-  y[2 * plane] = -std::numeric_limits<float>::infinity();
-
-  const bool fine = states > 1;
-  const Staircase staircase{fine ? 0.05f : 0.0f, {}};
-  TileEncoder encoder(model, size, z);
-  for (int phase = 0; phase < kPhases; ++phase) {
-    encoder.begin_phase();
-    encoder.quantize(y.data(), mean.data(), gain.data(), staircase, decoded.data());
-    reconstruct_phase(phase, size, channels, encoder.symbols().data(), fine, staircase, mean.data(),
-                      step.data(), again.data());
-  }
-  bool nearest = true;
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    const float scaled = (y[i] - mean[i]) * gain[i / plane];
-    const float limited =
-        std::clamp<float>(std::nearbyint(scaled), -kLargestSymbol, kLargestSymbol);
-    const int symbol = encoder.symbols()[i % plane * channels + i / plane];
-    nearest &= fine || symbol == 0 || symbol == static_cast<int>(limited);  // zero if skipped
-  }
-  CHECK(nearest);
-  CHECK(encoder.symbols()[0] == 0);
-  CHECK(decoded == again);
-  const auto bytes = encoder.finish();
-  CHECK(bytes == encode_tile(model, size, {z, encoder.symbols()}));
-  for (const bool simd : {true, false}) {
-    const Decoded result = decode_symbols(*setting.model(simd, states), size, bytes);
-    CHECK(result.fault == Fault::none);
-    CHECK(result.symbols.z == z && result.symbols.y == encoder.symbols());
-  }
-  const auto [z_bits, y_bits] = encoder.cross_entropy();
-  CHECK(8.0 * static_cast<double>(bytes.size()) <= 1.01 * (z_bits + y_bits) + 48 * lanes_for(size));
-}
-
-void test_tiles() {
-  unsigned seed = 200;
-  for (const Widths widths : {kSmall, kWider}) {
-    const Setting setting(++seed, widths);
-    for (const Size size : kSizes)
-      for (const int states : {1, 4, 8, 16, 32}) check_quantized_tile(setting, size, states, ++seed);
-  }
-}
-
-// The best of all sequences of branches, one by one, on short lanes: the search finds it.
-void test_search() {
-  Random random(300);
-  const Tables tables = make_tables(random, std::vector<int>(16, 5), 3000);
-  for (const int states : {4, 8, 16, 32})
-    for (int trial = 0; trial < 60; ++trial) {
-      constexpr int kLatents = 5, kMost = 4;
-      const int lanes = trial % 3 == 0 ? 4 : 1, count = lanes * kLatents - (lanes > 1);
-      std::vector<float> residual(count);
-      for (float& r : residual) r = static_cast<float>(random.between(-3000, 3000)) / 1000;
-      const auto rows = random.values<std::int16_t>(count, 0, 7);
-      // Without rates the nearest of every subset is the best of it, so all levels may compete.
-      const Trellis& trellis = Trellis::of(states);
-      std::vector<std::int16_t> levels(count);
-      search(trellis, tables, {}, residual, rows, lanes, trial % 4 < 2, levels.data());
-      for (int lane = 0; lane < lanes; ++lane) {
-        const auto cost_of = [&](const auto& level_at) {
-          int state = 0;
-          float cost = 0;
-          for (int i = lane, step = 0; i < count; i += lanes, ++step) {
-            const int level = level_at(i, step);
-            const float error = residual[i] - 0.5f * index_of(level, quantizer_of(state));
-            cost += error * error;
-            state = trellis.next(state, level);
-          }
-          return cost;
-        };
-        float least = 1e9f;
-        for (int code = 0; code < 9 * 9 * 9 * 9 * 9; ++code) {
-          int digits[kLatents];
-          for (int i = 0, rest = code; i < kLatents; ++i, rest /= 9) digits[i] = rest % 9 - kMost;
-          least = std::min(least, cost_of([&](int, int step) { return digits[step]; }));
-        }
-        const float found = cost_of([&](int i, int) { return int{levels[i]}; });
-        CHECK(std::abs(found - least) < 1e-4f);
-      }
-    }
-  CHECK(refused([] { Trellis::of(2); }));
-}
-
-void test_misuse() {
-  const Setting setting(9, kSmall);
-  const Size size{3, 3};
-  Random random(10);
-  auto z = setting.random_z(random, size);
-  auto y = setting.random_y(random, size);
-  TileEncoder encoder(setting.model(), size, z);
-  CHECK(refused([&] { encoder.put(y.data()); }));
-  for (int phase = 0; phase < kPhases; ++phase) encoder.begin_phase();
-  CHECK(refused([&] { encoder.begin_phase(); }));
-  y[4] = -32768;
-  CHECK(refused([&] { encoder.put(y.data()); }));
-  z[1] = -32768;
-  CHECK(refused([&] { TileEncoder(setting.model(), size, z); }));
-}
-
-// ---------------------------------------------------------------------------------------------
-// Hostile streams
-
-// Whatever is read without a fault is what an encoder would have written.
-bool survives(const std::shared_ptr<const Model>& model, Size size,
-              std::span<const std::uint8_t> bytes) {
-  const Decoded decoded = decode_symbols(*model, size, bytes);
-  if (decoded.fault != Fault::none) return true;
-  const auto again = encode_tile(model, size, decoded.symbols);
-  return std::equal(bytes.begin(), bytes.end(), again.begin(), again.end());
-}
-
-// A tile whose latents are far from what its tables expect, so that escapes are among its symbols.
-std::vector<std::uint8_t> random_tile(const Setting& setting, const std::shared_ptr<const Model>& model,
-                                      Size size, Random& random) {
-  const auto z = setting.random_z(random, size);
-  const auto symbols = setting.random_y(random, size);
-  const std::vector<float> y(symbols.begin(), symbols.end()), mean(y.size());
-  const std::vector<float> gain(setting.widths.latents, 1.0f);
-  std::vector<float> decoded(y.size());
-  TileEncoder encoder(model, size, z);
-  for (int phase = 0; phase < kPhases; ++phase) {
-    encoder.begin_phase();
-    encoder.quantize(y.data(), mean.data(), gain.data(), {}, decoded.data());
-  }
-  return encoder.finish();
-}
-
-void check_hostile(const Setting& setting, Size size, int states, unsigned seed, int stride) {
-  Random random(seed);
-  const auto model = setting.model(true, states);
-  const auto bytes = random_tile(setting, model, size, random);
-  CHECK(decode_symbols(*model, size, bytes).fault == Fault::none);
-  bool all_fail = true, all_survive = true;
-  for (std::size_t length = 0; length < bytes.size(); length += stride)
-    all_fail &= decode_symbols(*model, size, std::span(bytes).first(length)).fault != Fault::none;
-  for (std::size_t at = 0; at < bytes.size(); at += stride) {
-    auto changed = bytes;
-    changed[at] ^= static_cast<std::uint8_t>(random.between(1, 255));
-    all_survive &= survives(model, size, changed);
-  }
-  CHECK(all_fail);
-  CHECK(all_survive);
-  auto longer = bytes;
-  longer.push_back(0);
-  CHECK(decode_symbols(*model, size, longer).fault == Fault::corrupt);
-}
-
-void test_hostile_streams() {
-  const Setting setting(11, kSmall);
-  for (const int states : {1, 8}) {
-    check_hostile(setting, {1, 1}, states, 12, 1);
-    check_hostile(setting, {3, 4}, states, 13, 1);
-    check_hostile(setting, {16, 17}, states, 14, 19);
-  }
-
-  Random random(15);
-  bool all_survive = true;
-  for (int trial = 0; trial < 6000; ++trial) {
-    const auto model = setting.model(true, trial % 2 == 0 ? 1 : 4 << trial % 4);
-    const bool large = trial % 50 == 0;  // four lanes
-    const Size size = large ? Size{16, 18} : Size{random.between(1, 4), random.between(1, 5)};
-    const int length = random.between(0, large ? 20000 : 400);
-    all_survive &= survives(model, size, random.values<std::uint8_t>(length, 0, 255));
-  }
-  CHECK(all_survive);
-}
-
-// A claimed size alone must not make the decoder allocate.
-void test_claimed_sizes() {
-  const Setting setting(16, kSmall);
-  const auto model = setting.model();
-  Random random(17);
-  auto bytes = random.values<std::uint8_t>(1000, 1, 255);
-  for (const Size size : {Size{65536, 65536}, Size{1, 65536}, Size{65536, 1}, Size{4000, 6000}}) {
-    largest_allocation = 0;
-    CHECK(decode_symbols(*model, size, bytes).fault == Fault::truncated);
-    CHECK(largest_allocation < 4096);
-  }
-}
-
 }  // namespace
 
 int main() {
@@ -722,11 +359,8 @@ int main() {
   test_network();
   test_refused_weights();
   test_refused_models();
-  test_search();
-  test_tiles();
-  test_misuse();
-  test_hostile_streams();
-  test_claimed_sizes();
+  test_tile_encoder();
+  test_tile_decoder();
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 ? 0 : 1;
 }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "testing.hpp"
+
+namespace {
+
+void check_quantized_tile(const Setting& setting, Size size, int states, unsigned seed) {
+  Random random(seed);
+  const auto model = setting.model(true, states);
+  const auto z = setting.random_z(random, size);
+  const int channels = setting.widths.latents;
+  const auto plane = static_cast<std::size_t>(size.height) * size.width;
+  std::vector<float> y(plane * channels), mean(y.size()), decoded(y.size()), again(y.size());
+  std::vector<float> gain(channels), step(channels);
+  for (float& v : y) v = static_cast<float>(random.symbol()) / 4;
+  for (float& v : mean) v = static_cast<float>(random.between(-8, 8)) / 4;
+  for (float& g : gain) g = static_cast<float>(random.between(1, 8)) / 2;
+  std::transform(gain.begin(), gain.end(), step.begin(), [](float g) { return 1 / g; });
+  y[0] = std::numeric_limits<float>::quiet_NaN();
+  y[plane] = std::numeric_limits<float>::infinity();
+  y[2 * plane] = -std::numeric_limits<float>::infinity();
+
+  const bool fine = states > 1;
+  const Staircase staircase{fine ? 0.05f : 0.0f, {}};
+  TileEncoder encoder(model, size, z);
+  for (int phase = 0; phase < kPhases; ++phase) {
+    encoder.begin_phase();
+    encoder.quantize(y.data(), mean.data(), gain.data(), staircase, decoded.data());
+    reconstruct_phase(phase, size, channels, encoder.symbols().data(), fine, staircase, mean.data(),
+                      step.data(), again.data());
+  }
+  bool nearest = true;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const float scaled = (y[i] - mean[i]) * gain[i / plane];
+    const float limited =
+        std::clamp<float>(std::nearbyint(scaled), -kLargestSymbol, kLargestSymbol);
+    const int symbol = encoder.symbols()[i % plane * channels + i / plane];
+    nearest &= fine || symbol == 0 || symbol == static_cast<int>(limited);  // zero if skipped
+  }
+  CHECK(nearest);
+  CHECK(encoder.symbols()[0] == 0);
+  CHECK(decoded == again);
+  const auto bytes = encoder.finish();
+  CHECK(bytes == encode_tile(model, size, {z, encoder.symbols()}));
+  for (const bool simd : {true, false}) {
+    const Decoded result = decode_symbols(*setting.model(simd, states), size, bytes);
+    CHECK(result.fault == Fault::none);
+    CHECK(result.symbols.z == z && result.symbols.y == encoder.symbols());
+  }
+  const auto [z_bits, y_bits] = encoder.cross_entropy();
+  CHECK(8.0 * static_cast<double>(bytes.size()) <= 1.01 * (z_bits + y_bits) + 48 * lanes_for(size));
+}
+
+void test_tiles() {
+  unsigned seed = 200;
+  for (const Widths widths : {kSmall, kWider}) {
+    const Setting setting(++seed, widths);
+    for (const Size size : kSizes)
+      for (const int states : {1, 4, 8, 16, 32}) check_quantized_tile(setting, size, states, ++seed);
+  }
+}
+
+// The best of all sequences of branches, one by one, on short lanes: the search finds it.
+void test_search() {
+  Random random(300);
+  const Tables tables = make_tables(random, std::vector<int>(16, 5), 3000);
+  for (const int states : {4, 8, 16, 32})
+    for (int trial = 0; trial < 60; ++trial) {
+      constexpr int kLatents = 5, kMost = 4;
+      const int lanes = trial % 3 == 0 ? 4 : 1, count = lanes * kLatents - (lanes > 1);
+      std::vector<float> residual(count);
+      for (float& r : residual) r = static_cast<float>(random.between(-3000, 3000)) / 1000;
+      const auto rows = random.values<std::int16_t>(count, 0, 7);
+      // Without rates the nearest of every subset is the best of it, so all levels may compete.
+      const Trellis& trellis = Trellis::of(states);
+      std::vector<std::int16_t> levels(count);
+      search(trellis, tables, {}, residual, rows, lanes, trial % 4 < 2, levels.data());
+      for (int lane = 0; lane < lanes; ++lane) {
+        const auto cost_of = [&](const auto& level_at) {
+          int state = 0;
+          float cost = 0;
+          for (int i = lane, step = 0; i < count; i += lanes, ++step) {
+            const int level = level_at(i, step);
+            const float error = residual[i] - 0.5f * index_of(level, quantizer_of(state));
+            cost += error * error;
+            state = trellis.next(state, level);
+          }
+          return cost;
+        };
+        float least = 1e9f;
+        for (int code = 0; code < 9 * 9 * 9 * 9 * 9; ++code) {
+          int digits[kLatents];
+          for (int i = 0, rest = code; i < kLatents; ++i, rest /= 9) digits[i] = rest % 9 - kMost;
+          least = std::min(least, cost_of([&](int, int step) { return digits[step]; }));
+        }
+        const float found = cost_of([&](int i, int) { return int{levels[i]}; });
+        CHECK(std::abs(found - least) < 1e-4f);
+      }
+    }
+  CHECK(refused([] { Trellis::of(2); }));
+}
+
+void test_misuse() {
+  const Setting setting(9, kSmall);
+  const Size size{3, 3};
+  Random random(10);
+  auto z = setting.random_z(random, size);
+  auto y = setting.random_y(random, size);
+  TileEncoder encoder(setting.model(), size, z);
+  CHECK(refused([&] { encoder.put(y.data()); }));
+  for (int phase = 0; phase < kPhases; ++phase) encoder.begin_phase();
+  CHECK(refused([&] { encoder.begin_phase(); }));
+  y[4] = -32768;
+  CHECK(refused([&] { encoder.put(y.data()); }));
+  z[1] = -32768;
+  CHECK(refused([&] { TileEncoder(setting.model(), size, z); }));
+}
+
+}  // namespace
+
+void test_tile_encoder() {
+  test_search();
+  test_tiles();
+  test_misuse();
+}
