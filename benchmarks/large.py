@@ -289,7 +289,7 @@ def borders(name: str, pixels: Pixels, quality: int, settings: Settings) -> str:
         crew = Crew(bundle, mode, settings.threads, 1)
         tiles = PictureCoder(Picture(pixels), grid, crew, Plan(8, 1), keep=False).code(position).tiles
         header = Header(bundle.fingerprint, width, height, Colour.RGB, Mode[mode.upper()], position, cut)
-        data = join_stream(header, tiles, pack_extras(None, Metadata(), width))
+        data = join_stream(header, tiles, pack_extras(None, Metadata(), grid))
         decoded = decode(data, threads=settings.threads, max_memory=2 * MAX_MEMORY)
         errors.append(np.square(decoded.astype(np.float32) - pixels).mean(axis=2))
         sizes.append(len(data))

@@ -4,7 +4,7 @@ import zlib
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softstair.errors import (
@@ -17,24 +17,39 @@ from softstair.errors import (
 )
 from softstair.stream import (
     Colour,
+    ExactPayload,
     Header,
     Metadata,
     Mode,
     Stream,
+    StreamReader,
     measure_parts,
+    pack_extras,
+    read_exact_payload,
     read_header,
     read_stream,
+    read_summary,
     write_stream,
 )
+from softstair.tiles import TileGrid
+
+from .conftest import GOLDEN
+from .tiny import photograph
 
 HEADER = Header(bytes(range(8)), 5, 3, Colour.RGB, Mode.SCALAR, 80)
 PLAIN = Stream(HEADER, (b"payload",))
-FULL = Stream(HEADER, (b"payload",), bytes(range(15)), Metadata(b"icc", b"exif", b"xmp"))
+ALL_KINDS = Metadata(b"icc", b"exif", b"xmp", b"iptc")
+FULL = Stream(HEADER, (b"payload",), bytes(range(15)), ALL_KINDS, frozenset({0}))
+# With noise, which VP8L makes smaller than deflate does.
+ROUGH = photograph(40, 48)[..., 0].tobytes()
+EXACT_ALPHA = Stream(replace(HEADER, width=48, height=40), (b"payload",), ROUGH, ALL_KINDS)
+STREAMS = {"plain": PLAIN, "full": FULL, "exact-alpha": EXACT_ALPHA}
 
 blobs = st.none() | st.binary(min_size=1, max_size=200)
 sides = st.integers(1, 300)
 
 
+@settings(deadline=None)
 @given(
     st.binary(min_size=8, max_size=8),
     sides,
@@ -43,14 +58,16 @@ sides = st.integers(1, 300)
     st.integers(0, 255),
     st.binary(max_size=300),
     st.booleans(),
-    st.builds(Metadata, blobs, blobs, blobs),
+    st.builds(Metadata, blobs, blobs, blobs, blobs),
+    st.sampled_from([frozenset(), frozenset({0})]),
 )
-def test_round_trip(fingerprint, width, height, colour, position, payload, alpha, metadata):
+def test_round_trip(fingerprint, width, height, colour, position, payload, alpha, metadata, exact):
     header = Header(fingerprint, width, height, colour, Mode.SCALAR, position)
     plane = zlib.compress(b"x" * width) * (width * height) if alpha else None
-    stream = Stream(header, (payload,), plane[: width * height] if plane else None, metadata)
+    stream = Stream(header, (payload,), plane[: width * height] if plane else None, metadata, exact)
     data = write_stream(stream)
     assert read_stream(data) == stream
+    assert read_summary(data).metadata == metadata
     assert read_header(data) == header
     parts = measure_parts(data)
     assert parts.header + parts.tiles + parts.alpha + parts.metadata == len(data)
@@ -62,7 +79,7 @@ def test_fixed_cost_is_at_most_32_bytes():
     assert len(write_stream(Stream(header, (payload,)))) - len(payload) <= 32
 
 
-@pytest.mark.parametrize("stream", [PLAIN, FULL], ids=["plain", "full"])
+@pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
 def test_every_truncation_is_told(stream):
     data = write_stream(stream)
     for length in range(len(data)):
@@ -71,7 +88,7 @@ def test_every_truncation_is_told(stream):
             read_stream(data[:length])
 
 
-@pytest.mark.parametrize("stream", [PLAIN, FULL], ids=["plain", "full"])
+@pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
 def test_every_flipped_bit_is_found(stream):
     data = write_stream(stream)
     for bit in range(8 * len(data)):
@@ -90,8 +107,12 @@ def test_what_follows_the_end_is_refused():
     ("offset", "value", "error", "word"),
     [
         (0, 0x00, NotAStairFile, "does not start like"),
-        (4, 2, UnsupportedStream, "version 2"),
-        (5, 0x80, UnsupportedStream, "unknown flags"),
+        (4, 3, UnsupportedStream, "version 3"),
+        (5, 0x08, UnsupportedStream, "unknown flags 0x08"),  # a pack
+        (5, 0x10, UnsupportedStream, "unknown flags 0x10"),  # progressive order
+        (5, 0x40, UnsupportedStream, "unknown flags 0x40"),
+        (5, 0xC0, UnsupportedStream, "unknown flags 0x40"),
+        (5, 0x20, CorruptStream, "there is none"),
         (14, 0, CorruptStream, "width is zero"),
         (16, 7, UnsupportedStream, "unknown colour 7"),
         (17, 99, UnsupportedStream, "unknown mode 99"),
@@ -131,3 +152,102 @@ def test_a_metadata_bomb_is_refused():
 def test_any_bytes_after_a_good_start(tail):
     with pytest.raises(StreamError):
         read_stream(write_stream(PLAIN)[:14] + tail)
+
+
+def test_version_1_is_read_for_ever():
+    data = (GOLDEN / "v1" / "alpha.stair").read_bytes()
+    assert data[4] == 1
+    stream = read_stream(data)
+    assert len(stream.alpha or b"") == 40 * 33
+    for flags in (0x10, 0x20, 0x80):
+        with pytest.raises(UnsupportedStream, match="unknown flags"):
+            read_stream(data[:5] + bytes([flags]) + data[6:])
+    anew = write_stream(stream)
+    assert anew[4] == 2
+    assert read_stream(anew) == stream
+    assert len(anew) <= len(data)
+
+
+def test_metadata_of_version_1_has_a_flag_a_kind():
+    plain = write_stream(PLAIN)
+    head = bytearray(plain[: -len(b"payload") - 4])
+    head[4], head[5] = 1, 0x0C
+    tile = b"payload" + zlib.crc32(b"payload", zlib.crc32(head)).to_bytes(4, "little")
+    blocks = b""
+    for content in (b"exif", b"xmp"):
+        deflated = zlib.compress(content)
+        blocks += bytes([len(deflated)]) + deflated + zlib.crc32(deflated).to_bytes(4, "little")
+    data = bytes(head) + tile + blocks
+    assert read_stream(data).metadata == Metadata(exif=b"exif", xmp=b"xmp")
+
+
+def test_metadata_of_an_unknown_kind_is_passed_over_but_checked():
+    data = write_stream(PLAIN)
+    head = bytearray(data[: -len(b"payload") - 4])
+    head[5] |= 2
+    tile = b"payload" + zlib.crc32(b"payload", zlib.crc32(head)).to_bytes(4, "little")
+    known = pack_extras(None, Metadata(xmp=b"xmp"), HEADER.grid).packed[1:]
+    unknown = b"\x63\x03new" + zlib.crc32(b"cnew").to_bytes(4, "little")
+    start = bytes(head) + tile
+    assert read_stream(start + b"\x02" + unknown + known).metadata == Metadata(xmp=b"xmp")
+    with pytest.raises(CorruptStream, match="checksum of metadata of kind 99"):
+        read_stream(start + b"\x02" + unknown.replace(b"new", b"old") + known)
+    with pytest.raises(CorruptStream, match="kind 2 twice"):
+        read_stream(start + b"\x02" + known + known)
+    with pytest.raises(TruncatedStream):
+        read_stream(start + b"\xff\xff\xff\xff\x0f" + known)
+
+
+def test_alpha_is_coded_exactly_where_that_is_smaller():
+    data = write_stream(EXACT_ALPHA)
+    assert data[5] == 0x23
+    assert read_stream(data).alpha == ROUGH
+    assert measure_parts(data).alpha < 0.9 * len(zlib.compress(ROUGH, 9))
+    assert write_stream(FULL)[5] == 0x07
+
+
+def test_exact_alpha_comes_tile_by_tile():
+    header = replace(HEADER, width=300, height=520, layout=1)
+    alpha = photograph(520, 300)[..., 0].tobytes()
+    stream = Stream(header, (b"",) * header.grid.count, alpha)
+    data = write_stream(stream)
+    assert data[5] == 0x21
+    assert read_stream(data) == stream
+
+
+def test_alpha_of_another_size_is_refused():
+    grid, smaller = TileGrid(40, 48), TileGrid(39, 48)
+    good, other = (pack_extras(ROUGH[: 48 * g.height], Metadata(), g) for g in (grid, smaller))
+    data = write_stream(replace(EXACT_ALPHA, metadata=Metadata()))
+    assert data.endswith(good.packed)
+    with pytest.raises(CorruptStream, match="48x39 pixels where 48x40 were expected"):
+        read_stream(data.removesuffix(good.packed) + other.packed)
+
+
+def test_exact_tiles_are_in_a_bitmap_behind_the_index():
+    header = replace(HEADER, width=900, height=900, layout=1)
+    assert header.grid.count == 16
+    stream = Stream(header, tuple(bytes([i]) * i for i in range(16)), exact=frozenset({1, 3, 11}))
+    data = write_stream(stream)
+    start = data.index(bytes(range(16))) + 16
+    assert data[start : start + 2] == bytes([0b1010, 0b1000])
+    assert read_stream(data) == stream
+    assert StreamReader(data).exact == {1, 3, 11}
+
+
+def test_a_bitmap_of_more_tiles_than_there_are_is_corrupt():
+    data = bytearray(write_stream(replace(PLAIN, exact=frozenset({0}))))
+    place = data.index(b"payload") - 1
+    assert data[place] == 1
+    data[place] = 3
+    with pytest.raises(CorruptStream, match="bitmap"):
+        read_stream(bytes(data))
+
+
+def test_an_exact_payload_has_a_learned_part_and_an_image():
+    payload = ExactPayload(b"l" * 300, b"image")
+    assert read_exact_payload(payload.pack(), 7) == payload
+    with pytest.raises(TruncatedStream, match="learned part of tile 7"):
+        read_exact_payload(payload.pack()[:200], 7)
+    with pytest.raises(TruncatedStream, match="learned part of tile 7"):
+        read_exact_payload(b"", 7)

@@ -113,7 +113,7 @@ def encode_tiled(
     coder = PictureCoder(picture, grid, crew, Plan(window, workers), keep=False)
     header = Header(bundle.fingerprint, width, height, Colour.RGB, Mode[mode.upper()], position, layout)
     alpha = None if picture.alpha is None else picture.alpha.tobytes()
-    return join_stream(header, coder.code(position).tiles, pack_extras(alpha, Metadata(), width))
+    return join_stream(header, coder.code(position).tiles, pack_extras(alpha, Metadata(), grid))
 
 
 def write_data(root: Path, count: int = 4) -> None:

@@ -1,13 +1,13 @@
 """The .stair format: bytes to a frozen dataclass and back. Knows no network.
 
-docs/format/stream.md is the specification.
+Written is version 2; version 1 is read as well. docs/format/stream.md is the specification.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from softstair.errors import (
     CorruptStream,
@@ -24,10 +25,13 @@ from softstair.errors import (
     TruncatedStream,
     UnsupportedStream,
 )
+from softstair.exact import MAX_SIDE as MAX_EXACT_SIDE
+from softstair.exact import pack_samples, unpack_samples
 from softstair.tiles import MAX_LAYOUT, ONE_TILE, TileGrid
 
 MAGIC = b"\xa5STR"
-VERSION = 1
+VERSION = 2  # that is written
+NO_BUNDLE = bytes(8)  # fingerprint of a stream without learned tiles
 MAX_SIDE = 65536
 MAX_PIXELS = 16384 * 16384  # default limit of a decoder
 MAX_METADATA = 64 << 20  # bytes of one metadata block, inflated
@@ -55,21 +59,26 @@ class Mode(IntEnum):
 
 class _Flag(IntFlag):
     ALPHA = 1
-    ICC = 2
-    EXIF = 4
-    XMP = 8
+    METADATA = 2
+    EXACT_TILES = 4
+    PACK = 8
+    PROGRESSIVE = 16
+    EXACT_ALPHA = 32
 
 
-_METADATA = (("icc", _Flag.ICC), ("exif", _Flag.EXIF), ("xmp", _Flag.XMP))
+_READ = int(_Flag.ALPHA | _Flag.METADATA | _Flag.EXACT_TILES | _Flag.EXACT_ALPHA)  # ~ of flags keeps to them
+_FLAGS_OF_1 = 0x0F  # alpha, and one for each of the first kinds of metadata
+_KINDS = ("icc", "exif", "xmp", "iptc")  # of metadata, by their number
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a picture carries beside its pixels, verbatim."""
+    """What a picture carries beside its pixels, verbatim. iptc: the IIM records."""
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    iptc: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -92,15 +101,16 @@ class Header:
 
 @dataclass(frozen=True)
 class Stream:
-    """A whole stream. tiles: entropy-coded payloads in raster order.
+    """A whole stream. tiles: payloads in raster order.
 
-    alpha: uint8 plane, height * width bytes, row by row.
+    alpha: uint8 plane, height * width bytes, row by row. exact: of which tiles the payload is an exact one.
     """
 
     header: Header
     tiles: tuple[bytes, ...]
     alpha: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
+    exact: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -138,33 +148,66 @@ class Extras:
     packed: bytes
 
 
-def pack_extras(alpha: bytes | None, metadata: Metadata, width: int) -> Extras:
-    """Deflate what follows the tiles. alpha: as in ``Stream``, of a picture ``width`` pixels wide."""
-    blocks = {
-        _Flag.ALPHA: _pack_alpha(alpha, width),
-        _Flag.ICC: metadata.icc,
-        _Flag.EXIF: metadata.exif,
-        _Flag.XMP: metadata.xmp,
-    }
+@dataclass(frozen=True)
+class ExactPayload:
+    """What a tile holds that is coded exactly.
+
+    learned: the payload of the pixels that are not, or nothing if all are. image: VP8L; alpha is 0
+    where the learned pixels show.
+    """
+
+    learned: bytes
+    image: bytes
+
+    def pack(self) -> bytes:
+        """Its bytes in the stream."""
+        return _varint(len(self.learned)) + self.learned + self.image
+
+
+def read_exact_payload(payload: bytes, index: int) -> ExactPayload:
+    """The parts of the exact payload of a tile.
+
+    Raises:
+        StreamError: they are longer than the payload.
+    """
+    cursor = _Cursor(payload)
+    learned = cursor.take(cursor.varint(f"learned part of tile {index}"), f"learned part of tile {index}")
+    return ExactPayload(learned, cursor.take(cursor.left, "image"))
+
+
+def pack_extras(alpha: bytes | None, metadata: Metadata, grid: TileGrid) -> Extras:
+    """Compress what follows the tiles. alpha: as in ``Stream``. grid: the tiles of the picture."""
     flags, packed = 0, bytearray()
-    for flag, content in blocks.items():
-        if content is not None:
-            deflated = zlib.compress(content, 9)
-            packed += _varint(len(deflated)) + deflated + _CRC.pack(zlib.crc32(deflated))
-            flags |= flag
+    if alpha is not None:
+        flags |= _Flag.ALPHA
+        deflated, exact = _deflated_block(_differences(alpha, grid.width)), _exact_alpha(alpha, grid)
+        if exact is not None and len(exact) < len(deflated):
+            flags |= _Flag.EXACT_ALPHA
+        packed += exact if exact is not None and flags & _Flag.EXACT_ALPHA else deflated
+    kept = [(kind, getattr(metadata, name)) for kind, name in enumerate(_KINDS)]
+    kept = [(kind, content) for kind, content in kept if content is not None]
+    if kept:
+        flags |= _Flag.METADATA
+        packed += _varint(len(kept))
+        for kind, content in kept:
+            packed += bytes([kind]) + _deflated_block(content, bytes([kind]))
     return Extras(flags, bytes(packed))
 
 
-def join_stream(header: Header, tiles: Sequence[bytes], extras: Extras) -> bytes:
-    """Serialise a stream from its parts; tiles in raster order."""
+def join_stream(
+    header: Header, tiles: Sequence[bytes], extras: Extras, exact: frozenset[int] = frozenset()
+) -> bytes:
+    """Serialise a stream from its parts; tiles in raster order, exact as in ``Stream``."""
     head = bytearray(MAGIC)
-    head += bytes([VERSION, extras.flags])
+    head += bytes([VERSION]) + _varint(extras.flags | (_Flag.EXACT_TILES if exact else 0))
     head += header.fingerprint
     head += _varint(header.width) + _varint(header.height)
     head += bytes([header.colour, header.mode, header.position])
     head += _varint(header.layout)
     for tile in tiles:
         head += _varint(len(tile))
+    if exact:
+        head += sum(1 << index for index in exact).to_bytes(-(-len(tiles) // 8), "little")
     head_crc = zlib.crc32(head)
     pieces = [bytes(head)]
     for tile in tiles:
@@ -174,12 +217,14 @@ def join_stream(header: Header, tiles: Sequence[bytes], extras: Extras) -> bytes
 
 def write_stream(stream: Stream) -> bytes:
     """Serialise a stream."""
-    extras = pack_extras(stream.alpha, stream.metadata, stream.header.width)
-    return join_stream(stream.header, stream.tiles, extras)
+    extras = pack_extras(stream.alpha, stream.metadata, stream.header.grid)
+    return join_stream(stream.header, stream.tiles, extras, stream.exact)
 
 
 class StreamReader:
     """A stream of which the header and the index were read; tiles are, when they are asked for.
+
+    exact: tiles whose payload is an exact one.
 
     Raises:
         NotAStairFile: wrong magic.
@@ -192,7 +237,7 @@ class StreamReader:
     def __init__(self, data: Buffer, *, max_pixels: int = MAX_PIXELS) -> None:
         self._data = memoryview(data)
         cursor = _Cursor(self._data)
-        self.header, self._flags = cursor.header()
+        self.header, self._kind = cursor.header()
         pixels = self.header.width * self.header.height
         if pixels > max_pixels:
             raise LimitExceeded(
@@ -207,16 +252,17 @@ class StreamReader:
                 "the file is not complete."
             )
         self._lengths = [cursor.varint("tile index") for _ in range(count)]
+        self.exact = cursor.exact_tiles(count) if self._kind.exact_tiles else frozenset()
         self._head_crc = zlib.crc32(self._data[: cursor.offset])
         stored = (length + _CRC.size for length in self._lengths)
         self._offsets = list(accumulate(stored, initial=cursor.offset))
 
     @property
     def has_alpha(self) -> bool:
-        return bool(self._flags & _Flag.ALPHA)
+        return self._kind.alpha
 
     def tile(self, index: int) -> bytes:
-        """The payload of a tile, checked.
+        """The payload of a tile, checked; ``exact`` says of which kind it is.
 
         Raises:
             TruncatedStream: the data ends before the tile does.
@@ -235,9 +281,8 @@ class StreamReader:
             StreamError: truncated or corrupt, too large, or something follows it.
         """
         cursor = _Cursor(self._data, self._offsets[-1])
-        alpha = self._read_alpha(cursor)
-        metadata = self._read_metadata(cursor)
-        return None if alpha is None else _unpack_alpha(alpha, self.header.width), metadata
+        alpha = self._read_alpha(cursor) if self._kind.alpha else None
+        return alpha, self._read_metadata(cursor)
 
     def parts(self) -> Parts:
         """Where the bytes go; alpha and metadata are checked for it.
@@ -247,27 +292,32 @@ class StreamReader:
         """
         first, end = self._offsets[0], self._offsets[-1]
         cursor = _Cursor(self._data, end)
-        self._read_alpha(cursor)
+        if self._kind.alpha:
+            self._read_alpha(cursor)
         alpha_end = cursor.offset
         self._read_metadata(cursor)
         return Parts(first, end - first, alpha_end - end, cursor.offset - alpha_end)
 
-    def _read_alpha(self, cursor: _Cursor) -> bytes | None:
-        if not self.has_alpha:
-            return None
-        samples = self.header.width * self.header.height
-        alpha = cursor.block("alpha", samples)
-        if len(alpha) != samples:
-            raise CorruptStream(f"The alpha plane has {len(alpha)} samples where {samples} were expected.")
-        return alpha
+    def _read_alpha(self, cursor: _Cursor) -> bytes:
+        height, width = self.header.height, self.header.width
+        if not self._kind.exact_alpha:
+            differences = cursor.block("alpha", height * width)
+            if len(differences) != height * width:
+                raise CorruptStream(
+                    f"The alpha plane has {len(differences)} samples where {height * width} were expected."
+                )
+            return np.cumsum(_rows(differences, width), axis=0, dtype=np.uint8).tobytes()
+        # All checksums before the plane is allocated.
+        parts = [cursor.checked(f"alpha of tile {index}") for index in range(self.grid.count)]
+        plane = np.empty((height, width), np.uint8)
+        for index, part in enumerate(parts):
+            box = self.grid.box(index)
+            samples = unpack_samples(part, box.rows, box.columns, f"alpha of tile {index}")
+            plane[box.slices] = samples[..., 1]
+        return plane.tobytes()
 
     def _read_metadata(self, cursor: _Cursor) -> Metadata:
-        metadata = Metadata(
-            **{
-                name: cursor.block(name.upper(), MAX_METADATA) if self._flags & flag else None
-                for name, flag in _METADATA
-            }
-        )
+        metadata = Metadata(**dict(cursor.metadata(self._kind)))
         if cursor.left:
             raise CorruptStream(f"{cursor.left} bytes follow the end of the stream at byte {cursor.offset}.")
         return metadata
@@ -291,17 +341,20 @@ def read_summary(source: Source) -> Summary:
         StreamError: one of its children, for the header.
     """
     cursor = _Cursor(source)
-    header, flags = cursor.header()
+    header, kind = cursor.header()
     found: dict[str, bytes] = {}
     with suppress(StreamError):
-        lengths = [cursor.varint("tile index") for _ in range(header.grid.count)]
-        cursor.skip(sum(lengths) + len(lengths) * _CRC.size)
-        if flags & _Flag.ALPHA:
-            cursor.skip(cursor.varint("length of alpha") + _CRC.size)
-        for name, flag in _METADATA:
-            if flags & flag:
-                found[name] = cursor.block(name.upper(), MAX_METADATA)
-    return Summary(header, bool(flags & _Flag.ALPHA), Metadata(**found))
+        count = header.grid.count
+        lengths = [cursor.varint("tile index") for _ in range(count)]
+        if kind.exact_tiles:
+            cursor.exact_tiles(count)
+        cursor.skip(sum(lengths) + count * _CRC.size)
+        if kind.alpha:
+            for _ in range(count if kind.exact_alpha else 1):
+                cursor.skip(cursor.varint("length of alpha") + _CRC.size)
+        for name, content in cursor.metadata(kind):
+            found[name] = content
+    return Summary(header, kind.alpha, Metadata(**found))
 
 
 def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
@@ -312,7 +365,7 @@ def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
     """
     reader = StreamReader(data, max_pixels=max_pixels)
     tiles = tuple(reader.tile(index) for index in range(reader.grid.count))
-    return Stream(reader.header, tiles, *reader.extras())
+    return Stream(reader.header, tiles, *reader.extras(), reader.exact)
 
 
 def measure_parts(data: Buffer) -> Parts:
@@ -321,6 +374,16 @@ def measure_parts(data: Buffer) -> Parts:
     for index in range(reader.grid.count):
         reader.tile(index)
     return reader.parts()
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What version and flags say. bare: without a word on what they are, the kinds of metadata."""
+
+    alpha: bool
+    exact_alpha: bool
+    exact_tiles: bool
+    bare: tuple[int, ...] | None
 
 
 class _Cursor:
@@ -334,7 +397,7 @@ class _Cursor:
     def left(self) -> int:
         return max(0, len(self._data) - self.offset)
 
-    def header(self) -> tuple[Header, int]:
+    def header(self) -> tuple[Header, _Kind]:
         start = bytes(self._data[: len(MAGIC)])
         if start != MAGIC[: len(start)] or not start:
             raise NotAStairFile(
@@ -342,13 +405,7 @@ class _Cursor:
                 f"{start.hex() or 'nothing'}."
             )
         self.take(len(MAGIC), "magic")
-        version, flags = self.take(2, "version and flags")
-        if version != VERSION:
-            raise UnsupportedStream(
-                f"The stream has version {version}, this release reads version {VERSION}; update it."
-            )
-        if flags & ~sum(_Flag):
-            raise UnsupportedStream(f"The stream has unknown flags {flags:#04x}; update this release.")
+        kind = self.kind()
         fingerprint = self.take(8, "fingerprint")
         width, height = self.side("width"), self.side("height")
         colour, mode, position = self.take(3, "colour, mode and rate position")
@@ -359,7 +416,49 @@ class _Cursor:
         layout = self.varint("tile layout")
         if layout > MAX_LAYOUT:
             raise UnsupportedStream(f"The stream has unknown tile layout {layout}; update this release.")
-        return Header(fingerprint, width, height, Colour(colour), Mode(mode), position, layout), flags
+        return Header(fingerprint, width, height, Colour(colour), Mode(mode), position, layout), kind
+
+    def kind(self) -> _Kind:
+        (version,) = self.take(1, "version")
+        if version == 1:
+            (flags,) = self.take(1, "flags")
+            if flags & ~_FLAGS_OF_1:
+                raise UnsupportedStream(f"The stream has unknown flags {flags:#04x}; update this release.")
+            bare = tuple(kind for kind in range(3) if flags >> 1 + kind & 1)
+            return _Kind(bool(flags & _Flag.ALPHA), False, False, bare)
+        if version != VERSION:
+            raise UnsupportedStream(
+                f"The stream has version {version}, this release reads 1 and {VERSION}; update it."
+            )
+        flags = self.varint("flags")
+        if flags & ~_READ:
+            raise UnsupportedStream(f"The stream has unknown flags {flags:#04x}; update this release.")
+        alpha, exact_alpha = bool(flags & _Flag.ALPHA), bool(flags & _Flag.EXACT_ALPHA)
+        if exact_alpha and not alpha:
+            raise CorruptStream(f"The flags {flags:#04x} say how alpha is coded, but there is none.")
+        exact_tiles = bool(flags & _Flag.EXACT_TILES)
+        return _Kind(alpha, exact_alpha, exact_tiles, None if flags & _Flag.METADATA else ())
+
+    def exact_tiles(self, count: int) -> frozenset[int]:
+        """The bitmap of tiles with an exact payload."""
+        bits = int.from_bytes(self.take(-(-count // 8), "bitmap of exact tiles"), "little")
+        if bits >> count:
+            raise CorruptStream(f"The bitmap of exact tiles before byte {self.offset} has more than {count}.")
+        return frozenset(index for index in range(count) if bits >> index & 1)
+
+    def metadata(self, kind: _Kind) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of what is known of it; other kinds are passed over, checked."""
+        seen: set[int] = set()
+        for place in range(self.varint("count of metadata") if kind.bare is None else len(kind.bare)):
+            said = self.take(1, "kind of metadata") if kind.bare is None else b""
+            number = said[0] if kind.bare is None else kind.bare[place]
+            if number in seen:
+                raise CorruptStream(f"The stream has metadata of kind {number} twice.")
+            seen.add(number)
+            if number < len(_KINDS):
+                yield _KINDS[number], self.block(_KINDS[number].upper(), MAX_METADATA, said)
+            else:
+                self.checked(f"metadata of kind {number}", said)
 
     def side(self, name: str) -> int:
         value = self.varint(name)
@@ -401,10 +500,15 @@ class _Cursor:
                 "damaged."
             )
 
-    def block(self, name: str, limit: int) -> bytes:
+    def checked(self, name: str, said: bytes = b"") -> bytes:
+        """Bytes behind their length and before their checksum, which covers what was ``said`` of them."""
+        piece = self.take(self.varint(f"length of {name}"), name)
+        self.check(zlib.crc32(piece, zlib.crc32(said)), name)
+        return piece
+
+    def block(self, name: str, limit: int, said: bytes = b"") -> bytes:
         """A deflated block with its length and checksum; inflated to ``limit`` bytes at most."""
-        deflated = self.take(self.varint(f"length of {name}"), name)
-        self.check(zlib.crc32(deflated), name)
+        deflated = self.checked(name, said)
         inflater = zlib.decompressobj()
         try:
             content = inflater.decompress(deflated, limit + 1)
@@ -426,14 +530,27 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _pack_alpha(alpha: bytes | None, width: int) -> bytes | None:
-    """Differences to the row above, modulo 256: what deflates well."""
-    if alpha is None:
+def _checked_block(content: bytes, said: bytes = b"") -> bytes:
+    return _varint(len(content)) + content + _CRC.pack(zlib.crc32(content, zlib.crc32(said)))
+
+
+def _deflated_block(content: bytes, said: bytes = b"") -> bytes:
+    return _checked_block(zlib.compress(content, 9), said)
+
+
+def _rows(plane: bytes, width: int) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(plane, np.uint8).reshape(-1, width)
+
+
+def _differences(alpha: bytes, width: int) -> bytes:
+    """To the row above, modulo 256: what deflates well."""
+    return np.diff(_rows(alpha, width), axis=0, prepend=np.zeros((1, width), np.uint8)).tobytes()
+
+
+def _exact_alpha(alpha: bytes, grid: TileGrid) -> bytes | None:
+    """Alpha as a picture a tile; None where a tile is too large for that."""
+    if max(grid.largest.rows, grid.largest.columns) > MAX_EXACT_SIDE:
         return None
-    rows = np.frombuffer(alpha, np.uint8).reshape(-1, width)
-    return np.diff(rows, axis=0, prepend=np.zeros((1, width), np.uint8)).tobytes()
-
-
-def _unpack_alpha(differences: bytes, width: int) -> bytes:
-    rows = np.frombuffer(differences, np.uint8).reshape(-1, width)
-    return np.cumsum(rows, axis=0, dtype=np.uint8).tobytes()
+    plane = _rows(alpha, grid.width)
+    boxes = (grid.box(index) for index in range(grid.count))
+    return b"".join(_checked_block(pack_samples(plane[box.slices])) for box in boxes)

@@ -9,7 +9,7 @@ import numpy as np
 
 from softstair.bundle import Bundle, find_bundle
 from softstair.engine import Planes
-from softstair.errors import CorruptStream, StreamError, UsageError
+from softstair.errors import CorruptStream, StreamError, UnsupportedStream, UsageError
 from softstair.pictures import Picture
 from softstair.stream import MAX_PIXELS, Buffer, Colour, Header, Metadata, StreamReader
 from softstair.tiles import Box, TileGrid
@@ -133,6 +133,8 @@ def decode_view(
     """
     reader = StreamReader(data, max_pixels=max_pixels)
     header = reader.header
+    if reader.exact:
+        raise UnsupportedStream("The stream has exact tiles; update this release.")
     region = view.box(header)
     bundle = _bundle_of(header, bundle)
     threads = threads or usable_cores()

@@ -180,7 +180,7 @@ class PictureEncoder:
         picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
         self._coder = PictureCoder(picture, self._grid, crew, plan, keep=keep)
         alpha = None if picture.alpha is None else picture.alpha.tobytes()
-        self._extras = pack_extras(alpha, picture.metadata, width)
+        self._extras = pack_extras(alpha, picture.metadata, self._grid)
         self._colour = Colour.GREY if picture.is_grey else Colour.RGB
 
     def analyse(self) -> None:
