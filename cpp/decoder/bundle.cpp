@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bundle.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "checksums.hpp"
+#include "entries.hpp"
+#include "json.hpp"
+
+namespace softstair {
+namespace {
+
+constexpr int kPositionsPerPoint = 16, kPositionsPerOctave = 32;
+constexpr int kLevelsPerStep = 1024, kLargestGain = 1024;
+constexpr std::array<const char*, 6> kDeciding = {"staircases.json", "scale.safetensors", "tables.safetensors",
+                                                  "mean_base.onnx",  "mean.onnx",         "synthesis.onnx"};
+constexpr std::array<const char*, 3> kOthers = {"manifest.json", "analysis.onnx", "hyper_analysis.onnx"};
+constexpr std::array<const char*, 10> kLayers = {"hyper",  "expand",          "mix",   "log_scale_head", "neighbours",
+                                                 "gather", "log_scale_entry", "local", "widen",          "correction_head"};
+
+std::string synthesis_of(std::size_t mode) { return std::string("synthesis.") + kModes[mode] + ".onnx"; }
+
+Fingerprint fingerprint_of(const Entries& entries) {
+  Sha256 digest;
+  const auto add = [&](const std::string& name) {
+    const Bytes content = entries.at(name);
+    const std::string head = name + '\0' + std::to_string(content.size()) + '\0';
+    digest.add({reinterpret_cast<const std::uint8_t*>(head.data()), head.size()});
+    digest.add(content);
+  };
+  for (const char* name : kDeciding) add(name);
+  for (std::size_t mode = 0; mode < kModes.size(); ++mode)
+    if (entries.has(synthesis_of(mode))) add(synthesis_of(mode));
+  Fingerprint result;
+  std::copy_n(digest.finish().begin(), result.size(), result.begin());
+  return result;
+}
+
+void check_names(const Entries& entries) {
+  std::set<std::string> known(kDeciding.begin(), kDeciding.end());
+  known.insert(kOthers.begin(), kOthers.end());
+  for (std::size_t mode = 0; mode < kModes.size(); ++mode) known.insert(synthesis_of(mode));
+  for (const auto& [name, content] : entries.bytes)
+    if (known.count(name) == 0) throw Error(STAIR_INVALID_BUNDLE, "The bundle has an entry " + name + ", which bundles do not have.");
+}
+
+void need(bool holds, const char* why) {
+  if (!holds) throw std::invalid_argument(why);
+}
+
+// Runs `read` on an entry; what it throws becomes an error that names the entry.
+template <typename Read>
+void reading(const char* name, Read read) {
+  try {
+    read();
+  } catch (const std::invalid_argument& error) {
+    throw Error(STAIR_INVALID_BUNDLE, "The entry " + std::string(name) + " of the bundle is not valid: " + error.what() + ".");
+  }
+}
+
+// Integers of two rate points mixed: (v_i (16 - f) + v_{i+1} f + 8) >> 4.
+std::vector<std::int32_t> interpolated(const std::vector<std::vector<std::int32_t>>& points, int position) {
+  const auto point = static_cast<std::size_t>(position / kPositionsPerPoint);
+  const int fraction = position % kPositionsPerPoint;
+  const auto& low = points[point];
+  const auto& high = points[std::min(point + 1, points.size() - 1)];
+  std::vector<std::int32_t> mixed(low.size());
+  for (std::size_t i = 0; i < low.size(); ++i)
+    mixed[i] = static_cast<std::int32_t>((static_cast<std::int64_t>(low[i]) * (kPositionsPerPoint - fraction) + static_cast<std::int64_t>(high[i]) * fraction + 8) >> 4);
+  return mixed;
+}
+
+std::vector<std::vector<std::int32_t>> rows_of(const Json& json) {
+  std::vector<std::vector<std::int32_t>> rows;
+  for (const Json& row : json.list()) {
+    rows.push_back(row.numbers());
+    need(rows.back().size() == rows.front().size(), "its lists have different lengths");
+  }
+  return rows;
+}
+
+const Array& array_of(const std::map<std::string, Array>& arrays, const std::string& name) {
+  const auto found = arrays.find(name);
+  if (found == arrays.end()) throw std::invalid_argument("it has no tensor " + name);
+  return found->second;
+}
+
+}  // namespace
+
+Bundle::Bundle(Bytes bytes) {
+  const Entries entries = read_zip(bytes);
+  check_names(entries);
+  fingerprint_ = fingerprint_of(entries);
+  reading("staircases.json", [&] { read_staircases(entries.at("staircases.json")); });
+  reading("scale.safetensors", [&] { read_scale(entries.at("scale.safetensors")); });
+  reading("tables.safetensors", [&] { read_tables(entries.at("tables.safetensors")); });
+  read_networks(entries);
+  reading("staircases.json", [&] {  // do the parts fit each other?
+    for (int mode = 0; mode < static_cast<int>(kModes.size()); ++mode)
+      if (has_mode(mode)) model(0, mode);
+  });
+}
+
+void Bundle::read_staircases(Bytes bytes) {
+  const Json json = Json::parse(text_of(bytes));
+  for (const auto& [name, value] : json.object()) need(name == "gains" || name == "base" || name == "modes", "it has an unknown member");
+  gains_ = rows_of(json.at("gains"));
+  need(gains_.size() >= 2 && gains_.size() <= 17 && !gains_[0].empty(), "its gains are ragged or missing");
+  for (const auto& row : gains_)
+    for (const std::int32_t gain : row) need(std::abs(static_cast<std::int64_t>(gain)) <= kLargestGain, "it has gains beyond 32 octaves");
+  const std::int64_t base = json.at("base").integer();
+  need(std::abs(base) <= kLargestGain, "its table rows begin out of range");
+  base_ = static_cast<int>(base);
+  for (const auto& [name, entry] : json.at("modes").object()) {
+    const auto known = std::find(kModes.begin(), kModes.end(), name);
+    need(known != kModes.end(), "it has an unknown mode");
+    Mode mode;
+    for (const auto& [key, value] : entry.object()) need(key == "step" || key == "skip" || key == "levels", "a mode has an unknown member");
+    const auto number = [&](const char* key, int low, int high) {
+      const Json* found = entry.find(key);
+      const std::int64_t value = found == nullptr ? 0 : found->integer();
+      need(value >= low && value <= high, "a mode has a number out of range");
+      return static_cast<int>(value);
+    };
+    mode.step = number("step", -64, 64);
+    mode.skip = number("skip", 0, 256);
+    if (const Json* levels = entry.find("levels")) mode.levels = rows_of(*levels);
+    need(mode.levels.empty() || mode.levels.size() == gains_.size(), "a mode has levels for other rate points");
+    for (const auto& row : mode.levels)
+      for (std::size_t i = 0; i < row.size(); ++i)
+        need(row[i] >= (i == 0 ? 0 : row[i - 1]) + 2 && row[i] <= 64 * kLevelsPerStep, "levels do not rise from zero to 64 steps");
+    modes_[static_cast<std::size_t>(known - kModes.begin())] = std::move(mode);
+  }
+  need(!json.at("modes").object().empty(), "it has no modes");
+}
+
+void Bundle::read_scale(Bytes bytes) {
+  const auto arrays = read_safetensors(bytes);
+  need(arrays.size() == 2 * kLayers.size() + 2, "it has other tensors than it should");
+  ScaleNetwork::Layers layers;
+  for (const std::string name : kLayers) {
+    const Array& weight = array_of(arrays, name + ".weight");
+    Weights weights{weight.values<std::int16_t>("I16", 4), array_of(arrays, name + ".bias").values<std::int32_t>("I32", 1), 0, 0, 0};
+    for (const int side : weight.sizes) need(side <= 4096, "a layer has an impossible size");
+    weights.outputs = weight.sizes[0];
+    weights.inputs = weight.sizes[1];
+    need(weight.sizes[2] <= 64 && weight.sizes[3] <= 64, "a layer has an impossible size");
+    weights.taps = weight.sizes[2] * weight.sizes[3];
+    layers.emplace(name, std::move(weights));
+  }
+  scale_ = std::make_shared<const ScaleNetwork>(layers, array_of(arrays, "phase_bias").values<std::int32_t>("I32", 2), true);
+  const Array& rate_bias = array_of(arrays, "rate_bias");
+  const std::vector<std::int32_t> flat = rate_bias.values<std::int32_t>("I32", 2);
+  need(rate_bias.sizes[0] == points(), "it has biases for other rate points than there are gains");
+  for (int point = 0; point < points(); ++point)
+    rate_bias_.emplace_back(flat.begin() + static_cast<std::ptrdiff_t>(point) * rate_bias.sizes[1], flat.begin() + static_cast<std::ptrdiff_t>(point + 1) * rate_bias.sizes[1]);
+}
+
+void Bundle::read_tables(Bytes bytes) {
+  const auto arrays = read_safetensors(bytes);
+  std::size_t expected = 2;
+  for (std::size_t mode = 0; mode < kModes.size(); ++mode) {
+    if (!modes_[mode]) continue;
+    const std::string part = std::string("y.") + kModes[mode];
+    modes_[mode]->tables = std::make_shared<const Tables>(array_of(arrays, part + ".cdf").values<std::uint16_t>("U16", 1),
+                                                          array_of(arrays, part + ".offsets").values<std::int32_t>("I32", 1));
+    expected += 2;
+  }
+  need(arrays.size() == expected, "it has other tensors than it should");
+  const auto cdf = array_of(arrays, "z.cdf").values<std::uint16_t>("U16", 1);
+  const auto offsets = array_of(arrays, "z.offsets").values<std::int32_t>("I32", 1);
+  const auto channels = static_cast<std::size_t>(scale_->hyper_latents());
+  need(offsets.size() == channels * points() + 1, "it needs a table of z for every rate point and channel");
+  for (std::size_t point = 0; point < static_cast<std::size_t>(points()); ++point) {
+    std::vector<std::int32_t> of_point(offsets.begin() + point * channels, offsets.begin() + (point + 1) * channels + 1);
+    const std::int32_t first = of_point.front(), last = of_point.back();
+    need(first >= 0 && last >= first && static_cast<std::size_t>(last) <= cdf.size(), "the offsets of z are out of range");
+    for (std::int32_t& offset : of_point) offset -= first;
+    z_tables_.push_back(std::make_shared<const Tables>(std::vector<std::uint16_t>(cdf.begin() + first, cdf.begin() + last), std::move(of_point)));
+  }
+}
+
+void Bundle::read_networks(const Entries& entries) {
+  const auto fits = [](bool holds, const char* name) {
+    if (!holds) throw Error(STAIR_INVALID_BUNDLE, "The graph " + std::string(name) + " of the bundle does not fit the others.");
+  };
+  mean_base_.emplace(read_graph(entries.at("mean_base.onnx"), "mean_base"), std::map<std::string, int>{{"z_hat", scale_->hyper_latents()}}, "mean_base");
+  fits(mean_base_->factor() == 2, "mean_base");
+  mean_.emplace(read_graph(entries.at("mean.onnx"), "mean"),
+                std::map<std::string, int>{{"known", channels()}, {"base", mean_base_->outputs()}}, "mean");
+  fits(mean_->factor() == 1 && mean_->outputs() == channels(), "mean");
+  const auto synthesis = [&](const std::string& name) {
+    Network network(read_graph(entries.at(name), "synthesis"), {{"latents", channels()}}, "synthesis");
+    fits(network.factor() == kStride && network.outputs() == 3, "synthesis");
+    return network;
+  };
+  synthesis_.emplace(synthesis("synthesis.onnx"));
+  for (std::size_t mode = 0; mode < kModes.size(); ++mode)
+    if (entries.has(synthesis_of(mode))) own_[mode].emplace(synthesis(synthesis_of(mode)));
+}
+
+std::vector<std::int32_t> Bundle::exponent(int position, int mode) const {
+  std::vector<std::int32_t> exponent = interpolated(gains_, position);
+  for (std::int32_t& e : exponent) e += position - modes_[mode]->step;
+  return exponent;
+}
+
+Model Bundle::model(int position, int mode) const {
+  const Trellis& trellis = Trellis::of(kStatesOfModes[mode]);
+  const Mode& of = *modes_[mode];
+  const int rows = of.tables->rows() / (trellis.dependent() ? 2 : 1);
+  const int point = std::min((position + kPositionsPerPoint / 2) / kPositionsPerPoint, points() - 1);
+  Model model{scale_, z_tables_[point], &trellis, of.tables, {base_, of.skip, rows}, interpolated(rate_bias_, position), exponent(position, mode)};
+  model.check();
+  return model;
+}
+
+std::vector<float> Bundle::steps(int position, int mode) const {
+  std::vector<float> steps;
+  for (const std::int32_t e : exponent(position, mode)) steps.push_back(1.0f / static_cast<float>(std::exp2(static_cast<double>(e) / kPositionsPerOctave)));
+  return steps;
+}
+
+std::vector<float> Bundle::levels(int position, int mode) const {
+  const auto& at_points = modes_[mode]->levels;
+  if (at_points.empty()) return {};
+  std::vector<float> levels = {0};
+  for (const std::int32_t level : interpolated(at_points, position)) levels.push_back(static_cast<float>(level) / kLevelsPerStep);
+  return levels;
+}
+
+std::vector<float> Bundle::hat(int position) const {
+  std::vector<float> weights;
+  for (int point = 0; point < points(); ++point)
+    weights.push_back(static_cast<float>(std::max(0.0, 1.0 - std::abs(position - kPositionsPerPoint * point) / 16.0)));
+  return weights;
+}
+
+}  // namespace softstair

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// What can go wrong between bytes and a picture. The C face turns it into a code and a text.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "softstair.h"
+
+namespace softstair {
+
+class Error : public std::runtime_error {
+ public:
+  Error(stair_result code, const std::string& text) : std::runtime_error(text), code_(code) {}
+  stair_result code() const { return code_; }
+
+ private:
+  stair_result code_;
+};
+
+// Throws unless the condition holds.
+inline void require(bool condition, stair_result code, const char* text) {
+  if (!condition) throw Error(code, text);
+}
+
+}  // namespace softstair

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The layers of the float networks, one implementation for every width of a processor's vectors.
+#pragma once
+
+#include <cstddef>
+
+namespace softstair {
+
+// All pointers are to position (0, 0); pitches are values from row to row. Inputs have a border of
+// zeros of side / 2 positions.
+struct Convolution {
+  int height, width, side, inputs, outputs;
+  const float* in;
+  std::ptrdiff_t in_pitch;
+  float* out;
+  std::ptrdiff_t out_pitch;
+  const float* weights;   // (panels, side * side * inputs, outputs of a panel)
+  const float* bias;      // full panels
+  const float* residual;  // what is added, as out; or null
+  std::ptrdiff_t residual_pitch;
+  float before, after;  // slopes of LeakyReLU before and after the residual; 1: none
+};
+
+// out = (in * weights + bias) * factor.
+struct DepthwiseConvolution {
+  int height, width, side, channels;
+  const float* in;
+  std::ptrdiff_t in_pitch;
+  float* out;
+  std::ptrdiff_t out_pitch;
+  const float* weights;  // (side * side, channels)
+  const float* bias;
+  const float* factor;  // as out; or null
+  std::ptrdiff_t factor_pitch;
+};
+
+struct Kernels {
+  int panel;  // outputs that a convolution computes together
+  void (*convolution)(const Convolution&);
+  void (*depthwise)(const DepthwiseConvolution&);
+};
+
+// The fastest ones of this build that this processor has.
+const Kernels& kernels();
+
+extern const Kernels kPortableKernels;
+#if defined(SOFTSTAIR_SIMD) && defined(__x86_64__) && defined(__GNUC__)
+#define SOFTSTAIR_AVX2_KERNELS 1
+extern const Kernels kAvx2Kernels;
+#endif
+
+}  // namespace softstair

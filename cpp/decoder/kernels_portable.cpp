@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vectors of four floats, which every processor and WebAssembly have.
+#define SOFTSTAIR_LANES 4
+#ifndef SOFTSTAIR_ROWS
+#define SOFTSTAIR_ROWS 6
+#endif
+#include "kernels.inl"
+
+namespace softstair {
+
+const Kernels kPortableKernels = {kPanel, convolution, depthwise};
+
+const Kernels& kernels() {
+#ifdef SOFTSTAIR_AVX2_KERNELS
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2Kernels;
+#endif
+  return kPortableKernels;
+}
+
+}  // namespace softstair

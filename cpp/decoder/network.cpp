@@ -1,0 +1,600 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "network.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels.hpp"
+
+namespace softstair {
+
+// From a graph to steps: first one a node, then layers that follow a convolution join it.
+class Planner {
+ public:
+  using Step = Network::Step;
+  using Kind = Step::Kind;
+
+  Planner(Network& network, Graph graph, const std::map<std::string, int>& channels, const std::string& name)
+      : network_(network), graph_(std::move(graph)), name_(name) {
+    for (const std::string& input : graph_.inputs)
+      if (const auto found = channels.find(input); found != channels.end())
+        network_.inputs_[input] = planes_[input] = add_value(found->second, 1);
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) i = translate(i);
+    if (graph_.outputs.size() != 1) fail("has not one output");
+    network_.output_ = tensor(plane(graph_.outputs[0]));
+    join();
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& why) const {
+    throw Error(STAIR_INVALID_BUNDLE, "The graph " + name_ + " of the bundle " + why + ".");
+  }
+  void need(bool condition, const std::string& why) const {
+    if (!condition) fail(why);
+  }
+
+  int add_value(int channels, int factor) {
+    need(channels >= 1 && channels <= 4096 && factor <= 64, "has an impossible size");
+    need(network_.values_.size() < 4096, "has too many operators");
+    Network::Value value;
+    value.channels = channels;
+    value.factor = factor;
+    network_.values_.push_back(value);
+    return static_cast<int>(network_.values_.size()) - 1;
+  }
+  Network::Value& value(int id) { return network_.values_[id]; }
+
+  bool is_plane(const std::string& name) const { return planes_.count(name) != 0; }
+  int plane(const std::string& name) const {
+    const auto found = planes_.find(name);
+    if (found == planes_.end()) fail("has an operator whose input " + name + " is no plane");
+    return found->second;
+  }
+  const Constant* constant(const std::string& name) const {
+    const auto found = graph_.constants.find(name);
+    return found == graph_.constants.end() ? nullptr : &found->second;
+  }
+  const Constant& needed_constant(const Node& node, std::size_t input) const {
+    if (input >= node.inputs.size() || constant(node.inputs[input]) == nullptr)
+      fail("has an operator " + node.operation + " without a constant that it needs");
+    return *constant(node.inputs[input]);
+  }
+
+  // A slice becomes a tensor of its own where it is more than a part of a concatenation.
+  int tensor(int id) {
+    if (value(id).of < 0) return id;
+    if (const auto known = gathered_.find(id); known != gathered_.end()) return known->second;
+    return gathered_[id] = gather({{value(id).of, value(id).first, value(id).channels}}, value(id).factor);
+  }
+  int gather(std::vector<Network::Part> parts, int factor) {
+    int channels = 0;
+    for (const Network::Part& part : parts) channels += part.count;
+    Step step{.kind = Kind::gather, .output = add_value(channels, factor), .parts = std::move(parts)};
+    return push(std::move(step));
+  }
+  int push(Step step) {
+    network_.steps_.push_back(std::move(step));
+    return network_.steps_.back().output;
+  }
+
+  std::size_t translate(std::size_t index) {
+    const Node& node = graph_.nodes[index];
+    need(!node.inputs.empty(), "has an operator without inputs");
+    const std::string& in = node.inputs[0];
+    const std::string& out = node.outputs[0];
+    const std::string& operation = node.operation;
+    if (operation == "Cast") {
+      const auto to = node.number.find("to");
+      need(to != node.number.end() && to->second == 1, "casts to something else than float");
+      alias(in, out);
+    } else if (operation == "Unsqueeze") {
+      need(vectors_.count(in) != 0, "adds a dimension to planes");
+      alias(in, out);
+    } else if (operation == "MatMul") {
+      matrix(node);
+    } else if (operation == "Conv") {
+      planes_[out] = convolution(node);
+    } else if (operation == "LeakyRelu") {
+      const int from = tensor(plane(in));
+      const auto alpha = node.real.find("alpha");
+      Step step{.kind = Kind::leaky, .input = from, .output = add_value(value(from).channels, value(from).factor)};
+      step.before = alpha == node.real.end() ? 0.01f : alpha->second;
+      planes_[out] = push(std::move(step));
+    } else if (operation == "Add" || operation == "Mul" || operation == "Div") {
+      planes_[out] = combine(node);
+    } else if (operation == "DepthToSpace") {
+      const auto block = node.number.find("blocksize");
+      need(block != node.number.end(), "has depth to space without a block size");
+      const auto mode = node.text.find("mode");
+      planes_[out] = depth_to_space(tensor(plane(in)), block->second, mode == node.text.end() || mode->second == "DCR");
+    } else if (operation == "Transpose") {
+      return blocks(index);
+    } else if (operation == "Split") {
+      split(node);
+    } else if (operation == "Concat") {
+      planes_[out] = concatenate(node);
+    } else {
+      fail("holds the operator " + operation + ", which is none that bundles may use");
+    }
+    return index;
+  }
+
+  void alias(const std::string& in, const std::string& out) {
+    if (const Constant* known = constant(in)) {
+      graph_.constants[out] = Constant(*known);
+    } else if (vectors_.count(in) != 0) {
+      vectors_[out] = vectors_[in];
+    } else if (is_plane(in)) {
+      planes_[out] = planes_[in];
+    } else {  // an input that is a vector
+      bare_[out] = bare_.count(in) != 0 ? bare_[in] : in;
+    }
+  }
+
+  void matrix(const Node& node) {
+    const Constant& table = needed_constant(node, 1);
+    need(table.sizes.size() == 2 && !table.floats.empty(), "has a matrix of an impossible shape");
+    const std::string& in = node.inputs[0];
+    need(!is_plane(in) && constant(in) == nullptr, "multiplies planes with a matrix");
+    Network::Vector vector{bare_.count(in) != 0 ? bare_[in] : in, table.floats, static_cast<int>(table.sizes[0]), static_cast<int>(table.sizes[1])};
+    network_.vectors_.push_back(std::move(vector));
+    vectors_[node.outputs[0]] = static_cast<int>(network_.vectors_.size()) - 1;
+  }
+
+  int convolution(const Node& node) {
+    const int from = tensor(plane(node.inputs[0]));
+    const Constant& weights = needed_constant(node, 1);
+    need(weights.sizes.size() == 4 && !weights.floats.empty(), "has a convolution of an impossible shape");
+    const auto outputs = static_cast<int>(weights.sizes[0]);
+    const auto side = static_cast<int>(weights.sizes[2]);
+    const auto group_entry = node.number.find("group");
+    const std::int64_t group = group_entry == node.number.end() ? 1 : group_entry->second;
+    const bool depthwise = group > 1;
+    need(weights.sizes[3] == side && (side == 1 || side == 3 || side == 5) && !(depthwise && side == 1),
+         "has a convolution that is not 1x1, 3x3 or 5x5");
+    for (const auto& [name, numbers] : node.numbers)
+      for (const std::int64_t number : numbers)
+        need(number == (name == "pads" ? side / 2 : name == "kernel_shape" ? side : 1),
+             "has a convolution with strides, dilations or other padding than half its side");
+    need(side == 1 || node.numbers.count("pads") != 0, "has a convolution without padding");
+    need(depthwise ? group == outputs && weights.sizes[1] == 1 && value(from).channels == outputs
+                   : weights.sizes[1] == value(from).channels,
+         "has a convolution that does not fit its input");
+    Step step{.kind = depthwise ? Kind::depthwise : Kind::convolution, .input = from, .output = add_value(outputs, value(from).factor)};
+    step.inputs = value(from).channels;
+    step.side = side;
+    step.weights = weights.floats;
+    step.bias.assign(outputs, 0.0f);
+    if (node.inputs.size() > 2) {
+      step.bias = needed_constant(node, 2).floats;
+      need(step.bias.size() == static_cast<std::size_t>(outputs), "has a bias that does not fit its convolution");
+    }
+    return push(std::move(step));
+  }
+
+  // Planes and planes, a vector, or a constant of one number or one a channel.
+  int combine(const Node& node) {
+    need(node.inputs.size() == 2, "has an operator with one input too few");
+    std::string first = node.inputs[0], second = node.inputs[1];
+    const bool divides = node.operation == "Div", adds = node.operation == "Add";
+    if (!divides && !is_plane(first)) std::swap(first, second);
+    const int from = tensor(plane(first));
+    const int channels = value(from).channels;
+    Step step{.kind = Kind::scale, .input = from, .output = add_value(channels, value(from).factor)};
+    if (const Constant* known = constant(second)) {
+      const std::size_t count = known->floats.size();
+      need(count == 1 || (count == static_cast<std::size_t>(channels) && known->sizes.size() == 4 && known->sizes[1] == channels),
+           "has a constant that does not fit its planes");
+      step.weights.assign(channels, 1.0f);
+      step.bias.assign(channels, 0.0f);
+      for (int c = 0; c < channels; ++c) {
+        const float v = known->floats[count == 1 ? 0 : c];
+        (adds ? step.bias : step.weights)[c] = divides ? 1 / v : v;
+      }
+    } else if (const auto vector = vectors_.find(second); vector != vectors_.end()) {
+      need(adds && network_.vectors_[vector->second].outputs == channels, "has a vector that does not fit its planes");
+      step.weights.assign(channels, 1.0f);
+      step.bias.assign(channels, 0.0f);
+      step.vector = vector->second;
+    } else {
+      need(!divides, "divides by planes");
+      step.kind = adds ? Kind::add : Kind::multiply;
+      step.other = tensor(plane(second));
+      need(value(step.other).channels == channels && value(step.other).factor == value(from).factor,
+           "combines planes of different sizes");
+    }
+    return push(std::move(step));
+  }
+
+  int depth_to_space(int from, std::int64_t block, bool by_place) {
+    need(block >= 2 && block <= 16 && value(from).channels % (block * block) == 0, "has an impossible depth to space");
+    const auto side = static_cast<int>(block);
+    Step step{.kind = Kind::depth_to_space, .input = from, .output = add_value(value(from).channels / (side * side), value(from).factor * side)};
+    step.block = side;
+    step.by_place = by_place;
+    return push(std::move(step));
+  }
+
+  // Depth to space in channels (row, column, channel), written out as seven moves of whole blocks.
+  std::size_t blocks(std::size_t index) {
+    const std::string wrong = "has transpositions that are not a depth to space";
+    constexpr const char* kMoves[7] = {"Transpose", "Squeeze", "Reshape", "Transpose", "Reshape", "Reshape", "Transpose"};
+    need(index + 7 <= graph_.nodes.size(), wrong);
+    std::vector<std::int64_t> numbers[7];
+    for (int i = 0; i < 7; ++i) {
+      const Node& node = graph_.nodes[index + i];
+      need(node.operation == kMoves[i] && (i == 0 || node.inputs[0] == graph_.nodes[index + i - 1].outputs[0]), wrong);
+      if (node.operation == "Transpose") {
+        const auto order = node.numbers.find("perm");
+        if (order != node.numbers.end()) numbers[i] = order->second;
+      } else {
+        numbers[i] = needed_constant(node, 1).integers;
+      }
+    }
+    need(numbers[2].size() == 4, wrong);
+    const std::int64_t block = numbers[2][2], row = numbers[2][3];
+    need(block >= 2 && block <= 16 && row >= block && row % block == 0, wrong);
+    const std::vector<std::int64_t> expected[7] = {{0, 2, 3, 1}, {0}, {0, 0, block, row}, {0, 2, 1, 3}, {0, 0, -1, row / block}, {1, -1, 0, 0}, {0, 3, 1, 2}};
+    for (int i = 0; i < 7; ++i) need(numbers[i] == expected[i], wrong);
+    const int from = tensor(plane(graph_.nodes[index].inputs[0]));
+    need(value(from).channels == block * row, wrong);
+    planes_[graph_.nodes[index + 6].outputs[0]] = depth_to_space(from, block, true);
+    return index + 6;
+  }
+
+  void need_channel_axis(const Node& node) const {
+    const auto axis = node.number.find("axis");
+    need(axis != node.number.end() && axis->second == 1, "splits or joins something else than channels");
+  }
+
+  void split(const Node& node) {
+    need_channel_axis(node);
+    const int from = tensor(plane(node.inputs[0]));
+    const std::vector<std::int64_t> sizes = needed_constant(node, 1).integers;
+    need(sizes.size() == node.outputs.size(), "has an impossible split");
+    int first = 0;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      need(sizes[i] >= 1 && sizes[i] <= value(from).channels - first, "has an impossible split");
+      const int part = add_value(static_cast<int>(sizes[i]), value(from).factor);
+      value(part).of = from;
+      value(part).first = first;
+      first += static_cast<int>(sizes[i]);
+      planes_[node.outputs[i]] = part;
+    }
+    need(first == value(from).channels, "has an impossible split");
+  }
+
+  int concatenate(const Node& node) {
+    need_channel_axis(node);
+    std::vector<Network::Part> parts;
+    for (const std::string& input : node.inputs) {
+      const int id = plane(input);
+      const Network::Value& v = value(id);
+      need(v.factor == value(plane(node.inputs[0])).factor, "joins planes of different sizes");
+      parts.push_back({v.of < 0 ? id : v.of, v.first, v.channels});
+    }
+    return gather(std::move(parts), value(plane(node.inputs[0])).factor);
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Joining
+
+  // The only step that reads a value; -1 if there are several, or if it is the output.
+  int reader_of(int id) const {
+    if (id == network_.output_) return -1;
+    int reader = -1;
+    for (std::size_t i = 0; i < network_.steps_.size(); ++i) {
+      const Step& step = network_.steps_[i];
+      int times = (step.input == id) + (step.other == id);
+      for (const Network::Part& part : step.parts) times += part.value == id;
+      if (times == 0) continue;
+      if (reader >= 0 || times > 1) return -1;
+      reader = static_cast<int>(i);
+    }
+    return reader;
+  }
+
+  void join() {
+    fold_scales_into_readers();
+    for (std::size_t i = 0; i < network_.steps_.size();) {
+      const Kind kind = network_.steps_[i].kind;
+      const bool joined = (kind == Kind::convolution || kind == Kind::depthwise) && join_next(i);
+      if (!joined) ++i;
+    }
+  }
+
+  // in * scale, then a convolution: the scale goes into the weights.
+  void fold_scales_into_readers() {
+    for (std::size_t i = 0; i < network_.steps_.size(); ++i) {
+      const Step scale = network_.steps_[i];
+      if (scale.kind != Kind::scale || scale.vector >= 0) continue;
+      const int at = reader_of(scale.output);
+      if (at < 0 || network_.steps_[at].kind != Kind::convolution) continue;
+      bool only_factors = true;  // what is added would end at the border
+      for (const float added : scale.bias) only_factors &= added == 0;
+      if (!only_factors) continue;
+      Step& reader = network_.steps_[at];
+      const int taps = reader.side * reader.side;
+      for (std::size_t k = 0; k < reader.weights.size(); ++k) reader.weights[k] *= scale.weights[k / taps % reader.inputs];
+      reader.input = scale.input;
+      network_.steps_.erase(network_.steps_.begin() + static_cast<std::ptrdiff_t>(i--));
+    }
+  }
+
+  // Lets what follows the convolution at `i` become part of it; true if it did. A joined step
+  // stands where the later one stood, since its other operand may be computed in between.
+  bool join_next(std::size_t i) {
+    std::vector<Step>& steps = network_.steps_;
+    const int at = reader_of(steps[i].output);
+    if (at < 0) return false;
+    Step joined = steps[i];
+    const Step& next = steps[at];
+    const bool plain = joined.before == 1 && joined.after == 1;
+    const bool convolution = joined.kind == Kind::convolution;
+    switch (next.kind) {
+      case Kind::scale: {
+        if (!plain || joined.other >= 0 || joined.vector >= 0) {
+          // A vector or a constant is added to sums as well as to a bias.
+          const bool only_adds = std::all_of(next.weights.begin(), next.weights.end(), [](float w) { return w == 1; });
+          if (!plain || !only_adds || !convolution || (joined.vector >= 0 && next.vector >= 0)) return false;
+        }
+        if (next.vector >= 0 && !convolution) return false;
+        const std::size_t each = joined.weights.size() / joined.bias.size();
+        for (std::size_t k = 0; k < joined.weights.size(); ++k) joined.weights[k] *= next.weights[k / each];
+        for (std::size_t o = 0; o < joined.bias.size(); ++o) joined.bias[o] = joined.bias[o] * next.weights[o] + next.bias[o];
+        if (next.vector >= 0) joined.vector = next.vector;
+        break;
+      }
+      case Kind::leaky:
+        if (!convolution || (joined.other < 0 ? joined.before : joined.after) != 1) return false;
+        (joined.other < 0 ? joined.before : joined.after) = next.before;
+        break;
+      case Kind::add:
+        if (!convolution || joined.other >= 0) return false;
+        joined.other = next.input == joined.output ? next.other : next.input;
+        break;
+      case Kind::multiply:
+        if (convolution || joined.other >= 0) return false;
+        joined.other = next.input == joined.output ? next.other : next.input;
+        break;
+      case Kind::depth_to_space:
+        return convolution && join_through(i, static_cast<std::size_t>(at));
+      default:
+        return false;
+    }
+    joined.output = next.output;
+    steps[at] = std::move(joined);
+    steps.erase(steps.begin() + static_cast<std::ptrdiff_t>(i));
+    return true;
+  }
+
+  // A convolution whose outputs are moved to places: it writes them in the order in which they are
+  // moved, and what follows the move element by element is done before it. Always false: the
+  // convolution is not followed by anything else any more.
+  bool join_through(std::size_t i, std::size_t at) {
+    std::vector<Step>& steps = network_.steps_;
+    Step& convolution = steps[i];
+    Step& move = steps[at];
+    if (!move.by_place && convolution.other < 0 && convolution.vector < 0) {
+      const std::size_t places = static_cast<std::size_t>(move.block) * move.block, channels = convolution.bias.size() / places;
+      const std::size_t each = convolution.weights.size() / convolution.bias.size();
+      std::vector<float> weights(convolution.weights.size()), bias(convolution.bias.size());
+      for (std::size_t place = 0; place < places; ++place)
+        for (std::size_t c = 0; c < channels; ++c) {
+          std::copy_n(convolution.weights.data() + (c * places + place) * each, each, weights.data() + (place * channels + c) * each);
+          bias[place * channels + c] = convolution.bias[c * places + place];
+        }
+      convolution.weights = std::move(weights);
+      convolution.bias = std::move(bias);
+      move.by_place = true;
+    }
+    const int after = reader_of(move.output);
+    if (after < 0 || !move.by_place || convolution.other >= 0 || convolution.before != 1) return false;
+    const Step next = steps[after];
+    if (next.kind == Kind::leaky) {
+      convolution.before = next.before;
+    } else if (next.kind == Kind::scale && next.vector < 0) {
+      const std::size_t channels = next.bias.size(), each = convolution.weights.size() / convolution.bias.size();
+      for (std::size_t o = 0; o < convolution.bias.size(); ++o) {
+        const float factor = next.weights[o % channels];
+        for (std::size_t k = 0; k < each; ++k) convolution.weights[o * each + k] *= factor;
+        convolution.bias[o] = convolution.bias[o] * factor + next.bias[o % channels];
+      }
+    } else {
+      return false;
+    }
+    move.output = next.output;
+    steps.erase(steps.begin() + after);
+    return false;
+  }
+
+  Network& network_;
+  Graph graph_;
+  std::string name_;
+  std::map<std::string, int> planes_, vectors_;
+  std::map<std::string, std::string> bare_;  // inputs that are vectors, by the names of their casts
+  std::map<int, int> gathered_;
+};
+
+Network::Network(Graph graph, const std::map<std::string, int>& channels, const std::string& name) {
+  Planner(*this, std::move(graph), channels, name);
+  find_borders();
+  pack();
+}
+
+// What every value needs around it, and who reads it last.
+void Network::find_borders() {
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    const Step& step = steps_[i];
+    const auto use = [&](int value, int border) {
+      if (value < 0) return;
+      values_[value].last_use = static_cast<int>(i);
+      values_[value].border = std::max(values_[value].border, border);
+    };
+    use(step.input, step.kind == Step::Kind::convolution || step.kind == Step::Kind::depthwise ? step.side / 2 : 0);
+    use(step.other, 0);
+    for (const Part& part : step.parts) use(part.value, 0);
+  }
+  values_[output_].last_use = static_cast<int>(steps_.size());
+}
+
+// Weights in the order in which kernels read them.
+void Network::pack() {
+  const auto panel = static_cast<std::size_t>(kernels().panel);
+  for (Step& step : steps_) {
+    const std::size_t outputs = step.bias.size(), taps = static_cast<std::size_t>(step.side) * step.side;
+    if (step.kind == Step::Kind::convolution) {
+      const std::size_t panels = (outputs + panel - 1) / panel, inputs = step.inputs;
+      std::vector<float> packed(panels * taps * inputs * panel);
+      for (std::size_t o = 0; o < outputs; ++o)
+        for (std::size_t c = 0; c < inputs; ++c)
+          for (std::size_t tap = 0; tap < taps; ++tap)
+            packed[((o / panel * taps + tap) * inputs + c) * panel + o % panel] = step.weights[(o * inputs + c) * taps + tap];
+      step.weights = std::move(packed);
+      step.bias.resize(panels * panel);
+    } else if (step.kind == Step::Kind::depthwise) {
+      std::vector<float> packed(step.weights.size());
+      for (std::size_t o = 0; o < outputs; ++o)
+        for (std::size_t tap = 0; tap < taps; ++tap) packed[tap * outputs + o] = step.weights[o * taps + tap];
+      step.weights = std::move(packed);
+    }
+  }
+}
+
+Tensor Network::input(const std::string& name, int height, int width) const {
+  const Value& value = values_[inputs_.at(name)];
+  return Tensor(height, width, value.channels, value.border);
+}
+
+std::size_t Network::count_of(int value, int height, int width) const {
+  const Value& v = values_[value];
+  return Tensor::size_of(height * v.factor, width * v.factor, v.channels, v.border);
+}
+
+int Network::reach() const {
+  std::vector<double> reach(values_.size(), 0);
+  for (const Step& step : steps_) {
+    double furthest = 0;
+    if (step.input >= 0)
+      furthest = reach[step.input] + (step.kind == Step::Kind::convolution || step.kind == Step::Kind::depthwise
+                                          ? static_cast<double>(step.side / 2) / values_[step.input].factor
+                                          : 0.0);
+    if (step.other >= 0) furthest = std::max(furthest, reach[step.other]);
+    for (const Part& part : step.parts) furthest = std::max(furthest, reach[part.value]);
+    reach[step.output] = furthest;
+  }
+  return static_cast<int>(std::ceil(reach[output_]));
+}
+
+std::size_t Network::peak_bytes(int height, int width) const {
+  std::vector<bool> given(values_.size());  // inputs are the caller's
+  std::size_t now = 0, most = 0;
+  for (const auto& [name, value] : inputs_) {
+    given[value] = true;
+    now += count_of(value, height, width);
+  }
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    now += count_of(steps_[i].output, height, width);
+    most = std::max(most, now);
+    for (std::size_t v = 0; v < values_.size(); ++v)
+      if (values_[v].last_use == static_cast<int>(i) && !given[v]) now -= count_of(static_cast<int>(v), height, width);
+  }
+  return most * sizeof(float);
+}
+
+Tensor Network::run(const std::map<std::string, const Tensor*>& planes, const std::map<std::string, std::vector<float>>& vectors) const {
+  std::vector<std::vector<float>> sums;  // of vectors and their tables
+  for (const Vector& vector : vectors_) {
+    const auto given = vectors.find(vector.input);
+    if (given == vectors.end() || given->second.size() != static_cast<std::size_t>(vector.inputs))
+      throw Error(STAIR_INVALID_BUNDLE, "A graph of the bundle has an input " + vector.input + " that does not fit.");
+    std::vector<float> sum(vector.outputs);
+    for (int i = 0; i < vector.inputs; ++i)
+      if (const float weight = given->second[i]; weight != 0)
+        for (int o = 0; o < vector.outputs; ++o) sum[o] += weight * vector.table[static_cast<std::size_t>(i) * vector.outputs + o];
+    sums.push_back(std::move(sum));
+  }
+  std::vector<Tensor> held(values_.size());
+  std::vector<const Tensor*> known(values_.size(), nullptr);
+  int height = 0, width = 0;
+  for (const auto& [name, value] : inputs_) {
+    known[value] = planes.at(name);
+    height = known[value]->height();
+    width = known[value]->width();
+  }
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    const Step& step = steps_[i];
+    const Value& value = values_[step.output];
+    Tensor& out = held[step.output];
+    out = Tensor(height * value.factor, width * value.factor, value.channels, value.border);
+    known[step.output] = &out;
+    std::vector<float> bias = step.bias;
+    if (step.vector >= 0)
+      for (std::size_t o = 0; o < sums[step.vector].size(); ++o) bias[o] += sums[step.vector][o];
+    apply(step, known, bias, out);
+    for (std::size_t v = 0; v < values_.size(); ++v)
+      if (values_[v].last_use == static_cast<int>(i)) held[v] = Tensor();
+  }
+  return std::move(held[output_]);
+}
+
+void Network::apply(const Step& step, const std::vector<const Tensor*>& known, const std::vector<float>& bias, Tensor& out) const {
+  const Tensor* in = step.input < 0 ? nullptr : known[step.input];
+  const Tensor* other = step.other < 0 ? nullptr : known[step.other];
+  const std::ptrdiff_t count = static_cast<std::ptrdiff_t>(out.width()) * out.channels();
+  switch (step.kind) {
+    case Step::Kind::convolution:
+      kernels().convolution({out.height(), out.width(), step.side, step.inputs, out.channels(), in->row(0), in->pitch(), out.row(0),
+                             out.pitch(), step.weights.data(), bias.data(), other == nullptr ? nullptr : other->row(0),
+                             other == nullptr ? 0 : other->pitch(), step.before, step.after});
+      return;
+    case Step::Kind::depthwise:
+      kernels().depthwise({out.height(), out.width(), step.side, out.channels(), in->row(0), in->pitch(), out.row(0), out.pitch(),
+                           step.weights.data(), bias.data(), other == nullptr ? nullptr : other->row(0),
+                           other == nullptr ? 0 : other->pitch()});
+      return;
+    case Step::Kind::gather:
+      for (int y = 0; y < out.height(); ++y)
+        for (int x = 0; x < out.width(); ++x) {
+          float* to = out.at(y, x);
+          for (const Part& part : step.parts) to = std::copy_n(known[part.value]->at(y, x) + part.first, part.count, to);
+        }
+      return;
+    case Step::Kind::depth_to_space: {
+      const int block = step.block, channels = out.channels();
+      for (int y = 0; y < in->height(); ++y)
+        for (int i = 0; i < block; ++i)
+          for (int x = 0; x < in->width(); ++x) {
+            const float* from = in->at(y, x);
+            float* to = out.at(y * block + i, x * block);
+            if (step.by_place) {
+              std::copy_n(from + static_cast<std::ptrdiff_t>(i) * block * channels, block * channels, to);
+              continue;
+            }
+            for (int j = 0; j < block; ++j)
+              for (int c = 0; c < channels; ++c) *to++ = from[(c * block + i) * block + j];
+          }
+      return;
+    }
+    default:
+      break;
+  }
+  for (int y = 0; y < out.height(); ++y) {
+    const float* a = in->row(y);
+    const float* b = other == nullptr ? nullptr : other->row(y);
+    float* to = out.row(y);
+    if (step.kind == Step::Kind::add) {
+      for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = a[i] + b[i];
+    } else if (step.kind == Step::Kind::multiply) {
+      for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = a[i] * b[i];
+    } else if (step.kind == Step::Kind::leaky) {
+      for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = a[i] > 0 ? a[i] : a[i] * step.before;
+    } else {
+      const int channels = out.channels();
+      for (std::ptrdiff_t i = 0; i < count; i += channels)
+        for (int c = 0; c < channels; ++c) to[i + c] = a[i + c] * step.weights[c] + bias[c];
+    }
+  }
+}
+
+}  // namespace softstair

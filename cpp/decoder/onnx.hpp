@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// ONNX's protobuf, as far as a bundle's graphs use it: nodes and constants by name.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cursor.hpp"
+
+namespace softstair {
+
+// A constant. floats: of float32 and half precision; integers: of int64.
+struct Constant {
+  std::vector<std::int64_t> sizes;
+  std::vector<float> floats;
+  std::vector<std::int64_t> integers;
+
+  std::size_t count() const { return floats.size() + integers.size(); }
+};
+
+struct Node {
+  std::string operation;
+  std::vector<std::string> inputs, outputs;
+  std::map<std::string, std::int64_t> number;                // attributes of one number; an enumeration's first letter
+  std::map<std::string, std::vector<std::int64_t>> numbers;  // of several
+  std::map<std::string, float> real;
+  std::map<std::string, std::string> text;
+};
+
+struct Graph {
+  std::vector<Node> nodes;
+  std::map<std::string, Constant> constants;  // initializers and what Constant nodes give
+  std::vector<std::string> inputs, outputs;
+};
+
+// Throws Error (STAIR_INVALID_BUNDLE) on anything that is not one, or that has external data,
+// sub-graphs, foreign domains or other element types.
+Graph read_graph(Bytes bytes, const std::string& name);
+
+}  // namespace softstair

@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "picture.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+
+#include "checksums.hpp"
+
+namespace softstair {
+namespace {
+
+constexpr int kMirrored = 2;       // positions of y^, and of z^, that the mean network is shown beyond a tile
+constexpr int kLargestWindow = 8;  // layout of the windows that the synthesis runs on
+constexpr int kFurthest = 15;      // cells that a synthesis may see
+// Bytes a latent that a tile takes beside the mean network: symbols, the scale network's fields.
+constexpr std::uint64_t kSymbolBytes = 12;
+
+// Positions beyond an axis of n, mirrored around the last position or around its outer edge.
+int reflected(int i, int n) {
+  if (n == 1) return 0;
+  const int period = 2 * (n - 1), at = (i % period + period) % period;
+  return at < n ? at : period - at;
+}
+int mirrored(int i, int n) {
+  const int at = (i % (2 * n) + 2 * n) % (2 * n);
+  return at < n ? at : 2 * n - 1 - at;
+}
+
+// On which sides a tile ends where the picture goes on, as margins of positions.
+struct Margins {
+  int top = 0, left = 0, bottom = 0, right = 0;
+
+  bool any() const { return top + left + bottom + right > 0; }
+};
+
+Margins margins_of(const Box& tile, const Box& picture) {
+  return {tile.top > picture.top ? kMirrored : 0, tile.left > picture.left ? kMirrored : 0, tile.bottom < picture.bottom ? kMirrored : 0,
+          tile.right < picture.right ? kMirrored : 0};
+}
+
+// Copies rows of `from`, cut to or continued from (top, left) on, to all of `to`.
+template <typename Row, typename Column>
+void copy_from(const Tensor& from, Tensor& to, int top, int left, Row row, Column column) {
+  const int channels = to.channels();
+  for (int y = 0; y < to.height(); ++y) {
+    const float* source = from.row(row(y + top));
+    float* target = to.row(y);
+    for (int x = 0; x < to.width(); ++x, target += channels) std::copy_n(source + static_cast<std::ptrdiff_t>(column(x + left)) * channels, channels, target);
+  }
+}
+
+class TileReader {
+ public:
+  TileReader(const Bundle& bundle, const Stream& stream)
+      : bundle_(bundle),
+        stream_(stream),
+        model_(bundle.model(stream.header().position, stream.header().mode)),
+        steps_(bundle.steps(stream.header().position, stream.header().mode)),
+        levels_(bundle.levels(stream.header().position, stream.header().mode)),
+        hat_(bundle.hat(stream.header().position)) {}
+
+  Size size_of(int index) const {
+    const Box cells = stream_.grid().box(index).cells(kStride);
+    return {cells.rows(), cells.columns()};
+  }
+
+  // All symbols of a tile.
+  Symbols symbols(int index) const {
+    TileDecoder decoder(model_, size_of(index), stream_.tile(index));
+    for (int phase = 0; phase < kPhases && decoder.fault() == Fault::none; ++phase) decoder.read_phase();
+    check(decoder, index);
+    return std::move(decoder).take();
+  }
+
+  // y^ of a tile.
+  Tensor latents(int index) const {
+    const Size size = size_of(index);
+    const Margins margins = margins_of(stream_.grid().box(index), stream_.grid().whole());
+    TileDecoder decoder(model_, size, stream_.tile(index));
+    check(decoder, index);
+    for (int phase = 0; phase < kPhases; ++phase) {  // before memory for networks is taken
+      decoder.read_phase();
+      check(decoder, index);
+    }
+    const Tensor base = this->base(decoder.symbols().z, size, margins);
+    Tensor decoded = bundle_.mean().input("known", size.height, size.width);
+    decoded.fill(0);
+    for (int phase = 0; phase < kPhases; ++phase) {
+      const Tensor mean = this->mean(decoded, base, phase, margins);
+      place(phase, decoder.symbols().y, mean, margins, decoded);
+    }
+    return decoded;
+  }
+
+  const std::vector<float>& hat() const { return hat_; }
+
+ private:
+  static void check(const TileDecoder& decoder, int index) {
+    if (decoder.fault() == Fault::none) return;
+    throw Error(STAIR_CORRUPT, "The payload of tile " + std::to_string(index) + " cannot be decoded: it is " +
+                                   (decoder.fault() == Fault::truncated ? "truncated." : "corrupt."));
+  }
+
+  // What the mean network makes of z^, cut to the positions that it is shown.
+  Tensor base(const std::vector<std::int16_t>& z, Size size, const Margins& m) const {
+    const int rows = size.z_height(), columns = size.z_width(), channels = model_.network->hyper_latents();
+    Tensor in = bundle_.mean_base().input("z_hat", rows + m.top + m.bottom, columns + m.left + m.right);
+    for (int y = 0; y < in.height(); ++y)
+      for (int x = 0; x < in.width(); ++x) {
+        const std::size_t at = static_cast<std::size_t>(mirrored(y - m.top, rows)) * columns + mirrored(x - m.left, columns);
+        std::copy_n(z.data() + at * channels, channels, in.at(y, x));
+      }
+    const Tensor whole = bundle_.mean_base().run({{"z_hat", &in}}, {{"hat", hat_}});
+    // z^ covers two positions each: of its margin, only the inner half is needed.
+    Tensor cut = bundle_.mean().input("base", size.height + m.top + m.bottom, size.width + m.left + m.right);
+    const auto same = [](int i) { return i; };
+    copy_from(whole, cut, m.top, m.left, same, same);
+    return cut;
+  }
+
+  Tensor mean(const Tensor& decoded, const Tensor& base, int phase, const Margins& m) const {
+    std::vector<float> one_hot(kPhases);
+    one_hot[phase] = 1;
+    const auto run = [&](const Tensor& known) {
+      return bundle_.mean().run({{"known", &known}, {"base", &base}}, {{"phase", one_hot}, {"hat", hat_}});
+    };
+    if (!m.any()) return run(decoded);
+    Tensor known = bundle_.mean().input("known", base.height(), base.width());
+    copy_from(
+        decoded, known, -m.top, -m.left, [&](int y) { return reflected(y, decoded.height()); }, [&](int x) { return reflected(x, decoded.width()); });
+    return run(known);
+  }
+
+  // mean + value * step for the latents of one phase.
+  void place(int phase, const std::vector<std::int16_t>& symbols, const Tensor& mean, const Margins& m, Tensor& decoded) const {
+    const int channels = bundle_.channels(), group = channels / kPhases;
+    const bool fine = model_.trellis->dependent();
+    const Staircase staircase{0, levels_};
+    const float unit = fine ? 0.5f : 1.0f;
+    for (int y = 0; y < decoded.height(); ++y)
+      for (int x = 0; x < decoded.width(); ++x) {
+        const int first = channel_group(y, x, phase) * group;
+        const std::int16_t* symbol = symbols.data() + (static_cast<std::size_t>(y) * decoded.width() + x) * channels + first;
+        const float* of_mean = mean.at(y + m.top, x + m.left) + first;
+        const float* step = steps_.data() + first;
+        float* to = decoded.at(y, x) + first;
+        if (levels_.empty())
+          for (int c = 0; c < group; ++c) to[c] = of_mean[c] + unit * static_cast<float>(symbol[c]) * step[c];
+        else
+          for (int c = 0; c < group; ++c) to[c] = of_mean[c] + value_of(symbol[c], fine, staircase) * step[c];
+      }
+  }
+
+  const Bundle& bundle_;
+  const Stream& stream_;
+  Model model_;
+  std::vector<float> steps_, levels_, hat_;
+};
+
+void check_bundle(const Bundle& bundle, const Header& header) {
+  if (bundle.fingerprint() != header.fingerprint)
+    throw Error(STAIR_WRONG_BUNDLE, "The stream was made with bundle " + hexadecimal(header.fingerprint) + ", not with bundle " +
+                                        hexadecimal(bundle.fingerprint()) + ".");
+  if (header.position > bundle.last_position())
+    throw Error(STAIR_CORRUPT, "Rate position " + std::to_string(header.position) + " is beyond the bundle's last, " +
+                                   std::to_string(bundle.last_position()) + ".");
+  if (!bundle.has_mode(header.mode)) throw Error(STAIR_CORRUPT, std::string("The bundle has no mode ") + kModes[header.mode] + ".");
+}
+
+// Latents of a picture, of which only the tiles in use are held.
+class LatentPlane {
+ public:
+  LatentPlane(const TileGrid& grid, const TileReader& reader) : grid_(grid), reader_(reader) {}
+
+  // fetched(): called after every tile that was decoded.
+  template <typename Fetched>
+  void prepare(const Box& cells, Fetched fetched) {
+    for (const int index : grid_.meeting(cells.times(kStride)))
+      if (tiles_.find(index) == tiles_.end()) {
+        tiles_.emplace(index, reader_.latents(index));
+        fetched();
+      }
+  }
+  void drop_above(int row) {
+    std::erase_if(tiles_, [&](const auto& tile) { return cells_of(tile.first).bottom <= row; });
+  }
+  void window(const Box& cells, Tensor& to) const {
+    for (const int index : grid_.meeting(cells.times(kStride))) {
+      const Box tile = cells_of(index), common = tile.within(cells), from = common.seen_from(tile), at = common.seen_from(cells);
+      const Tensor& source = tiles_.at(index);
+      for (int y = 0; y < common.rows(); ++y)
+        std::copy_n(source.at(from.top + y, from.left), static_cast<std::size_t>(common.columns()) * to.channels(), to.at(at.top + y, at.left));
+    }
+  }
+
+ private:
+  Box cells_of(int index) const { return grid_.box(index).cells(kStride); }
+
+  const TileGrid& grid_;
+  const TileReader& reader_;
+  std::map<int, Tensor> tiles_;
+};
+
+// Round half to even, as the rest of the world's libraries do; not a number is 0.
+inline std::uint8_t to_byte(float value) {
+  constexpr float kWhole = 0x1.8p23f;  // added, a float has no room for fractions
+  const float scaled = value * 255.0f;
+  const float inside = scaled > 0 ? (scaled < 255 ? scaled : 255.0f) : 0.0f;
+  return static_cast<std::uint8_t>(static_cast<int>((inside + kWhole) - kWhole));
+}
+
+// Means of blocks of divisor x divisor samples, of what there is at the right and the bottom.
+std::vector<std::uint8_t> reduced(const std::vector<std::uint8_t>& plane, int height, int width, int channels, int divisor) {
+  if (divisor == 1) return plane;
+  const int rows = (height + divisor - 1) / divisor, columns = (width + divisor - 1) / divisor;
+  std::vector<std::uint8_t> result(static_cast<std::size_t>(rows) * columns * channels);
+  std::vector<std::uint32_t> sums(static_cast<std::size_t>(columns) * channels);
+  for (int row = 0; row < rows; ++row) {
+    const int first = row * divisor, last = std::min(height, first + divisor);
+    std::fill(sums.begin(), sums.end(), 0);
+    for (int y = first; y < last; ++y)
+      for (int x = 0; x < width; ++x)
+        for (int c = 0; c < channels; ++c)
+          sums[static_cast<std::size_t>(x / divisor) * channels + c] += plane[(static_cast<std::size_t>(y) * width + x) * channels + c];
+    for (int x = 0; x < columns; ++x) {
+      const auto area = static_cast<std::uint32_t>((last - first) * (std::min(width, (x + 1) * divisor) - x * divisor));
+      for (int c = 0; c < channels; ++c)
+        result[(static_cast<std::size_t>(row) * columns + x) * channels + c] =
+            static_cast<std::uint8_t>((sums[static_cast<std::size_t>(x) * channels + c] + area / 2) / area);
+    }
+  }
+  return result;
+}
+
+class Painter {
+ public:
+  Painter(const Bundle& bundle, const Stream& stream, const View& view, int channels, const Limits& limits,
+          const std::function<bool(double)>& progress)
+      : bundle_(bundle), stream_(stream), divisor_(view.divisor), wanted_(channels), limits_(limits), progress_(progress), whole_(stream.grid().whole()) {
+    region_ = view.region.value_or(whole_);
+    if (region_.rows() < 1 || region_.columns() < 1 || !(region_.meets(whole_) && region_.within(whole_) == region_))
+      throw Error(STAIR_USAGE, "The region is not inside the picture of " + std::to_string(whole_.right) + "x" + std::to_string(whole_.bottom) + " pixels.");
+    region_ = region_.cells(divisor_).times(divisor_).within(whole_);
+    reach_ = bundle.synthesis(stream.header().mode).reach();
+    if (reach_ > kFurthest) throw Error(STAIR_INVALID_BUNDLE, "The synthesis of the bundle sees further than large pictures can be cut with.");
+  }
+
+  Picture paint() {
+    const Header& header = stream_.header();
+    const int window = plan();
+    const TileGrid windows(header.height, header.width, window);
+    const Box all = whole_.cells(kStride);
+    const Box seen = windows.count() == 1 && region_ == whole_ ? all : region_.cells(kStride).grown(reach_, all);
+    const std::vector<int> needed = stream_.grid().meeting(seen.times(kStride));
+    for (const int index : needed) stream_.tile(index);  // whole, before time is spent on any of them
+    start(seen);
+    const TileReader reader(bundle_, stream_);
+    LatentPlane plane(stream_.grid(), reader);
+    for (int row = 0; row < windows.rows(); ++row) paint_row(windows, row, reader, plane);
+    if (stream_.has_alpha()) add_alpha();
+    return std::move(picture_);
+  }
+
+ private:
+  int colours() const { return stream_.header().grey && wanted_ == 0 ? 1 : 3; }
+
+  // The largest windows whose work fits into the memory.
+  int plan() const {
+    const Box shown = region_.cells(divisor_), largest = stream_.grid().largest();
+    const std::uint64_t channels = bundle_.channels();
+    const auto cells = [](std::uint64_t rows, std::uint64_t columns) { return (rows / kStride + 1) * (columns / kStride + 1); };
+    const std::uint64_t pixels = static_cast<std::uint64_t>(whole_.bottom) * whole_.right;
+    const std::uint64_t fixed = static_cast<std::uint64_t>(shown.rows()) * shown.columns() * 4 + (stream_.has_alpha() ? 2 * pixels : 0);
+    const Box tile = largest.cells(kStride);
+    const int extra = 2 * kMirrored;
+    const std::uint64_t one_tile = kSymbolBytes * channels * cells(largest.rows(), largest.columns()) +
+                                   bundle_.mean().peak_bytes(tile.rows() + extra, tile.columns() + extra);
+    std::uint64_t least = 0;
+    for (int window = kLargestWindow; window >= 1; window /= 2) {
+      const int side = window * kUnit + 2 * reach_ * kStride;
+      const Box run{0, 0, std::min(side, whole_.bottom), std::min(side, whole_.right)};
+      const std::uint64_t held = sizeof(float) * channels *
+                                 cells(std::min(whole_.bottom, side + 2 * largest.rows()), std::min(whole_.right, region_.columns() + 2 * largest.columns()));
+      const Box run_cells = run.cells(kStride);
+      const std::uint64_t synthesis = bundle_.synthesis(stream_.header().mode).peak_bytes(run_cells.rows(), run_cells.columns()) + 4 * cells(run.bottom, run.right) * kStride * kStride;
+      least = fixed + held + std::max(one_tile, synthesis);
+      if (least <= limits_.max_memory) return window;
+    }
+    throw Error(STAIR_LIMIT, "The picture of " + std::to_string(whole_.right) + "x" + std::to_string(whole_.bottom) + " pixels needs about " +
+                                 std::to_string(least / 1000000) + " MB of memory, more than the limit of " +
+                                 std::to_string(limits_.max_memory / 1000000) + " MB; raise the limit.");
+  }
+
+  void start(const Box& seen) {
+    const Box shown = region_.cells(divisor_);
+    picture_.width = shown.columns();
+    picture_.height = shown.rows();
+    picture_.channels = wanted_ == 4 ? 4 : colours() + (stream_.has_alpha() ? 1 : 0);
+    // Decoding a tile takes about as long as its part of the synthesis.
+    total_ = static_cast<double>(stream_.grid().meeting(seen.times(kStride)).size()) * area(stream_.grid().largest()) + area(region_);
+  }
+  static double area(const Box& box) { return static_cast<double>(box.rows()) * box.columns(); }
+  void advance(double work) {
+    done_ += work;
+    if (progress_ && progress_(std::min(1.0, done_ / total_))) throw Error(STAIR_STOPPED, "Decoding was stopped.");
+  }
+
+  void paint_row(const TileGrid& windows, int row, const TileReader& reader, LatentPlane& plane) {
+    std::vector<Box> cores;
+    for (int column = 0; column < windows.columns(); ++column)
+      if (const Box box = windows.box(row * windows.columns() + column); box.meets(region_)) cores.push_back(box.within(region_));
+    if (cores.empty()) return;
+    const Box all = whole_.cells(kStride);
+    std::vector<Box> seen;
+    for (const Box& core : cores) seen.push_back(windows.count() == 1 && core == whole_ ? all : core.cells(kStride).grown(reach_, all));
+    plane.drop_above(seen.front().top);
+    plane.prepare({seen.front().top, seen.front().left, seen.front().bottom, seen.back().right}, [&] { advance(area(stream_.grid().largest())); });
+    // Memory for pixels is taken when the first tiles have proved that they are there.
+    if (picture_.pixels.empty())
+      picture_.pixels.assign(static_cast<std::size_t>(picture_.width) * picture_.height * picture_.channels, 255);
+    const Network& synthesis = bundle_.synthesis(stream_.header().mode);
+    for (std::size_t i = 0; i < cores.size(); ++i) {
+      Tensor planes;
+      {
+        Tensor latents = synthesis.input("latents", seen[i].rows(), seen[i].columns());
+        plane.window(seen[i], latents);
+        planes = synthesis.run({{"latents", &latents}}, {{"hat", reader.hat()}});
+      }
+      put(planes, cores[i], seen[i]);
+      advance(area(cores[i]));
+    }
+  }
+
+  // Pixels of a window, cut to what it is for, reduced, to their place.
+  void put(const Tensor& planes, const Box& core, const Box& seen) {
+    const Box from = core.seen_from(seen.times(kStride));
+    const bool grey = stream_.header().grey;
+    const int colours = grey ? 1 : 3;
+    std::vector<std::uint8_t> window(static_cast<std::size_t>(core.rows()) * core.columns() * colours);
+    std::uint8_t* to = window.data();
+    for (int y = 0; y < core.rows(); ++y) {
+      const float* value = planes.at(from.top + y, from.left);
+      if (!grey) {
+        for (int i = 0; i < 3 * core.columns(); ++i) *to++ = to_byte(value[i]);
+        continue;
+      }
+      for (int x = 0; x < core.columns(); ++x, value += 3)  // a third is never a half
+        *to++ = static_cast<std::uint8_t>((2 * (to_byte(value[0]) + to_byte(value[1]) + to_byte(value[2])) + 3) / 6);
+    }
+    const Box shown = core.cells(divisor_).seen_from(region_.cells(divisor_));
+    window = reduced(window, core.rows(), core.columns(), colours, divisor_);
+    const std::uint8_t* source = window.data();
+    for (int y = shown.top; y < shown.bottom; ++y) {
+      std::uint8_t* pixel = picture_.pixels.data() + (static_cast<std::size_t>(y) * picture_.width + shown.left) * picture_.channels;
+      for (int x = shown.left; x < shown.right; ++x, pixel += picture_.channels, source += colours)
+        for (int c = 0; c < this->colours(); ++c) pixel[c] = source[grey ? 0 : c];
+    }
+  }
+
+  void add_alpha() {
+    std::vector<std::uint8_t> plane = stream_.alpha(), part;
+    if (region_ != whole_) {
+      for (int y = region_.top; y < region_.bottom; ++y) {
+        const auto row = plane.begin() + static_cast<std::ptrdiff_t>(y) * whole_.right;
+        part.insert(part.end(), row + region_.left, row + region_.right);
+      }
+      plane = std::move(part);
+    }
+    plane = reduced(plane, region_.rows(), region_.columns(), 1, divisor_);
+    for (std::size_t i = 0; i < plane.size(); ++i) picture_.pixels[(i + 1) * picture_.channels - 1] = plane[i];
+  }
+
+  const Bundle& bundle_;
+  const Stream& stream_;
+  int divisor_, wanted_, reach_ = 0;
+  Limits limits_;
+  const std::function<bool(double)>& progress_;
+  Box whole_, region_;
+  Picture picture_;
+  double done_ = 0, total_ = 1;
+};
+
+}  // namespace
+
+Picture decode(const Bundle& bundle, const Stream& stream, const View& view, int channels, const Limits& limits,
+               const std::function<bool(double)>& progress) {
+  check_bundle(bundle, stream.header());
+  stream.check_extras();
+  return Painter(bundle, stream, view, channels, limits, progress).paint();
+}
+
+std::array<std::uint8_t, 32> symbol_hash(const Bundle& bundle, const Stream& stream) {
+  check_bundle(bundle, stream.header());
+  const TileReader reader(bundle, stream);
+  Sha256 digest;
+  for (int index = 0; index < stream.grid().count(); ++index) {
+    const Symbols symbols = reader.symbols(index);
+    for (const auto* values : {&symbols.z, &symbols.y}) {
+      std::vector<std::uint8_t> bytes;
+      bytes.reserve(2 * values->size());
+      for (const std::int16_t value : *values) {
+        bytes.push_back(static_cast<std::uint8_t>(value));
+        bytes.push_back(static_cast<std::uint8_t>(value >> 8));
+      }
+      digest.add(bytes);
+    }
+  }
+  return digest.finish();
+}
+
+}  // namespace softstair

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a stream to pixels: tiles to latents, and these window by window to a picture.
+#pragma once
+
+#include <functional>
+
+#include "bundle.hpp"
+#include "stream.hpp"
+
+namespace softstair {
+
+struct View {
+  std::optional<Box> region;  // pixels; by default the whole picture
+  int divisor = 1;
+};
+
+struct Limits {
+  std::uint64_t max_memory;
+};
+
+struct Picture {
+  int width = 0, height = 0, channels = 0;
+  std::vector<std::uint8_t> pixels;
+};
+
+// channels: 0 as in the stream, or 4. progress: given what is done, 0 to 1; true stops.
+// Throws Error.
+Picture decode(const Bundle& bundle, const Stream& stream, const View& view, int channels, const Limits& limits,
+               const std::function<bool(double)>& progress);
+
+// SHA-256 over z and y of all tiles, int16 little-endian.
+std::array<std::uint8_t, 32> symbol_hash(const Bundle& bundle, const Stream& stream);
+
+}  // namespace softstair

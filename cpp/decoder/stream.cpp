@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stream.hpp"
+
+#include <algorithm>
+
+#include "checksums.hpp"
+#include "inflate.hpp"
+
+namespace softstair {
+namespace {
+
+constexpr std::array<std::uint8_t, 4> kMagic = {0xa5, 'S', 'T', 'R'};
+constexpr int kLargestSide = 65536;
+constexpr std::size_t kMostMetadata = std::size_t{64} << 20;  // bytes of one block, inflated
+constexpr std::uint32_t kAlpha = 1;
+constexpr std::uint32_t kIcc1 = 2, kExif1 = 4, kXmp1 = 8;                                                 // version 1
+constexpr std::uint32_t kMetadata = 2, kExact = 4;  // version 2
+constexpr const char* kNames[] = {"ICC", "EXIF", "XMP", "IPTC"};
+
+std::uint32_t varint(Cursor& cursor, const char* name) {
+  std::uint64_t value = 0;
+  for (int shift = 0; shift < 35; shift += 7) {
+    const std::uint8_t byte = cursor.byte(name);
+    value |= static_cast<std::uint64_t>(byte & 127) << shift;
+    if (byte < 128) {
+      if (value > 0xffffffffu) break;
+      return static_cast<std::uint32_t>(value);
+    }
+  }
+  throw Error(STAIR_CORRUPT, "The " + std::string(name) + " before byte " + std::to_string(cursor.offset()) + " is longer than a number may be.");
+}
+
+int side(Cursor& cursor, const char* name) {
+  const std::uint32_t value = varint(cursor, name);
+  if (value == 0) throw Error(STAIR_CORRUPT, "The " + std::string(name) + " is zero.");
+  if (value > kLargestSide)
+    throw Error(STAIR_LIMIT, "The " + std::string(name) + " is " + std::to_string(value) + ", more than the format's limit of 65536.");
+  return static_cast<int>(value);
+}
+
+[[noreturn]] void unknown(const char* what, std::uint32_t value) {
+  throw Error(STAIR_UNSUPPORTED, "The stream has unknown " + std::string(what) + " " + std::to_string(value) + "; a newer release may read it.");
+}
+
+void check(Cursor& cursor, std::uint32_t found, const std::string& name) {
+  const auto expected = cursor.little<std::uint32_t>("checksum");
+  if (found != expected) throw Error(STAIR_CORRUPT, "The checksum of " + name + " is wrong; the file is damaged.");
+}
+
+}  // namespace
+
+std::string hexadecimal(Bytes bytes) {
+  std::string text;
+  for (const std::uint8_t byte : bytes) {
+    text += "0123456789abcdef"[byte >> 4];
+    text += "0123456789abcdef"[byte & 15];
+  }
+  return text;
+}
+
+Stream::Stream(Bytes bytes, std::uint64_t max_pixels) : cursor_(bytes, STAIR_TRUNCATED, "the stream") {
+  read_header();
+  const std::uint64_t pixels = static_cast<std::uint64_t>(header_.width) * header_.height;
+  if (pixels > max_pixels)
+    throw Error(STAIR_LIMIT, "The picture has " + std::to_string(header_.width) + "x" + std::to_string(header_.height) +
+                                 " pixels, more than the limit of " + std::to_string(max_pixels) + "; raise the limit if you trust the file.");
+  grid_.emplace(header_.height, header_.width, header_.layout);
+  const auto count = static_cast<std::size_t>(grid_->count());
+  if (count > cursor_.left())  // an entry has at least a byte
+    throw Error(STAIR_TRUNCATED, "The tile index needs " + std::to_string(count) + " bytes, " + std::to_string(cursor_.left()) +
+                                     " are left; the file is not complete.");
+  for (std::size_t i = 0; i < count; ++i) lengths_.push_back(varint(cursor_, "tile index"));
+  if (header_.version == 2 && (header_.flags & kExact) != 0) {
+    const Bytes bitmap = cursor_.take((count + 7) / 8, "bitmap of exact tiles");
+    for (std::size_t i = 0; i < count; ++i) exact_.push_back(bitmap[i / 8] >> (i % 8) & 1);
+    for (std::size_t i = count; i < 8 * bitmap.size(); ++i)
+      require((bitmap[i / 8] >> (i % 8) & 1) == 0, STAIR_CORRUPT, "The bitmap of exact tiles marks tiles that do not exist.");
+  }
+  head_crc_ = crc32(bytes.first(cursor_.offset()));
+  std::uint64_t offset = cursor_.offset();
+  for (const std::uint32_t length : lengths_) {
+    offsets_.push_back(offset);
+    offset += static_cast<std::uint64_t>(length) + 4;
+  }
+  offsets_.push_back(offset);
+}
+
+void Stream::read_header() {
+  const Bytes bytes = cursor_.whole();
+  const std::size_t given = std::min(bytes.size(), kMagic.size());
+  if (given == 0 || !std::equal(bytes.begin(), bytes.begin() + given, kMagic.begin()))
+    throw Error(STAIR_NOT_A_STAIR_FILE, "The data does not start like a .stair file.");
+  cursor_.take(kMagic.size(), "magic");
+  header_.version = cursor_.byte("version");
+  if (header_.version != 1 && header_.version != 2) unknown("version", header_.version);
+  header_.flags = header_.version == 1 ? cursor_.byte("flags") : varint(cursor_, "flags");
+  const std::uint32_t known = header_.version == 1 ? kAlpha | kIcc1 | kExif1 | kXmp1 : kAlpha | kMetadata | kExact;
+  if ((header_.flags & ~known) != 0) unknown("flags", header_.flags);
+  const Bytes fingerprint = cursor_.take(header_.fingerprint.size(), "fingerprint");
+  std::copy(fingerprint.begin(), fingerprint.end(), header_.fingerprint.begin());
+  header_.width = side(cursor_, "width");
+  header_.height = side(cursor_, "height");
+  const std::uint8_t colour = cursor_.byte("colour"), mode = cursor_.byte("mode");
+  header_.position = cursor_.byte("rate position");
+  if (colour > 1) unknown("colour", colour);
+  if (mode >= kModes.size()) unknown("mode", mode);
+  header_.grey = colour == 1;
+  header_.mode = mode;
+  const std::uint32_t layout = varint(cursor_, "tile layout");
+  if (layout > kLargestLayout) unknown("tile layout", layout);
+  header_.layout = static_cast<int>(layout);
+}
+
+bool Stream::has_alpha() const { return (header_.flags & kAlpha) != 0; }
+
+int Stream::exact_tiles() const { return static_cast<int>(std::count(exact_.begin(), exact_.end(), true)); }
+
+Bytes Stream::tile(int index) const {
+  const std::string name = "tile " + std::to_string(index);
+  const Bytes bytes = cursor_.whole();
+  const std::uint64_t end = offsets_[index + 1];
+  if (end > bytes.size())
+    throw Error(STAIR_TRUNCATED, "The " + name + " ends at byte " + std::to_string(end) + ", the file at byte " + std::to_string(bytes.size()) +
+                                     "; the file is not complete.");
+  const Bytes payload = bytes.subspan(static_cast<std::size_t>(offsets_[index]), lengths_[index]);
+  if (crc32(payload, head_crc_) != load_little<std::uint32_t>(payload.data() + payload.size()))
+    throw Error(STAIR_CORRUPT, "The checksum of " + name + " is wrong; the file is damaged.");
+  return payload;
+}
+
+Cursor Stream::after_tiles() const {
+  Cursor cursor = cursor_;
+  cursor.take(offsets_.back() - cursor.offset(), "tiles");
+  return cursor;
+}
+
+Bytes Stream::block(Cursor& cursor, const char* name) const {
+  const Bytes deflated = cursor.take(varint(cursor, name), name);
+  check(cursor, crc32(deflated), name);
+  return deflated;
+}
+
+std::vector<std::uint8_t> Stream::inflated(Bytes deflated, const char* name, std::size_t limit) const {
+  std::vector<std::uint8_t> content;
+  const Inflated result = inflate(deflated, limit, content);
+  if (result == Inflated::too_long)
+    throw Error(STAIR_LIMIT, "The " + std::string(name) + " inflates to more than " + std::to_string(limit) + " bytes.");
+  if (result != Inflated::done) throw Error(STAIR_CORRUPT, "The " + std::string(name) + " is not one whole deflated block.");
+  return content;
+}
+
+std::vector<std::uint8_t> Stream::alpha() const {
+  if (!has_alpha()) return {};
+  Cursor cursor = after_tiles();
+  const auto width = static_cast<std::size_t>(header_.width);
+  const std::size_t samples = width * header_.height;
+  std::vector<std::uint8_t> plane = inflated(block(cursor, "alpha"), "alpha", samples);
+  require(plane.size() == samples, STAIR_CORRUPT, "The alpha plane does not have the size of the picture.");
+  for (std::size_t i = width; i < samples; ++i) plane[i] = static_cast<std::uint8_t>(plane[i] + plane[i - width]);
+  return plane;
+}
+
+std::optional<std::vector<std::uint8_t>> Stream::metadata(int kind) const {
+  Cursor cursor = after_tiles();
+  if (has_alpha()) block(cursor, "alpha");
+  std::optional<std::vector<std::uint8_t>> found;
+  if (header_.version == 1) {
+    for (int i = 0; i < 3; ++i)
+      if ((header_.flags & kIcc1 << i) != 0) {
+        const Bytes deflated = block(cursor, kNames[i]);
+        if (i == kind) found = inflated(deflated, kNames[i], kMostMetadata);
+      }
+  } else if ((header_.flags & kMetadata) != 0) {
+    for (std::uint32_t left = varint(cursor, "number of metadata blocks"); left > 0; --left) {
+      const std::uint8_t of = cursor.byte("kind of metadata");
+      const Bytes deflated = block(cursor, "metadata");
+      if (of == kind && !found) found = inflated(deflated, kNames[of], kMostMetadata);
+    }
+  }
+  if (cursor.left() != 0)
+    throw Error(STAIR_CORRUPT, std::to_string(cursor.left()) + " bytes follow the end of the stream at byte " + std::to_string(cursor.offset()) + ".");
+  return found;
+}
+
+void Stream::check_extras() const {
+  metadata(-1);
+}
+
+}  // namespace softstair

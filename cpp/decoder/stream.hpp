@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The .stair format, versions 1 and 2: docs/format/stream.md.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cursor.hpp"
+#include "tiles.hpp"
+
+namespace softstair {
+
+constexpr std::array<const char*, 6> kModes = {"scalar", "rdoq", "tcq4", "tcq8", "tcq16", "tcq32"};
+constexpr std::array<int, 6> kStatesOfModes = {1, 1, 4, 8, 16, 32};
+
+using Fingerprint = std::array<std::uint8_t, 8>;
+std::string hexadecimal(Bytes bytes);
+
+struct Header {
+  int version = 0;
+  std::uint32_t flags = 0;
+  Fingerprint fingerprint{};
+  int width = 0, height = 0;
+  bool grey = false;
+  int mode = 0, position = 0, layout = 0;
+};
+
+// A stream of which the header and the index were read; tiles are, when they are asked for.
+class Stream {
+ public:
+  // The bytes must outlive this. Throws Error.
+  Stream(Bytes bytes, std::uint64_t max_pixels);
+
+  const Header& header() const { return header_; }
+  const TileGrid& grid() const { return *grid_; }
+  bool has_alpha() const;
+  bool exact(int tile) const { return !exact_.empty() && exact_[tile]; }
+  int exact_tiles() const;
+
+  // The payload of a tile, its checksum compared.
+  Bytes tile(int index) const;
+  // (height, width), or nothing.
+  std::vector<std::uint8_t> alpha() const;
+  // kind: as stair_metadata_kind.
+  std::optional<std::vector<std::uint8_t>> metadata(int kind) const;
+  // Alpha, metadata and the end, checked.
+  void check_extras() const;
+
+ private:
+  void read_header();
+  Bytes block(Cursor& cursor, const char* name) const;
+  std::vector<std::uint8_t> inflated(Bytes deflated, const char* name, std::size_t limit) const;
+  Cursor after_tiles() const;
+
+  Cursor cursor_;
+  Header header_;
+  std::optional<TileGrid> grid_;
+  std::vector<std::uint32_t> lengths_;
+  std::vector<std::uint64_t> offsets_;  // of tiles, and where the last one ends
+  std::vector<bool> exact_;
+  std::uint32_t head_crc_ = 0;
+};
+
+}  // namespace softstair
