@@ -203,9 +203,9 @@ def test_a_bundle_from_a_folder(tmp_path):
         (4, ["encode", "{photo}", "--model", "nobody"]),
         (5, ["decode", "{stair}", "-o", "{out}", "--max-pixels", "100"]),
         (5, ["decode", "{stair}", "-o", "{out}", "--max-memory", "10M"]),
-        (5, ["encode", "{photo}", "-o", "{out}", "--max-memory", "10M"]),
-        (6, ["encode", "{photo}", "--target-size", "20", "-o", "{out}"]),
-        (6, ["encode", "{photo}", "--target-psnr", "90", "-o", "{out}"]),
+        (5, ["encode", "{photo}", "-o", "{made}", "--max-memory", "10M"]),
+        (6, ["encode", "{photo}", "--target-size", "20", "-o", "{made}"]),
+        (6, ["encode", "{photo}", "--target-psnr", "90", "-o", "{made}"]),
     ],
 )
 def test_exit_codes_and_nothing_half_written(picture, code, arguments):
@@ -219,6 +219,7 @@ def test_exit_codes_and_nothing_half_written(picture, code, arguments):
         "cut": cut,
         "golden": GOLDEN / "v1" / "plain.stair",
         "out": picture.with_name("out.png"),
+        "made": picture.with_name("made.stair"),
     }
     before = sorted(picture.parent.iterdir())
     done = run(*(argument.format(**names) for argument in arguments))

@@ -37,7 +37,7 @@ class Reverse:
     """Stands in for a codec."""
 
     def __init__(self, settings: bytes = b"plain") -> None:
-        self.settings, self.done = settings, []
+        self.settings, self.done, self.keeps_sources = settings, [], False
 
     def __call__(self, source: bytes, job: Job) -> Product:
         self.done.append(Path(job.source).name)

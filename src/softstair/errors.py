@@ -7,6 +7,7 @@
         TruncatedStream      ends too early
         CorruptStream        contradicts itself or fails its checksum
         LimitExceeded        larger than this decoder was told to accept
+          OutOfMemory          the system has no more memory to give
         IncompleteStream     was decoded, but for what is damaged or missing
       BundleError          the model file
         BundleNotFound       no installed bundle has the fingerprint asked for
@@ -53,6 +54,16 @@ class LimitExceeded(StreamError):
     """The stream declares more than the stated limits allow."""
 
 
+class OutOfMemory(LimitExceeded):
+    """The system, or a limit of it, gave no more memory."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is not enough memory; free some, allow the process more, or pass a smaller --max-memory, "
+            "so that less is done at once."
+        )
+
+
 class IncompleteStream(StreamError):
     """Parts of the stream were damaged or missing; the rest was decoded, as was asked for."""
 
@@ -95,3 +106,27 @@ class TrainingDiverged(UsageError):
 
 class PartialPicture(UserWarning):
     """A decoded picture is not complete."""
+
+
+# How libraries say that there is no memory, in errors of whatever class.
+_SIGNS = (
+    "bad_alloc",
+    "Failed to allocate memory",
+    "Cannot allocate memory",
+    "cannot allocate memory",
+    "failed to map segment",
+    "Unable to allocate",
+    "can't start new thread",
+    "pthread_create",
+    "Resource temporarily unavailable",
+)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """True if an error, or one that it was raised from, says that there is no more memory."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError | OutOfMemory) or any(sign in str(seen) for sign in _SIGNS):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

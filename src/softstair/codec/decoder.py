@@ -10,7 +10,7 @@ import numpy as np
 from softstair.bundle import Bundle, find_bundle
 from softstair.engine import Planes
 from softstair.errors import CorruptStream, StreamError, UnsupportedStream, UsageError
-from softstair.pictures import Picture
+from softstair.pictures import Picture, for_a_part
 from softstair.stream import MAX_PIXELS, Buffer, Colour, Header, Metadata, StreamReader
 from softstair.tiles import Box, TileGrid
 
@@ -66,6 +66,15 @@ class View:
                 f"{header.width}x{header.height} pixels."
             )
         return region.cells(self.divisor).times(self.divisor).within(whole)
+
+    def shown(self, header: Header) -> tuple[int, int]:
+        """Width and height of what it shows of a picture.
+
+        Raises:
+            UsageError: as for ``box``.
+        """
+        target = self.box(header).cells(self.divisor)
+        return target.columns, target.rows
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,8 @@ def decode_view(
     source = TileSource(reader, crew, partial_allowed=view.allow_partial)
     source.check(region.cells(STRIDE).grown(reach, windows.whole.cells(STRIDE)).times(STRIDE))
     alpha, metadata, complete_extras = _extras(reader, view, region)
+    if region != windows.whole or view.divisor > 1:
+        metadata = for_a_part(metadata, *view.shown(header))
     plane = LatentPlane(reader.grid, source.latents)
     pixels: Pixels | None = None
     target = region.cells(view.divisor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,9 +11,9 @@ import numpy as np
 from softstair import _core
 from softstair.bundle import Bundle
 from softstair.engine import Planes
-from softstair.errors import LimitExceeded, UsageError
-from softstair.pictures import Picture, fill_hidden
-from softstair.stream import MAX_PIXELS, Colour, Header, Mode, join_stream, pack_extras
+from softstair.errors import LimitExceeded, TargetOutOfReach, UsageError
+from softstair.pictures import Picture, check_size, fill_hidden
+from softstair.stream import Colour, Header, Mode, join_stream, pack_extras
 from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
 from .budget import MAX_MEMORY, Plan, latent_bytes, plan_encoder
@@ -59,6 +60,11 @@ class Rate:
         given = [name for name, value in vars(self).items() if value is not None]
         if len(given) > 1:
             raise UsageError(f"Ask for one of {' and '.join(given)}, not for {len(given)} at once.")
+        if any(not math.isfinite(value) for value in vars(self).values() if value is not None):
+            raise UsageError(f"{given[0].replace('_', ' ').capitalize()} must be a number that is finite.")
+        for name in ("target_size", "target_bpp"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise UsageError(f"{name.replace('_', ' ').capitalize()} must be more than 0, not {value:g}.")
         if self.quality is not None and not 0 <= self.quality <= 100:
             raise UsageError(f"Quality runs from 0 to 100, not to {self.quality:g}.")
 
@@ -166,11 +172,7 @@ class PictureEncoder:
         decodes: bool = False,
     ) -> None:
         height, width = picture.pixels.shape[:2]
-        if height * width > MAX_PIXELS:
-            raise LimitExceeded(
-                f"The picture has {width}x{height} = {height * width} pixels; at most {MAX_PIXELS} can be "
-                "encoded."
-            )
+        check_size(width, height, "The picture")
         self._bundle, self._mode = bundle, choose_mode(bundle, mode=mode)
         self._grid = TileGrid(height, width, choose_layout(height, width))
         plan, keep = _plan(
@@ -190,7 +192,17 @@ class PictureEncoder:
     def position_for(self, rate: Rate) -> int:
         """The rate position that is asked for, or that meets a target."""
         pixels = self._grid.height * self._grid.width
-        return _choose(rate, self._bundle, pixels, lambda p: len(self._stream(p)), self._coder.psnr)
+        try:
+            return _choose(rate, self._bundle, pixels, lambda p: len(self._stream(p)), self._coder.psnr)
+        except TargetOutOfReach as error:
+            beside = len(self._extras.packed)
+            limit = rate.size_limit(pixels)
+            if limit is None or beside < limit / 2:
+                raise
+            raise TargetOutOfReach(
+                f"{beside} bytes of the file are metadata and alpha, which no rate makes smaller, and "
+                f"{limit} were asked for in all; leave metadata out with --strip, or ask for more bytes."
+            ) from error
 
     def encode(self, position: int, rate_weight: float | None = None) -> Encoded:
         """The file at a rate position, with the mode's rate weight or another one."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import warnings
+from typing import NoReturn
 
 import click
 
-from softstair.errors import SoftstairError
+from softstair.errors import OutOfMemory, SoftstairError, ran_out_of_memory
 
 from . import files
 from .exits import exit_code
@@ -60,16 +63,40 @@ def softstair() -> None:
 
 def main() -> None:
     """Entry point; errors become one sentence on standard error and an exit code."""
+    warnings.showwarning = _say_warning
     try:
-        sys.exit(softstair(standalone_mode=False))  # click returns the code of an Exit, else None
-    except click.Abort:
-        click.echo("Interrupted.", err=True)
+        code = softstair(standalone_mode=False)  # click returns the code of an Exit, else None
+        sys.stdout.flush()
+        sys.exit(code)
+    except (click.Abort, KeyboardInterrupt):
+        files.say("Interrupted.")
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except BrokenPipeError:
-        sys.exit(1)
+        # As a program that the signal ends; and nothing more is written there at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except SoftstairError as error:
-        files.say(f"softstair: {error}")
-        sys.exit(exit_code(error))
+        _fail(error)
+    except OSError as error:
+        if error.errno in files.FULL and error.filename is None:  # only a stream has no name
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _fail(files.cannot_write("Standard output", error))
+        if ran_out_of_memory(error):
+            _fail(OutOfMemory())
+        raise
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        _fail(OutOfMemory())
+
+
+def _fail(error: SoftstairError) -> NoReturn:
+    files.say(f"softstair: {error}")
+    sys.exit(exit_code(error))
+
+
+def _say_warning(message: Warning | str, *_details: object, **_more: object) -> None:
+    files.say(f"softstair: {message}")

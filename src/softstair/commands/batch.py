@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -12,20 +14,29 @@ from typing import Protocol
 
 import click
 
-from softstair.errors import NoSpace, OutputExists, SoftstairError
+from softstair import stopping
+from softstair.errors import NoSpace, OutOfMemory, OutputExists, SoftstairError, ran_out_of_memory
+from softstair.pictures import Note
 
 from . import files
 from .exits import exit_code
-from .jobs import Job, WorkList
+from .jobs import Job, WorkList, spoken
 from .ledger import State, ledger_of
+
+_NAMED = 3  # files that a line names
 
 
 @dataclass(frozen=True)
 class Product:
-    """What a job made. line: what to tell of it. problem: written, but worth an exit code."""
+    """What a job made.
 
-    data: bytes
+    data: of the output; None where the source is kept instead. line: what to tell of it. notes: what
+    else a person should know. problem: written, but worth an exit code.
+    """
+
+    data: bytes | None
     line: str
+    notes: tuple[Note, ...] = ()
     problem: SoftstairError | None = None
 
 
@@ -39,6 +50,10 @@ class Work(Protocol):
     def settings(self) -> bytes:
         """All that decides an output beside its source."""
 
+    @property
+    def keeps_sources(self) -> bool:
+        """True if it may make no output, so that the source stays what there is."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -51,37 +66,62 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended. before, after: bytes of source and output. skipped: it was done already."""
+    """How a job ended.
+
+    before, after: bytes of source and output. skipped: it was done already. kept: the source stays,
+    without an output. notes: what a person should know.
+    """
 
     job: Job
     line: str = ""
     before: int = 0
     after: int = 0
     skipped: bool = False
+    kept: bool = False
+    notes: tuple[Note, ...] = ()
     failure: Failure | None = None
 
 
 @dataclass(frozen=True)
 class Task:
-    """Work on any of the jobs of one run. folder: of the outputs, where they have one for all."""
+    """Work on any of the jobs of one run.
+
+    folder: of the outputs, where they have one for all. keep_times: outputs are as old as their
+    sources.
+    """
 
     work: Work
     folder: str | None
     force: bool
     run: str
+    keep_times: bool = False
 
     def __call__(self, job: Job) -> Outcome:
-        """Does a job; what goes wrong is part of its outcome, bugs included, and stops no other."""
+        """Does a job; what goes wrong is part of its outcome, bugs included, and stops no other.
+
+        Raises:
+            Stopped: all work is to end.
+            BrokenPipeError: nobody reads the output any more.
+        """
         try:
             return self._do(job)
         except SoftstairError as error:
             return Outcome(job, failure=Failure(str(error), exit_code(error), isinstance(error, NoSpace)))
-        except Exception as error:  # a bug
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if ran_out_of_memory(error):
+                out_of_memory = OutOfMemory()
+                return Outcome(job, failure=Failure(str(out_of_memory), exit_code(out_of_memory)))
+            # a bug
             return Outcome(job, failure=Failure(f"internal error, {type(error).__name__}: {error}", 1))
 
     def _do(self, job: Job) -> Outcome:
         if self.folder is None:
-            files.check_free(job.target, force=self.force, sources=[job.source])
+            files.check_free(
+                job.target, force=self.force, sources=[job.source], makes_folder=job.makes_folder
+            )
+        stopping.check()
         source = files.read(job.source)
         state = self._state(job, source)
         if state is State.FINISHED:
@@ -92,25 +132,51 @@ class Task:
                 f"{job.target} exists already, and not as these settings make it; pass --force to replace "
                 "it, or --output elsewhere."
             )
+        if self._was_kept(job, source, state):
+            return Outcome(job, f"{job.source} was kept before", len(source), len(source), True, True)
         product = self.work(source, job)
-        if self.folder is not None:
+        stopping.check()
+        if product.data is None:
+            self._note(job, source, b"")
+            return Outcome(job, product.line, len(source), len(source), kept=True, notes=product.notes)
+        if self.folder is not None or job.makes_folder:
             files.make_folder(Path(job.target).parent)
-            if product.problem is None:
-                ledger = ledger_of(self.folder, self.run)
-                ledger.note(job.target, source, self.work.settings, product.data)
+        if product.problem is None:
+            self._note(job, source, product.data)
+        times = _times(job.source) if self.keep_times else None
         try:
-            files.write(job.target, product.data, replace=self.force or state is State.STALE)
+            files.write(job.target, product.data, replace=self.force or state is State.STALE, times=times)
         except OutputExists:
             if files.read(job.target) != product.data:  # not by another process on the same folder
                 raise
         if product.problem is not None:
             raise product.problem
-        return Outcome(job, product.line, len(source), len(product.data))
+        return Outcome(job, product.line, len(source), len(product.data), notes=product.notes)
 
     def _state(self, job: Job, source: bytes) -> State:
         if self.folder is None or self.force:
             return State.MISSING
-        return ledger_of(self.folder, self.run).state(job.target, source, self.work.settings)
+        return ledger_of(self.folder, self.run).state(job.target, source, self._settings(job))
+
+    def _was_kept(self, job: Job, source: bytes, state: State) -> bool:
+        if self.folder is None or self.force or state is not State.MISSING or not self.work.keeps_sources:
+            return False
+        return ledger_of(self.folder, self.run).was_kept(job.target, source, self._settings(job))
+
+    def _note(self, job: Job, source: bytes, output: bytes) -> None:
+        if self.folder is not None:
+            ledger = ledger_of(self.folder, self.run)
+            ledger.note(job.target, source, self._settings(job), output)
+
+    def _settings(self, job: Job) -> bytes:
+        return self.work.settings if job.page is None else b"%d %b" % (job.page, self.work.settings)
+
+
+def _times(source: str) -> tuple[int, int] | None:
+    if source == files.STANDARD:
+        return None
+    found = os.stat(source)
+    return found.st_atime_ns, found.st_mtime_ns
 
 
 # Does jobs and yields their outcomes as they come; closed early, it begins no more of them.
@@ -118,40 +184,88 @@ Runner = Callable[[Task, Sequence[Job]], Iterator[Outcome]]
 
 
 def run_here(workers: int) -> Runner:
-    """Several jobs at once in this process."""
+    """Several jobs at once in this process; interrupted, they end at their next step.
+
+    A job that is all there is and ended all the same counts as done, interrupted or not.
+    """
 
     def run(task: Task, jobs: Sequence[Job]) -> Iterator[Outcome]:
         pool = ThreadPoolExecutor(workers)
+        futures = [pool.submit(task, job) for job in jobs]
         try:
-            for future in as_completed([pool.submit(task, job) for job in jobs]):
+            for future in as_completed(futures):
                 yield future.result()
+        except KeyboardInterrupt:
+            _end(pool)
+            (only, *more) = futures
+            if more or only.cancelled() or only.exception() is not None:
+                raise
+            yield only.result()
         finally:
-            pool.shutdown(cancel_futures=True)
+            if not all(future.done() for future in futures):
+                _end(pool)
+            pool.shutdown()
 
     return run
 
 
-def run_all(work_list: WorkList, work: Work, runner: Runner, label: str, *, force: bool) -> None:
+def _end(pool: ThreadPoolExecutor) -> None:
+    stopping.stop()
+    pool.shutdown(cancel_futures=True)
+    stopping.resume()
+
+
+def run_all(
+    work_list: WorkList,
+    work: Work,
+    runner: Runner,
+    label: str,
+    *,
+    force: bool,
+    keep_times: bool = False,
+) -> None:
     """Run all jobs. An error stops only its own file, unless the disk is full.
 
     Raises:
         Exit: with the code of the first failure in the order of the jobs.
     """
-    task = Task(work, work_list.folder, force, token_hex(8))
+    task = Task(work, work_list.folder, force, token_hex(8), keep_times)
     jobs, start = work_list.jobs, time.monotonic()
     outcomes: dict[Job, Outcome] = {}
-    if len(jobs) == 1:
+    if len(jobs) == 1 and not work_list.left_out:
         (outcome,) = runner(task, jobs)
         outcomes[outcome.job] = outcome
+        for note in outcome.notes:
+            files.say(f"{outcome.job.source}: {note.text}")
         files.say(f"softstair: {outcome.failure.message}" if outcome.failure else outcome.line)
     else:
         for outcome in _shown(runner(task, jobs), len(jobs), label):
             outcomes[outcome.job] = outcome
-        files.say(summary(len(jobs), list(outcomes.values()), time.monotonic() - start))
+        ended = list(outcomes.values())
+        for line in (*told(ended), summary(len(jobs), ended, time.monotonic() - start)):
+            files.say(line)
+        if work_list.left_out:
+            files.say(f"Left out: {spoken(work_list.left_out)}.")
     failures = [outcomes[job].failure for job in jobs if job in outcomes]
     first = next((failure for failure in failures if failure is not None), None)
     if first is not None:
         raise click.exceptions.Exit(first.code)
+
+
+def told(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Lines on what there is to say of several files: a line a kind, with the first names."""
+    names: dict[str, list[str]] = defaultdict(list)
+    texts: dict[str, str] = {}
+    for outcome in outcomes:
+        for note in outcome.notes:
+            names[note.kind].append(outcome.job.source)
+            texts.setdefault(note.kind, note.text)
+    for kind, sources in names.items():
+        if len(sources) == 1:
+            yield f"{sources[0]}: {texts[kind]}"
+            continue
+        more = f" and {len(sources) - _NAMED} more" if len(sources) > _NAMED else ""
+        yield f"{len(sources)} files: {kind} ({', '.join(sources[:_NAMED])}{more})"
 
 
 def summary(total: int, outcomes: Sequence[Outcome], seconds: float) -> str:
@@ -159,11 +273,14 @@ def summary(total: int, outcomes: Sequence[Outcome], seconds: float) -> str:
     good = [outcome for outcome in outcomes if outcome.failure is None]
     before, after = sum(o.before for o in good), sum(o.after for o in good)
     skipped, failed = sum(o.skipped for o in good), len(outcomes) - len(good)
+    kept = sum(o.kept for o in good)
     parts = [f"{len(good)} of {total} files done"]
     if skipped:
         parts[0] += f" ({skipped} of them before)"
     if good:
         parts.append(f"{_bytes(before)} to {_bytes(after)}")
+    if kept:
+        parts.append(f"{kept} kept as they are, which is smaller")
     if failed:
         parts.append(f"{failed} failed")
     if total > len(outcomes):

@@ -53,7 +53,9 @@ def run_on_cluster(address: str) -> Runner:
 
 def absolute(work_list: WorkList) -> WorkList:
     """The same jobs by names that do not depend on where a process was started."""
-    jobs = tuple(Job(abspath(job.source), abspath(job.target)) for job in work_list.jobs)
+    jobs = tuple(
+        replace(job, source=abspath(job.source), target=abspath(job.target)) for job in work_list.jobs
+    )
     return replace(work_list, jobs=jobs, folder=work_list.folder and abspath(work_list.folder))
 
 

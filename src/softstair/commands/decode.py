@@ -11,8 +11,9 @@ import click
 import msgspec
 
 from softstair import __version__
-from softstair.errors import IncompleteStream
-from softstair.stream import MAX_PIXELS
+from softstair.errors import IncompleteStream, UsageError
+from softstair.pictures import FORMATS
+from softstair.stream import MAX_PIXELS, read_header
 
 from . import batch, files
 from .jobs import Job, plan
@@ -31,17 +32,22 @@ class Decoding:
     threads: int
     max_pixels: int
     max_memory: int
+    strip: frozenset[str]
+    keeps_sources: bool = False
 
     @property
     def settings(self) -> bytes:
         """The stream itself names its bundle; limits, memory and threads decide no pixel."""
-        return msgspec.json.encode([__version__, self.view, self.to])
+        return msgspec.json.encode([__version__, self.view, self.to, sorted(self.strip)])
 
     def __call__(self, source: bytes, job: Job) -> batch.Product:
         from softstair.bundle import open_bundle
         from softstair.codec import decode_view
-        from softstair.pictures import write_picture
+        from softstair.pictures import check_writable, strip, write_and_tell
 
+        suffix = _suffix(job.target, self.to)
+        shown = self.view.shown(read_header(source))
+        check_writable(suffix, *shown, self.max_memory)
         decoded = decode_view(
             source,
             self.view,
@@ -50,13 +56,11 @@ class Decoding:
             max_pixels=self.max_pixels,
             max_memory=self.max_memory,
         )
-        suffix = Path(job.target).suffix
-        if self.to or job.target == files.STANDARD:
-            suffix = f".{self.to or 'png'}"
+        written = write_and_tell(strip(decoded.picture, self.strip), suffix)
         damage = decoded.damage and IncompleteStream(f"{job.target} is not complete: {decoded.damage}.")
         height, width = decoded.picture.pixels.shape[:2]
         line = f"{job.source} -> {job.target}: {width}x{height}"
-        return batch.Product(write_picture(decoded.picture, suffix), line, damage or None)
+        return batch.Product(written.data, line, written.notes, damage or None)
 
 
 class _Region(click.ParamType[tuple[int, int, int, int]]):
@@ -94,6 +98,13 @@ class _Region(click.ParamType[tuple[int, int, int, int]]):
 @click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
 @click.option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True)
 @click.option("--max-memory", type=files.Size(), help="Most memory a picture may take, about; 2G by default.")
+@click.option(
+    "--strip",
+    metavar="KINDS",
+    default="",
+    help="Metadata to leave out: exif,xmp,icc,iptc or all. Pixels are turned if their orientation goes.",
+)
+@click.option("--keep-times", is_flag=True, help="Give pictures the times of their .stair files.")
 @click.option("--force", is_flag=True, help="Replace outputs that exist.")
 def command(
     sources: tuple[str, ...],
@@ -106,14 +117,48 @@ def command(
     model: str | None,
     max_pixels: int,
     max_memory: int | None,
+    strip: str,
+    keep_times: bool,
     force: bool,
 ) -> None:
     """Bring .stair files (a folder means all in it) back as PNG, JPEG or WebP."""
     from softstair.codec import MAX_MEMORY, View, usable_cores
 
     work_list = plan(sources, output, f".{to or 'png'}", frozenset({".stair"}))
+    for job in work_list.jobs:
+        _check_name(job.target, to)
     view = View(region, int(scale.split("/")[1]) if scale else 1, allow_partial)
     cores = jobs or usable_cores()
     workers = min(cores, len(work_list.jobs))
-    work = Decoding(view, to, model, max(1, cores // workers), max_pixels, max_memory or MAX_MEMORY)
-    batch.run_all(work_list, work, batch.run_here(workers), "Decoding", force=force)
+    work = Decoding(
+        view,
+        to,
+        model,
+        max(1, cores // workers),
+        max_pixels,
+        MAX_MEMORY if max_memory is None else max_memory,
+        files.kinds_of(strip),
+    )
+    runner = batch.run_here(workers)
+    batch.run_all(work_list, work, runner, "Decoding", force=force, keep_times=keep_times)
+
+
+def _suffix(target: str, to: str | None) -> str:
+    """What names the format of an output."""
+    suffix = Path(target).suffix
+    named = target != files.STANDARD and suffix.lower() in FORMATS
+    return suffix if named else f".{to or 'png'}"
+
+
+def _check_name(target: str, to: str | None) -> None:
+    """Refuse a name that says another format than was asked for, or none that can be written."""
+    path = Path(target)
+    if target == files.STANDARD or files.is_special(path):
+        return
+    found = FORMATS.get(path.suffix.lower())
+    if found is None and (to is None or path.suffix):
+        raise UsageError(
+            f"Pictures can be written as {', '.join(FORMATS)}, not as {path.suffix or 'no suffix'}: {target}."
+        )
+    if to is not None and found not in (None, FORMATS[f".{to}"]):
+        raise UsageError(f"--to {to} contradicts the name {target}; leave one of them out.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,17 +14,21 @@ from softstair.errors import UsageError
 from softstair.quantize.staircase import STATES
 
 from . import batch, files
-from .jobs import Job, plan
+from .jobs import Job, WorkList, plan
 
 if TYPE_CHECKING:
     from softstair.codec import Rate
 
-_SOURCES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
+_ALL = "all"  # pages
+_LAST_PAGE = 1_000_000
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """What ``softstair encode`` makes of a picture. fingerprint: of the bundle, hex."""
+    """What ``softstair encode`` makes of a picture.
+
+    fingerprint: of the bundle, hex. keeps_sources: where the file would be larger than its source.
+    """
 
     rate: Rate
     mode: str
@@ -32,6 +37,7 @@ class Encoding:
     fingerprint: str
     threads: int
     max_memory: int
+    keeps_sources: bool = False
 
     @property
     def settings(self) -> bytes:
@@ -40,13 +46,9 @@ class Encoding:
         return msgspec.json.encode(deciding)
 
     def __call__(self, source: bytes, job: Job) -> batch.Product:
-        import warnings
-
-        from PIL.Image import DecompressionBombWarning
-
         from softstair.bundle import open_bundle
         from softstair.codec import encode_picture
-        from softstair.pictures import read_picture, strip
+        from softstair.pictures import Note, read_picture, strip
 
         bundle = open_bundle(self.model)
         if bundle.fingerprint.hex() != self.fingerprint:
@@ -54,19 +56,39 @@ class Encoding:
                 f"Bundle {bundle.name} is {bundle.fingerprint.hex()} where the work is done, not "
                 f"{self.fingerprint}; install the same one everywhere."
             )
-        # Pillow warns of pictures from 89 megapixels; they are what tiles are for.
-        warnings.simplefilter("ignore", DecompressionBombWarning)
-        picture = strip(read_picture(source, job.source), self.strip)
+        picture = read_picture(source, job.source, page=job.page, max_memory=self.max_memory)
+        picture = strip(picture, self.strip)
         encoded = encode_picture(
             picture, self.rate, bundle, mode=self.mode, threads=self.threads, max_memory=self.max_memory
         )
         height, width = picture.pixels.shape[:2]
-        size = len(encoded.data)
+        size, notes = len(encoded.data), picture.notes
+        if size > len(source):
+            larger = f"It is larger as a .stair file: {size} bytes, and {len(source)} as it was"
+            if self.keeps_sources:
+                line = f"{job.source} is kept: {len(source)} bytes, and {size} as a .stair file"
+                return batch.Product(None, line, notes)
+            notes += (Note("larger than the source", f"{larger}; --skip-larger keeps such sources."),)
         return batch.Product(
             encoded.data,
             f"{job.source} -> {job.target}: {width}x{height}, {size} bytes, "
             f"{8 * size / (width * height):.3f} bpp, rate position {encoded.position}",
+            notes,
         )
+
+
+class _Page(click.ParamType[int | str]):
+    """The number of a page, or all of them."""
+
+    name = "N|all"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        text = str(value)
+        if text != _ALL and not (text.isdecimal() and 1 <= int(text) <= _LAST_PAGE):
+            self.fail(f"{text!r} is neither the number of a page, from 1, nor {_ALL}.", param, ctx)
+        return _ALL if text == _ALL else int(text)
 
 
 @click.command("encode")
@@ -105,8 +127,15 @@ class Encoding:
     "--strip",
     metavar="KINDS",
     default="",
-    help="Metadata to leave out: exif,xmp,icc or all. Pixels are turned if their orientation goes.",
+    help="Metadata to leave out: exif,xmp,icc,iptc or all. Pixels are turned if their orientation goes.",
 )
+@click.option(
+    "--page",
+    type=_Page(),
+    help="Of sources with several pages or frames: one, from 1, or all, each a file in a folder.",
+)
+@click.option("--skip-larger", is_flag=True, help="Make no file that is larger than its source.")
+@click.option("--keep-times", is_flag=True, help="Give files the times of their sources.")
 @click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
 @click.option(
     "--scheduler",
@@ -127,11 +156,14 @@ def command(
     jobs: int | None,
     max_memory: int | None,
     strip: str,
+    page: int | str | None,
+    skip_larger: bool,
+    keep_times: bool,
     model: str | None,
     scheduler: str | None,
     force: bool,
 ) -> None:
-    """Compress pictures (PNG, JPEG, WebP, TIFF; a folder means all in it) to .stair files.
+    """Compress pictures of any usual format (a folder means all in it) to .stair files.
 
     Sub-folders are mirrored below OUT. Run again, the same command does only what is not finished.
 
@@ -140,14 +172,16 @@ def command(
     """
     from softstair.bundle import open_bundle
     from softstair.codec import MAX_MEMORY, Rate, choose_mode, usable_cores
+    from softstair.pictures import missing_suffixes, source_suffixes
 
     from .cluster import absolute, run_on_cluster
 
     if scheduler is not None and jobs is not None:
         raise UsageError("The workers of a cluster decide how much is done at once; leave --jobs away.")
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr)
-    kinds = _kinds(strip)
-    work_list = plan(sources, output, ".stair", _SOURCES)
+    kinds = files.kinds_of(strip)
+    work_list = plan(sources, output, ".stair", source_suffixes(), missing_suffixes())
+    work_list = _on_pages(_checked(work_list), page)
     bundle = open_bundle(model)
     chosen = choose_mode(bundle, effort, mode)
     cores = jobs or usable_cores()
@@ -162,16 +196,40 @@ def command(
         model,
         bundle.fingerprint.hex(),
         max(1, cores // workers),
-        max_memory or MAX_MEMORY,
+        MAX_MEMORY if max_memory is None else max_memory,
+        skip_larger,
     )
-    batch.run_all(work_list, work, runner, "Encoding", force=force)
+    batch.run_all(work_list, work, runner, "Encoding", force=force, keep_times=keep_times)
 
 
-def _kinds(strip: str) -> frozenset[str]:
-    known = {"exif", "xmp", "icc"}
-    kinds = {kind.strip() for kind in strip.split(",") if kind.strip()}
-    if "all" in kinds:
-        return frozenset(known)
-    if kinds - known:
-        raise UsageError(f"--strip takes exif, xmp, icc or all, not {', '.join(sorted(kinds - known))}.")
-    return frozenset(kinds)
+def _checked(work_list: WorkList) -> WorkList:
+    """Refuses names of outputs that promise another format."""
+    from softstair.pictures import is_picture_name
+
+    for job in work_list.jobs:
+        suffix = Path(job.target).suffix
+        if is_picture_name(suffix) and not files.is_special(Path(job.target)):
+            raise UsageError(f"{job.target} would be a .stair file that is called {suffix}; name it .stair.")
+    return work_list
+
+
+def _on_pages(work_list: WorkList, page: int | str | None) -> WorkList:
+    """The same jobs on one page each, or on every page in a folder of the output's name."""
+    if page is None:
+        return work_list
+    if isinstance(page, int):
+        return replace(work_list, jobs=tuple(replace(job, page=page) for job in work_list.jobs))
+    from softstair.pictures import count_pages
+
+    jobs: list[Job] = []
+    for job in work_list.jobs:
+        if files.STANDARD in (job.source, job.target):
+            raise UsageError("All pages need a file to read and files to write; name them instead of -.")
+        count = count_pages(files.read(job.source), job.source)
+        folder = Path(job.target).with_suffix("")
+        for number in range(1, count + 1) if count > 1 else ():
+            target = folder / f"{number:0{len(str(count))}}.stair"
+            jobs.append(replace(job, target=str(target), page=number, makes_folder=True))
+        if count == 1:
+            jobs.append(job)
+    return replace(work_list, jobs=tuple(jobs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -17,9 +18,26 @@ from softstair.errors import NoSpace, OutputExists, UsageError
 
 from .whole_file import descriptor_of, is_special, write_whole
 
+__all__ = [
+    "FULL",
+    "STANDARD",
+    "Size",
+    "cannot_write",
+    "check_free",
+    "check_sources",
+    "is_special",
+    "kinds_of",
+    "make_folder",
+    "printable",
+    "read",
+    "read_regular",
+    "say",
+    "write",
+]
+
 STANDARD = "-"
 _UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1_000_000, "G": 1_000_000_000}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT}
 # Of names: what moves a cursor or colours a terminal, has no letter, or turns the line around.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 _TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -37,6 +55,23 @@ class Size(click.ParamType[int]):
         return int(float(match[1]) * _UNITS[match[2]])
 
 
+def kinds_of(strip: str) -> frozenset[str]:
+    """Kinds of metadata that ``--strip`` names.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    from softstair.pictures import KINDS
+
+    kinds = {kind.strip() for kind in strip.split(",") if kind.strip()}
+    if "all" in kinds:
+        return KINDS
+    if kinds - KINDS:
+        known = ", ".join(sorted(KINDS))
+        raise UsageError(f"--strip takes {known} or all, not {', '.join(sorted(kinds - KINDS))}.")
+    return frozenset(kinds)
+
+
 def read(source: str) -> bytes:
     """The bytes of a file or of standard input.
 
@@ -51,11 +86,25 @@ def read(source: str) -> bytes:
         raise UsageError(f"{source} cannot be read: {error.strerror}.") from error
 
 
-def check_free(target: str, *, force: bool, sources: Iterable[str] = ()) -> None:
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file; a pipe that stands there holds nobody up.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return file.read()
+
+
+def check_free(target: str, *, force: bool, sources: Iterable[str] = (), makes_folder: bool = False) -> None:
     """Refuse what cannot or must not be written; called before the work, not after it.
 
     Args:
         sources: files that the work reads, which nothing may replace.
+        makes_folder: the folder that it is to be in will be made.
 
     Raises:
         OutputExists: the target is there, and ``force`` does not say that it may be replaced.
@@ -69,7 +118,7 @@ def check_free(target: str, *, force: bool, sources: Iterable[str] = ()) -> None
         raise UsageError(f"{target} is a folder; name a file in it.")
     if not force and os.path.lexists(path):
         raise OutputExists(f"{target} exists already; pass --force to replace it, or --output elsewhere.")
-    if not path.parent.is_dir():
+    if not makes_folder and not path.parent.is_dir():
         raise UsageError(f"{target} cannot be written: there is no folder {path.parent}.")
 
 
@@ -140,7 +189,7 @@ def make_folder(folder: Path) -> None:
 
 def cannot_write(target: str, error: OSError) -> UsageError:
     """What to raise where the system refused to write a file or to make a folder."""
-    kind = NoSpace if error.errno in _FULL else UsageError
+    kind = NoSpace if error.errno in FULL else UsageError
     return kind(f"{target} cannot be written: {error.strerror}.")
 
 

@@ -2,7 +2,8 @@
 
 Before an output takes its name, a line says: an output of these bytes is what these settings make
 of that source. The line is true whenever it is read, whatever happened in between; it says nothing
-of a file that is older, cut short or changed since. Each process appends to a file of its own, so
+of a file that is older, cut short or changed since. An output of no bytes stands for a source that
+was kept instead. Each process appends to a file of its own, so
 that several, on several machines too, can work on one folder.
 """
 
@@ -13,6 +14,7 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum, auto
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +23,7 @@ from threading import Lock
 
 import msgspec
 
-from .files import cannot_write
+from .files import cannot_write, read_regular
 
 FOLDER = ".softstair"
 
@@ -58,7 +60,7 @@ class Ledger:
     def state(self, target: str, source: bytes, settings: bytes) -> State:
         """Whether an output must be made. source: its bytes. settings: as for ``note``."""
         try:
-            output = digest(Path(target).read_bytes())
+            output = digest(read_regular(Path(target)))
         except FileNotFoundError:
             return State.MISSING
         except OSError:
@@ -69,6 +71,10 @@ class Ledger:
         if digest(source) in sources:
             return State.FINISHED
         return State.STALE if sources else State.FOREIGN
+
+    def was_kept(self, target: str, source: bytes, settings: bytes) -> bool:
+        """True if it was noted that with these settings there is to be no output of a source."""
+        return digest(source) in self._sources(target, settings, digest(b""))
 
     def note(self, target: str, source: bytes, settings: bytes, output: bytes) -> None:
         """Say what an output will be, before it is written.
@@ -96,14 +102,21 @@ class Ledger:
     def _read_news(self) -> None:
         with self._lock:
             for path in sorted(self._folder.glob("*.jsonl")):
-                size = path.stat().st_size
-                if size != self._sizes.get(path):
-                    self._sizes[path] = size
-                    for record in _parse(path.read_bytes()):
-                        self._records[record.target] |= {record}
+                # What is someone else's alone, or no file, says nothing.
+                with suppress(OSError):
+                    size = path.stat().st_size
+                    if size != self._sizes.get(path):
+                        self._sizes[path] = size
+                        for record in _parse(read_regular(path)):
+                            self._records[record.target] |= {record}
 
     def _name(self, target: str) -> str:
-        return Path(target).relative_to(self._outputs).as_posix()
+        name = Path(target).relative_to(self._outputs).as_posix()
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # not UTF-8: as digits behind a sign that no name has
+            return f"\0{os.fsencode(name).hex()}"
+        return name
 
 
 @lru_cache(maxsize=2)

@@ -7,9 +7,14 @@ from functools import lru_cache
 
 import onnxruntime as ort
 
-from softstair.errors import InvalidBundle
+from softstair import stopping
+from softstair.errors import InvalidBundle, OutOfMemory, ran_out_of_memory
 
 from . import Planes
+
+# One for all runs: a stop ends them in the middle of a graph.
+_RUN = ort.RunOptions()
+stopping.listen(lambda stopped: setattr(_RUN, "terminate", stopped))
 
 
 class OnnxNetworks:
@@ -58,13 +63,19 @@ class OnnxNetworks:
         try:
             return ort.InferenceSession(self._graph(name), self._options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no public base class
+            if ran_out_of_memory(error):
+                raise OutOfMemory from error
             raise InvalidBundle(f"The graph {name} of the bundle cannot be loaded: {error}") from error
 
     def _run(self, name: str, **inputs: Planes) -> Planes:
+        stopping.check()
         session = self._session(name)
         try:
-            (output,) = session.run(None, inputs)
+            (output,) = session.run(None, inputs, _RUN)
         except Exception as error:
+            stopping.check()
+            if ran_out_of_memory(error):
+                raise OutOfMemory from error
             raise InvalidBundle(f"The graph {name} of the bundle cannot be run: {error}") from error
         result: Planes = output
         return result

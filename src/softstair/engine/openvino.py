@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from softstair.errors import InvalidBundle, UsageError
+from softstair import stopping
+from softstair.errors import InvalidBundle, OutOfMemory, UsageError, ran_out_of_memory
 
 from . import ENGINE_VARIABLE, Planes
 from .onnx_runtime import OnnxNetworks
@@ -41,11 +42,14 @@ class OpenVinoNetworks(OnnxNetworks):
         return self._transform("synthesis", latents=latents, hat=hat)
 
     def _transform(self, name: str, **inputs: Planes) -> Planes:
+        stopping.check()
         with self._lease(name) as compiled:
             try:
                 result: Planes = np.array(compiled(inputs)[0])
                 compiled.release_memory()  # or it would keep what the largest picture took
             except RuntimeError as error:
+                if ran_out_of_memory(error):
+                    raise OutOfMemory from error
                 raise InvalidBundle(f"The graph {name} of the bundle cannot be run: {error}") from error
         return result
 
@@ -65,6 +69,8 @@ class OpenVinoNetworks(OnnxNetworks):
             model = self._core.read_model(self._graph(name), b"")
             return self._core.compile_model(model, "CPU", self._settings)
         except RuntimeError as error:
+            if ran_out_of_memory(error):
+                raise OutOfMemory from error
             raise InvalidBundle(f"The graph {name} of the bundle cannot be loaded: {error}") from error
 
     @property

@@ -1,0 +1,219 @@
+"""Pictures out of files and Pillow images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from softstair.errors import LimitExceeded, UnreadablePicture, UsageError
+
+from . import jpeg, png
+from .formats import open_image
+from .metadata import fitting, for_a_part, metadata_of
+from .picture import Note, Picture
+from .tones import (
+    GREY_MODES,
+    Reduced,
+    Samples,
+    low_bytes,
+    open_for_samples,
+    reduce,
+    samples_of,
+)
+
+_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError)
+# Bytes that a pixel takes in Pillow, and beside that in the decoder of a format while it runs.
+_PILLOW_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16L": 2, "I;16B": 2}
+_DECODER_BYTES = {"WEBP": 8, "AVIF": 8, "HEIF": 8, "JPEG2000": 16, "JXL": 16, "GIF": 4, "TIFF": 1}
+_PROGRESSIVE_BYTES = 6
+_PROCESS = 60_000_000  # interpreter and libraries
+_ANIMATED = {"GIF", "WEBP", "PNG", "AVIF", "JXL", "FLI"}
+_PAGED = {"TIFF", "DCX"}
+_AVIF_COLOUR = b"colrnclx"
+_FILM = (b"ftyp", b"MotionPhoto_Data")
+
+
+def picture_from(image: Any) -> Picture:
+    """A picture from a PIL image or a uint8 array (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4).
+
+    Raises:
+        UsageError: another type, dtype or shape, or no pixels.
+    """
+    if isinstance(image, Picture):
+        return image
+    if isinstance(image, Image.Image):
+        return _from_pil(image)
+    array = np.asarray(image)
+    if array.dtype != np.uint8:
+        raise UsageError(f"Pixels must be uint8, not {array.dtype}; scale them to 0..255 and convert.")
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or array.size == 0:
+        raise UsageError(f"Pixels must have shape (H, W) or (H, W, 1 to 4), not {np.shape(image)}.")
+    channels = array.shape[2]
+    alpha = np.ascontiguousarray(array[..., -1]) if channels in (2, 4) else None
+    colour = array[..., 0] if channels < 3 else array[..., :3]
+    return Picture(np.ascontiguousarray(colour), alpha)
+
+
+def read_picture(
+    data: bytes, name: str, *, page: int | None = None, max_memory: int | None = None
+) -> Picture:
+    """Decode a PNG, JPEG, WebP, TIFF or whatever else Pillow reads.
+
+    Args:
+        name: for messages.
+        page: of several pages or frames, from 1; by default the first, and a note says so.
+        max_memory: bytes that the process may take for it, about; no limit by default.
+
+    Raises:
+        UnreadablePicture: not a picture, or damaged.
+        LimitExceeded: too many pixels, or more memory than allowed.
+        UsageError: there is no such page.
+    """
+    image = open_image(data, name)
+    with image:
+        try:
+            notes = _turn_to_page(image, page, name)
+            if max_memory is not None:
+                _check_memory(image, len(data), max_memory, name)
+            samples = samples_of(image)
+            open_for_samples(image, samples)
+            image.load()
+            low = _low_bytes_again(data, name, page, samples) if samples.is_16_bit_colour else None
+            picture = _taken(image, samples, low)
+        except MemoryError:
+            raise
+        except (UsageError, LimitExceeded):
+            raise
+        except (*_DAMAGED, Image.DecompressionBombError) as error:
+            reason = str(error).rstrip(".") or type(error).__name__
+            raise UnreadablePicture(f"{name} cannot be decoded: {reason}.") from error
+        picture, more = _with_told_colours(picture, image, data)
+        notes += (*more, *_what_else(image, data))
+    return replace(picture, notes=(*notes, *picture.notes))
+
+
+def count_pages(data: bytes, name: str) -> int:
+    """How many pages or frames a file has.
+
+    Raises:
+        UnreadablePicture: not a picture, or damaged.
+        LimitExceeded: too many pixels.
+    """
+    with open_image(data, name) as image:
+        return _pages(image)
+
+
+def _from_pil(image: Image.Image) -> Picture:
+    samples = samples_of(image)
+    if getattr(image, "tile", None):
+        open_for_samples(image, samples)
+        image.load()  # PNG and others know transparency and metadata only then
+        samples = replace(samples, hidden=samples_of(image).hidden or samples.hidden)
+    picture = _taken(image, samples, None)
+    if image.format is None:  # cut out, turned or scaled by someone: what shows the whole goes
+        height, width = picture.pixels.shape[:2]
+        picture = replace(picture, metadata=for_a_part(picture.metadata, width, height))
+    return picture
+
+
+def _taken(image: Image.Image, samples: Samples, low: Any) -> Picture:
+    reduced: Reduced = reduce(image, samples, low)
+    metadata, notes = metadata_of(image)
+    metadata, more = fitting(metadata, grey=reduced.colour.ndim == 2)
+    return Picture(reduced.colour, reduced.alpha, metadata, (*reduced.notes, *notes, *more))
+
+
+def _turn_to_page(image: Image.Image, page: int | None, name: str) -> tuple[Note, ...]:
+    count = _pages(image)
+    if page is not None:
+        if not 1 <= page <= count:
+            pages = f"{count} pages" if count > 1 else "one page"
+            raise UsageError(f"{name} has {pages}, so that there is no page {page}.")
+        image.seek(page - 1)
+        return ()
+    what = "frames" if image.format in _ANIMATED else "pages" if image.format in _PAGED else "pictures"
+    if count == 1 or image.format == "MPO":
+        return ()
+    text = (
+        f"Only the first of its {count} {what} is taken; --page N takes another one, --page all all of them."
+    )
+    return (Note(f"more {what} left out", text),)
+
+
+def _pages(image: Image.Image) -> int:
+    if image.format not in {*_ANIMATED, *_PAGED, "MPO", "HEIF"}:
+        return 1
+    return int(getattr(image, "n_frames", 1))
+
+
+def _low_bytes_again(data: bytes, name: str, page: int | None, samples: Samples) -> Any:
+    with open_image(data, name) as again:
+        if page is not None:
+            again.seek(page - 1)
+        return low_bytes(again, samples)
+
+
+def _check_memory(image: Image.Image, size: int, max_memory: int, name: str) -> None:
+    """Refuse before anything large is allocated what cannot be read within a limit."""
+    pixels = image.width * image.height
+    pillow = _PILLOW_BYTES.get(image.mode, 4)
+    kept = (1 if image.mode in GREY_MODES else 3) + (1 if "A" in image.mode else 0)
+    beside = _DECODER_BYTES.get(image.format or "", 0)
+    if image.info.get("progressive") or image.info.get("progression"):
+        beside += _PROGRESSIVE_BYTES
+    if image.mode in ("I", "F"):
+        kept += 8
+    needed = _PROCESS + size + pixels * (pillow + max(kept, beside))
+    if needed > max_memory:
+        raise LimitExceeded(
+            f"{name} has {image.width}x{image.height} pixels, and reading it needs about "
+            f"{needed / 1e6:.0f} MB of memory, more than the limit of {max_memory / 1e6:.0f} MB; raise "
+            "--max-memory."
+        )
+
+
+def _with_told_colours(picture: Picture, image: Image.Image, data: bytes) -> tuple[Picture, tuple[Note, ...]]:
+    """A profile of the colours that a file tells by numbers alone."""
+    told = png.Colour()
+    if image.format == "PNG":
+        told = png.colour_of(data, grey=picture.is_grey)
+    elif image.format in ("AVIF", "HEIF") and picture.metadata.icc is None:
+        at = data.find(_AVIF_COLOUR, 0, 1 << 16)
+        numbers = data[at + len(_AVIF_COLOUR) : at + len(_AVIF_COLOUR) + 4]
+        if at >= 0 and len(numbers) == 4:
+            told = png.coded_colour(numbers[1], numbers[3], grey=picture.is_grey)
+    if told.profile is not None:
+        picture = replace(picture, metadata=replace(picture.metadata, icc=told.profile))
+    if not told.is_hdr:
+        return picture, ()
+    text = (
+        "Its colours are those of an HDR display (PQ or HLG), which 8 bits do not keep: "
+        "it will look different."
+    )
+    return picture, (Note("HDR colours not kept", text),)
+
+
+def _what_else(image: Image.Image, data: bytes) -> tuple[Note, ...]:
+    """What a file holds beside the picture that was taken, and a stream has no place for."""
+    if image.format == "HEIF":
+        extra = [key for key in ("depth_images", "aux") if image.info.get(key)]
+        if extra:
+            return (Note("further pictures not kept", "Its gain map or depth picture is not kept."),)
+    if image.format not in ("JPEG", "MPO"):
+        return ()
+    segments = jpeg.read_segments(data)
+    rest = jpeg.rest_of(data, segments)
+    if any(sign in rest[:4096] or sign in rest[-(1 << 16) :] for sign in _FILM):
+        return (Note("film not kept", "The film that follows the picture in its file is not kept."),)
+    if segments.has_gain_map:
+        text = "The gain map that follows the picture in its file, for HDR displays, is not kept."
+        return (Note("gain map not kept", text),)
+    if b"\xff\xd8\xff" in rest:
+        text = "Another picture that follows the picture in its file is not kept."
+        return (Note("further pictures not kept", text),)
+    return ()
