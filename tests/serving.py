@@ -64,9 +64,9 @@ class Site:
 
 
 @contextmanager
-def serving(bundle: Bundle, *paths: Path, position: int = 60) -> Iterator[Site]:
+def serving(bundle: Bundle, *paths: Path, position: int = 60, blind: tuple[int, ...] = ()) -> Iterator[Site]:
     """A page with some files."""
-    server = LocalServer(Settings(pair_up(paths), bundle, position, threads=1))
+    server = LocalServer(Settings(pair_up(paths), bundle, position, threads=1, blind=blind))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -482,6 +482,15 @@ def test_a_browser_is_opened_unless_not_wanted(monkeypatch, bundle):
     assert opened == [done.output.splitlines()[0]]
 
 
+def test_a_blind_comparison_needs_photographs(monkeypatch, folder):
+    from click.testing import CliRunner
+
+    for files in ([], [folder / "photo.png", folder / "alone.stair"]):
+        done = CliRunner().invoke(cli, ["view", "--blind", "--no-open", *map(str, files)])
+        assert isinstance(done.exception, UsageError)
+        assert "needs photographs" in str(done.exception)
+
+
 def test_without_the_extra_the_command_says_what_to_install(monkeypatch):
     from click.testing import CliRunner
 

@@ -302,6 +302,68 @@ def test_the_file_of_compare_works_from_a_disk(page, tmp_path, tiny_bundle):
     expect(page.locator("input[type=range]")).to_have_count(0)
 
 
+@pytest.fixture
+def blind(page, tiny_bundle, folder) -> Iterator[Page]:
+    """A blind comparison of two photographs at two rates, at its start."""
+    names = (folder / "photo.png", folder / "second.png")
+    with serving(tiny_bundle, *names, blind=(120, 150)) as site:
+        page.goto(site.address)
+        expect(page.get_by_label("The other codec")).to_have_value("avif-420")
+        yield page
+
+
+def test_a_blind_comparison_hides_names_until_the_tally(blind):
+    blind.get_by_label("The other codec").select_option("jpeg-420")
+    blind.get_by_role("button", name="Start").click()
+    picks = ["A", "No difference", "B", "A"]
+    for at, pick in enumerate(picks):
+        expect(blind.locator("#sides p")).to_contain_text(f"{at + 1} of 4")
+        button = blind.get_by_role("button", name=pick, exact=True)
+        expect(button).to_be_visible()
+        shown = blind.locator("body").inner_text()
+        assert not [name for name in ("Softstair:", "JPEG", "bytes", "kB", "dB") if name in shown]
+        assert blind.locator(".stage").get_attribute("aria-label")
+        assert "aria-valuetext" not in shown
+        divider = blind.get_by_role("slider", name="Divider")
+        assert divider.get_attribute("aria-valuetext") == "50 % A, the rest B"
+        button.click()
+    tally = blind.locator("#tally").inner_text()
+    softstair, jpeg, same = (int(part.rsplit(" ", 1)[1]) for part in tally.removesuffix(".").split(". "))
+    assert tally.startswith("Softstair: ")
+    assert "JPEG: " in tally
+    assert (softstair + jpeg, same) == (3, 1)
+    tables = blind.locator("table")
+    expect(tables.first.locator("tbody tr")).to_have_count(3)  # two rates, and all
+    rows = tables.last.locator("tbody tr")
+    expect(rows).to_have_count(4)
+    for at in range(4):
+        _, own, other, _ = rows.nth(at).locator("th, td").all_inner_texts()
+        assert 0 < int(other.replace("\u202f", "")) <= int(own.replace("\u202f", ""))
+    picked = [rows.nth(at).locator("td").last.inner_text() for at in range(4)]
+    assert picked.count("Softstair") == softstair
+    assert picked.count("No difference") == 1
+
+
+def test_a_blind_comparison_shows_the_original_beside_either(blind):
+    blind.get_by_role("button", name="Start").click()
+    expect(blind.get_by_role("button", name="A", exact=True)).to_be_visible()
+    blind.get_by_text("A and the original", exact=True).click()
+    blind.get_by_role("slider", name="Divider").focus()
+    blind.keyboard.press("Home")
+    expect(blind.get_by_role("slider", name="Divider")).to_have_attribute(
+        "aria-valuetext", "0 % A, the rest the original"
+    )
+    assert any(np.array_equal(seen(blind), photograph(*size)) for size in ((150, 220), (120, 100, 1)))
+
+
+def test_a_blind_comparison_says_what_it_left_out(page, tiny_bundle, folder):
+    with serving(tiny_bundle, folder / "photo.png", blind=(0,)) as site:
+        page.goto(site.address)
+        page.get_by_label("The other codec").select_option("jpeg-420")
+        page.get_by_role("button", name="Start").click()
+        expect(page.locator("#panel")).to_contain_text("Left out: photo.png. JPEG: It cannot be as small")
+
+
 def test_the_report_has_the_same_viewer(page, tmp_path):
     pytest.importorskip("scipy", reason="evaluation needs the extra eval")
     from softstair.evaluate.page import report_page

@@ -1,41 +1,7 @@
 // The page: one picture at a time, two of its views on the stage, figures of all of them.
-const content = JSON.parse($("data").textContent);
 const ORIGINAL = "original", OWN = "softstair", FILE = "file";
 
-// Where pictures come from. A served page asks for them, one request at a time ...
-function served() {
-  const headers = {"Softstair-Page": Array.from(crypto.getRandomValues(new Uint32Array(2)), String).join("-")};
-  async function ask(path, options = {}) {
-    let answer;
-    try {
-      answer = await fetch(path, {headers, ...options});
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new Error("Softstair does not answer; is it still running in its terminal?");
-    }
-    if (answer.ok) return answer;
-    if (answer.status === 409) throw new DOMException("Superseded by this page itself.", "AbortError");
-    const {error} = await answer.json().catch(() => ({}));
-    throw new Error(error || `Softstair answered ${answer.status}.`);
-  }
-  return {
-    entries: content.pictures,
-    open: async entry => (await ask(`pictures/${entry.number}`)).json(),
-    async upload(file) {
-      if (file.size > content.max_bytes) {
-        throw new Error(`${file.name} has more than the ${whole(content.max_bytes / 1e6)} MB that are taken.`);
-      }
-      return (await ask(`pictures?name=${encodeURIComponent(file.name)}`, {method: "POST", body: file})).json();
-    },
-    async view(entry, codec, position, signal) {
-      const answer = await ask(`pictures/${entry.number}/${codec}?position=${position}`, {signal});
-      const figures = JSON.parse(answer.headers.get("Softstair-Figures"));
-      return {figures, url: URL.createObjectURL(await answer.blob())};
-    },
-  };
-}
-
-// ... and a file has them in it.
+// Where pictures come from: a server, or the file itself, which has them in it.
 function still() {
   return {
     entries: [{number: 0, name: content.picture.name}],
@@ -54,7 +20,6 @@ const state = {entry: null, picture: null, position: content.position, sides: [O
 
 // Figures in words
 
-const size = bytes => bytes < 1e6 ? `${fixed(bytes / 1e3, bytes < 1e4 ? 2 : 1)} kB` : `${fixed(bytes / 1e6, 2)} MB`;
 const quality = position => String(Math.round(1000 * position / content.last_position) / 10);
 const label = codec => state.picture.choices.find(choice => choice.codec === codec).label;
 const isFresh = view => view && (view.at === state.position || view.fixed);

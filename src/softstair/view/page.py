@@ -13,7 +13,7 @@ from .shelf import Entry
 from .views import Description, Figures
 
 _STYLES = ("viewer.css", "page.css")
-_SCRIPTS = ("viewer.js", "page.js")
+_SHARED = ("viewer.js", "served.js")
 # What inline style and script are allowed by, so that no other can run.
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src blob: data:; {sources}"
 
@@ -25,6 +25,14 @@ class Live(msgspec.Struct, frozen=True):
     position: int
     last_position: int
     max_bytes: int
+
+
+class Blind(msgspec.Struct, frozen=True):
+    """What a page of comparisons with hidden names starts from. positions: rates to compare at."""
+
+    pictures: tuple[Entry, ...]
+    positions: tuple[int, ...]
+    last_position: int
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -53,12 +61,13 @@ class Page:
     policy: str
 
 
-def page_of(content: Live | Still) -> Page:
+def page_of(content: Live | Blind | Still) -> Page:
     """The page that shows something."""
     style = "\n".join(asset(name) for name in _STYLES)
-    script = "\n".join(asset(name) for name in _SCRIPTS)
+    own = "blind.js" if isinstance(content, Blind) else "page.js"
+    script = "\n".join(asset(name) for name in (*_SHARED, own))
     policy = _POLICY.format(sources=f"style-src {_hash(style)}; script-src {_hash(script)}")
-    if isinstance(content, Live):
+    if not isinstance(content, Still):
         policy += "; connect-src 'self'"
     # No "<" is left in the data, so that nothing in it can end its element or open another.
     data = msgspec.json.encode(content).decode().replace("<", "\\u003c")

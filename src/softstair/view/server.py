@@ -21,7 +21,7 @@ from softstair.errors import LimitExceeded, SoftstairError, UsageError
 from .desk import Desk, Superseded
 from .display import as_png
 from .guard import Guard
-from .page import Live, page_of
+from .page import Blind, Live, page_of
 from .shelf import Entry, Shelf
 from .sources import MAX_BYTES, Named, check_bytes
 from .views import Check, Description
@@ -38,12 +38,16 @@ class Opened(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Settings:
-    """named: pictures to start with. position: rate position to start at. threads: of networks."""
+    """named: pictures to start with. position: rate position to start at. threads: of networks.
+
+    blind: rate positions to compare at with hidden names; none for the page that shows them.
+    """
 
     named: tuple[Named, ...]
     bundle: Bundle
     position: int
     threads: int
+    blind: tuple[int, ...] = ()
 
 
 class LocalServer:
@@ -89,7 +93,13 @@ class LocalServer:
 def application(settings: Settings, desk: Desk, port: int, token: str) -> ASGIApp:
     """The server's side as an ASGI application; listens on ``port`` of this machine."""
     shelf = Shelf(settings.named, settings.bundle, settings.threads)
-    page = page_of(Live(shelf.entries, settings.position, settings.bundle.last_position, MAX_BYTES))
+    last = settings.bundle.last_position
+    content = (
+        Blind(shelf.entries, settings.blind, last)
+        if settings.blind
+        else Live(shelf.entries, settings.position, last, MAX_BYTES)
+    )
+    page = page_of(content)
 
     async def show(_request: Request) -> Response:
         return HTMLResponse(page.text)
