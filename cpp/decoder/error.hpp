@@ -9,9 +9,16 @@
 
 namespace softstair {
 
+// One line for a terminal, whatever names a damaged file has.
+inline std::string printable(std::string text) {
+  for (char& c : text)
+    if (c < 32 || c > 126) c = '?';
+  return text;
+}
+
 class Error : public std::runtime_error {
  public:
-  Error(stair_result code, const std::string& text) : std::runtime_error(text), code_(code) {}
+  Error(stair_result code, const std::string& text) : std::runtime_error(printable(text)), code_(code) {}
   stair_result code() const { return code_; }
 
  private:

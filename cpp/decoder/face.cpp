@@ -145,14 +145,14 @@ stair_options stair_default_options(void) {
 stair_result stair_decode(const stair_bundle* bundle, const void* data, size_t size, const stair_options* options,
                           stair_picture* picture) {
   return guarded([&] {
-    require(bundle != nullptr && picture != nullptr, STAIR_USAGE, "There is no bundle, or no place for the picture.");
+    require(picture != nullptr, STAIR_USAGE, "There is no place for the picture.");
     *picture = {};
     const stair_options given = options != nullptr ? *options : stair_default_options();
     const View view = view_of(given);
     const Stream stream(bytes_of(data, size), given.max_pixels);
     std::function<bool(double)> progress;
     if (given.progress != nullptr) progress = [&](double done) { return given.progress(given.context, done) != 0; };
-    const Picture decoded = decode(bundle->bundle, stream, view, static_cast<int>(given.channels), {given.max_memory}, progress);
+    const Picture decoded = decode(bundle == nullptr ? nullptr : &bundle->bundle, stream, view, static_cast<int>(given.channels), {given.max_memory}, progress);
     picture->pixels = given_away(decoded.pixels);
     picture->width = static_cast<std::uint32_t>(decoded.width);
     picture->height = static_cast<std::uint32_t>(decoded.height);
@@ -168,9 +168,9 @@ void stair_free(stair_picture* picture) {
 
 stair_result stair_symbol_hash(const stair_bundle* bundle, const void* data, size_t size, uint8_t digest[32]) {
   return guarded([&] {
-    require(bundle != nullptr && digest != nullptr, STAIR_USAGE, "There is no bundle, or no place for the hash.");
+    require(digest != nullptr, STAIR_USAGE, "There is no place for the hash.");
     const Stream stream(bytes_of(data, size), kMostPixels);
-    const auto found = symbol_hash(bundle->bundle, stream);
+    const auto found = symbol_hash(bundle == nullptr ? nullptr : &bundle->bundle, stream);
     std::copy(found.begin(), found.end(), digest);
   });
 }

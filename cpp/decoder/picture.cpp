@@ -6,6 +6,7 @@
 #include <map>
 
 #include "checksums.hpp"
+#include "vp8l.hpp"
 
 namespace softstair {
 namespace {
@@ -67,17 +68,23 @@ class TileReader {
 
   // All symbols of a tile.
   Symbols symbols(int index) const {
-    TileDecoder decoder(model_, size_of(index), stream_.tile(index));
+    TileDecoder decoder(model_, size_of(index), stream_.learned(index));
     for (int phase = 0; phase < kPhases && decoder.fault() == Fault::none; ++phase) decoder.read_phase();
     check(decoder, index);
     return std::move(decoder).take();
   }
 
-  // y^ of a tile.
+  // y^ of a tile; zero if it has no learned part.
   Tensor latents(int index) const {
     const Size size = size_of(index);
+    const Bytes payload = stream_.learned(index);
+    if (stream_.exact(index) && payload.empty()) {
+      Tensor nothing(size.height, size.width, bundle_.channels(), 0);
+      nothing.fill(0);
+      return nothing;
+    }
     const Margins margins = margins_of(stream_.grid().box(index), stream_.grid().whole());
-    TileDecoder decoder(model_, size, stream_.tile(index));
+    TileDecoder decoder(model_, size, payload);
     check(decoder, index);
     for (int phase = 0; phase < kPhases; ++phase) {  // before memory for networks is taken
       decoder.read_phase();
@@ -158,20 +165,28 @@ class TileReader {
   std::vector<float> steps_, levels_, hat_;
 };
 
-void check_bundle(const Bundle& bundle, const Header& header) {
-  if (bundle.fingerprint() != header.fingerprint)
-    throw Error(STAIR_WRONG_BUNDLE, "The stream was made with bundle " + hexadecimal(header.fingerprint) + ", not with bundle " +
-                                        hexadecimal(bundle.fingerprint()) + ".");
-  if (header.position > bundle.last_position())
+// Throws unless the bundle is the stream's, or the stream shows that it needs none.
+void check_bundle(const Bundle* bundle, const Stream& stream) {
+  const Header& header = stream.header();
+  if (!stream.needs_bundle()) {
+    for (int index = 0; index < stream.grid().count(); ++index)
+      require(stream.exact(index), STAIR_CORRUPT, "The stream has learned tiles, but names no bundle.");
+    return;
+  }
+  if (bundle == nullptr || bundle->fingerprint() != header.fingerprint)
+    throw Error(STAIR_WRONG_BUNDLE, "The stream was made with bundle " + hexadecimal(header.fingerprint) +
+                                        (bundle == nullptr ? ", which is not there." : ", not with bundle " + hexadecimal(bundle->fingerprint()) + "."));
+  if (header.position > bundle->last_position())
     throw Error(STAIR_CORRUPT, "Rate position " + std::to_string(header.position) + " is beyond the bundle's last, " +
-                                   std::to_string(bundle.last_position()) + ".");
-  if (!bundle.has_mode(header.mode)) throw Error(STAIR_CORRUPT, std::string("The bundle has no mode ") + kModes[header.mode] + ".");
+                                   std::to_string(bundle->last_position()) + ".");
+  if (!bundle->has_mode(header.mode)) throw Error(STAIR_CORRUPT, std::string("The bundle has no mode ") + kModes[header.mode] + ".");
 }
 
 // Latents of a picture, of which only the tiles in use are held.
 class LatentPlane {
  public:
   LatentPlane(const TileGrid& grid, const TileReader& reader) : grid_(grid), reader_(reader) {}
+
 
   // fetched(): called after every tile that was decoded.
   template <typename Fetched>
@@ -200,6 +215,55 @@ class LatentPlane {
   const TileGrid& grid_;
   const TileReader& reader_;
   std::map<int, Tensor> tiles_;
+};
+
+// Pixels of a picture that are coded exactly, of which only the tiles in use are held.
+class ExactPlane {
+ public:
+  explicit ExactPlane(const Stream& stream) : stream_(stream) {}
+
+  // Whether any pixel of a box is a learned one, as far as payloads say.
+  bool leaves_any(const Box& box) const {
+    for (const int index : stream_.grid().meeting(box))
+      if (!stream_.exact(index) || !stream_.exact_payload(index).learned.empty()) return true;
+    return false;
+  }
+  void drop_above(int row) {
+    std::erase_if(tiles_, [&](const auto& tile) { return stream_.grid().box(tile.first).bottom <= row; });
+  }
+  // Over the pixels of a box, (rows, columns, colours).
+  void put(const Box& box, int colours, std::vector<std::uint8_t>& pixels) {
+    for (const int index : stream_.grid().meeting(box)) {
+      if (!stream_.exact(index)) continue;
+      const std::vector<std::uint32_t>& image = this->image(index);
+      const Box tile = stream_.grid().box(index), common = tile.within(box), from = common.seen_from(tile), at = common.seen_from(box);
+      for (int y = 0; y < common.rows(); ++y) {
+        const std::uint32_t* source = image.data() + static_cast<std::size_t>(from.top + y) * tile.columns() + from.left;
+        std::uint8_t* to = pixels.data() + (static_cast<std::size_t>(at.top + y) * box.columns() + at.left) * colours;
+        for (int x = 0; x < common.columns(); ++x, to += colours)
+          if (const std::uint32_t pixel = source[x]; pixel >> 24 != 0)
+            for (int c = 0; c < colours; ++c) to[c] = static_cast<std::uint8_t>(pixel >> (colours == 1 ? 8 : 16 - 8 * c));
+      }
+    }
+  }
+
+ private:
+  const std::vector<std::uint32_t>& image(int index) {
+    if (const auto known = tiles_.find(index); known != tiles_.end()) return known->second;
+    const std::string name = "image of tile " + std::to_string(index);
+    const ExactPayload payload = stream_.exact_payload(index);
+    if (!stream_.needs_bundle() && !payload.learned.empty())
+      throw Error(STAIR_CORRUPT, "The stream has a learned part in tile " + std::to_string(index) + ", but names no bundle.");
+    const Box box = stream_.grid().box(index);
+    std::vector<std::uint32_t> image = decode_vp8l(payload.image, box.rows(), box.columns(), name);
+    for (const std::uint32_t pixel : image)
+      if (pixel >> 24 != 255 && (pixel >> 24 != 0 || payload.learned.empty()))
+        throw Error(STAIR_CORRUPT, "The " + name + " has pixels that are neither exact nor learned.");
+    return tiles_.emplace(index, std::move(image)).first->second;
+  }
+
+  const Stream& stream_;
+  std::map<int, std::vector<std::uint32_t>> tiles_;
 };
 
 // Round half to even, as the rest of the world's libraries do; not a number is 0.
@@ -235,14 +299,16 @@ std::vector<std::uint8_t> reduced(const std::vector<std::uint8_t>& plane, int he
 
 class Painter {
  public:
-  Painter(const Bundle& bundle, const Stream& stream, const View& view, int channels, const Limits& limits,
+  Painter(const Bundle* bundle, const Stream& stream, const View& view, int channels, const Limits& limits,
           const std::function<bool(double)>& progress)
-      : bundle_(bundle), stream_(stream), divisor_(view.divisor), wanted_(channels), limits_(limits), progress_(progress), whole_(stream.grid().whole()) {
+      : bundle_(bundle), stream_(stream), divisor_(view.divisor), wanted_(channels), limits_(limits), progress_(progress), whole_(stream.grid().whole()), exact_(stream) {
     region_ = view.region.value_or(whole_);
     if (region_.rows() < 1 || region_.columns() < 1 || !(region_.meets(whole_) && region_.within(whole_) == region_))
       throw Error(STAIR_USAGE, "The region is not inside the picture of " + std::to_string(whole_.right) + "x" + std::to_string(whole_.bottom) + " pixels.");
     region_ = region_.cells(divisor_).times(divisor_).within(whole_);
-    reach_ = bundle.synthesis(stream.header().mode).reach();
+    if (!stream.needs_bundle()) return;
+    synthesis_ = &bundle->synthesis(stream.header().mode);
+    reach_ = synthesis_->reach();
     if (reach_ > kFurthest) throw Error(STAIR_INVALID_BUNDLE, "The synthesis of the bundle sees further than large pictures can be cut with.");
   }
 
@@ -255,9 +321,11 @@ class Painter {
     const std::vector<int> needed = stream_.grid().meeting(seen.times(kStride));
     for (const int index : needed) stream_.tile(index);  // whole, before time is spent on any of them
     start(seen);
-    const TileReader reader(bundle_, stream_);
-    LatentPlane plane(stream_.grid(), reader);
-    for (int row = 0; row < windows.rows(); ++row) paint_row(windows, row, reader, plane);
+    if (synthesis_ != nullptr) {
+      reader_.emplace(*bundle_, stream_);
+      plane_.emplace(stream_.grid(), *reader_);
+    }
+    for (int row = 0; row < windows.rows(); ++row) paint_row(windows, row);
     if (stream_.has_alpha()) add_alpha();
     return std::move(picture_);
   }
@@ -268,28 +336,31 @@ class Painter {
   // The largest windows whose work fits into the memory.
   int plan() const {
     const Box shown = region_.cells(divisor_), largest = stream_.grid().largest();
-    const std::uint64_t channels = bundle_.channels();
-    const auto cells = [](std::uint64_t rows, std::uint64_t columns) { return (rows / kStride + 1) * (columns / kStride + 1); };
-    const std::uint64_t pixels = static_cast<std::uint64_t>(whole_.bottom) * whole_.right;
-    const std::uint64_t fixed = static_cast<std::uint64_t>(shown.rows()) * shown.columns() * 4 + (stream_.has_alpha() ? 2 * pixels : 0);
-    const Box tile = largest.cells(kStride);
-    const int extra = 2 * kMirrored;
-    const std::uint64_t one_tile = kSymbolBytes * channels * cells(largest.rows(), largest.columns()) +
-                                   bundle_.mean().peak_bytes(tile.rows() + extra, tile.columns() + extra);
+    const auto area = [](const Box& box) { return static_cast<std::uint64_t>(box.rows()) * box.columns(); };
+    std::uint64_t fixed = 4 * area(shown) + (stream_.has_alpha() ? 2 * area(whole_) : 0);
+    if (stream_.exact_tiles() > 0) fixed += 2 * sizeof(std::uint32_t) * area(largest) * (stream_.grid().columns() + 1);
     std::uint64_t least = 0;
     for (int window = kLargestWindow; window >= 1; window /= 2) {
       const int side = window * kUnit + 2 * reach_ * kStride;
       const Box run{0, 0, std::min(side, whole_.bottom), std::min(side, whole_.right)};
-      const std::uint64_t held = sizeof(float) * channels *
-                                 cells(std::min(whole_.bottom, side + 2 * largest.rows()), std::min(whole_.right, region_.columns() + 2 * largest.columns()));
-      const Box run_cells = run.cells(kStride);
-      const std::uint64_t synthesis = bundle_.synthesis(stream_.header().mode).peak_bytes(run_cells.rows(), run_cells.columns()) + 4 * cells(run.bottom, run.right) * kStride * kStride;
-      least = fixed + held + std::max(one_tile, synthesis);
+      least = fixed + 8 * area(run) + (synthesis_ == nullptr ? 0 : learned_bytes(run, largest));
       if (least <= limits_.max_memory) return window;
     }
     throw Error(STAIR_LIMIT, "The picture of " + std::to_string(whole_.right) + "x" + std::to_string(whole_.bottom) + " pixels needs about " +
                                  std::to_string(least / 1000000) + " MB of memory, more than the limit of " +
                                  std::to_string(limits_.max_memory / 1000000) + " MB; raise the limit.");
+  }
+
+  // What latents and networks take: y^ of a row of windows, and a tile or a window at work.
+  std::uint64_t learned_bytes(const Box& run, const Box& largest) const {
+    const std::uint64_t channels = bundle_->channels();
+    const auto cells = [](int rows, int columns) { return static_cast<std::uint64_t>(rows / kStride + 1) * (columns / kStride + 1); };
+    const std::uint64_t held = sizeof(float) * channels *
+                               cells(std::min(whole_.bottom, run.rows() + 2 * largest.rows()), std::min(whole_.right, region_.columns() + 2 * largest.columns()));
+    const int rows = largest.rows() / kStride + 1 + 2 * kMirrored, columns = largest.columns() / kStride + 1 + 2 * kMirrored;
+    const std::uint64_t tile = kSymbolBytes * channels * rows * columns + bundle_->mean().peak_bytes(rows, columns);
+    const Box run_cells = run.cells(kStride);
+    return held + std::max<std::uint64_t>(tile, synthesis_->peak_bytes(run_cells.rows(), run_cells.columns()));
   }
 
   void start(const Box& seen) {
@@ -306,7 +377,7 @@ class Painter {
     if (progress_ && progress_(std::min(1.0, done_ / total_))) throw Error(STAIR_STOPPED, "Decoding was stopped.");
   }
 
-  void paint_row(const TileGrid& windows, int row, const TileReader& reader, LatentPlane& plane) {
+  void paint_row(const TileGrid& windows, int row) {
     std::vector<Box> cores;
     for (int column = 0; column < windows.columns(); ++column)
       if (const Box box = windows.box(row * windows.columns() + column); box.meets(region_)) cores.push_back(box.within(region_));
@@ -314,30 +385,34 @@ class Painter {
     const Box all = whole_.cells(kStride);
     std::vector<Box> seen;
     for (const Box& core : cores) seen.push_back(windows.count() == 1 && core == whole_ ? all : core.cells(kStride).grown(reach_, all));
-    plane.drop_above(seen.front().top);
-    plane.prepare({seen.front().top, seen.front().left, seen.front().bottom, seen.back().right}, [&] { advance(area(stream_.grid().largest())); });
-    // Memory for pixels is taken when the first tiles have proved that they are there.
-    if (picture_.pixels.empty())
-      picture_.pixels.assign(static_cast<std::size_t>(picture_.width) * picture_.height * picture_.channels, 255);
-    const Network& synthesis = bundle_.synthesis(stream_.header().mode);
+    exact_.drop_above(cores.front().top);
+    if (plane_) plane_->drop_above(seen.front().top);
     for (std::size_t i = 0; i < cores.size(); ++i) {
-      Tensor planes;
-      {
-        Tensor latents = synthesis.input("latents", seen[i].rows(), seen[i].columns());
-        plane.window(seen[i], latents);
-        planes = synthesis.run({{"latents", &latents}}, {{"hat", reader.hat()}});
+      std::vector<std::uint8_t> window;
+      if (exact_.leaves_any(cores[i])) {
+        require(plane_.has_value(), STAIR_CORRUPT, "The stream has a learned part, but names no bundle.");
+        plane_->prepare(seen[i], [&] { advance(area(stream_.grid().largest())); });
+        window = synthesised(cores[i], seen[i]);
+      } else {
+        window.resize(static_cast<std::size_t>(cores[i].rows()) * cores[i].columns() * (stream_.header().grey ? 1 : 3));
       }
-      put(planes, cores[i], seen[i]);
+      exact_.put(cores[i], stream_.header().grey ? 1 : 3, window);
+      put(window, cores[i]);
       advance(area(cores[i]));
     }
   }
 
-  // Pixels of a window, cut to what it is for, reduced, to their place.
-  void put(const Tensor& planes, const Box& core, const Box& seen) {
+  // Pixels of a window, (rows, columns, 3), or of a grey picture (rows, columns).
+  std::vector<std::uint8_t> synthesised(const Box& core, const Box& seen) const {
+    Tensor planes;
+    {
+      Tensor latents = synthesis_->input("latents", seen.rows(), seen.columns());
+      plane_->window(seen, latents);
+      planes = synthesis_->run({{"latents", &latents}}, {{"hat", reader_->hat()}});
+    }
     const Box from = core.seen_from(seen.times(kStride));
     const bool grey = stream_.header().grey;
-    const int colours = grey ? 1 : 3;
-    std::vector<std::uint8_t> window(static_cast<std::size_t>(core.rows()) * core.columns() * colours);
+    std::vector<std::uint8_t> window(static_cast<std::size_t>(core.rows()) * core.columns() * (grey ? 1 : 3));
     std::uint8_t* to = window.data();
     for (int y = 0; y < core.rows(); ++y) {
       const float* value = planes.at(from.top + y, from.left);
@@ -348,8 +423,18 @@ class Painter {
       for (int x = 0; x < core.columns(); ++x, value += 3)  // a third is never a half
         *to++ = static_cast<std::uint8_t>((2 * (to_byte(value[0]) + to_byte(value[1]) + to_byte(value[2])) + 3) / 6);
     }
+    return window;
+  }
+
+  // Pixels of a window, reduced, to their place.
+  void put(const std::vector<std::uint8_t>& pixels, const Box& core) {
+    // Memory for the picture is taken when the first window has proved that it is there.
+    if (picture_.pixels.empty())
+      picture_.pixels.assign(static_cast<std::size_t>(picture_.width) * picture_.height * picture_.channels, 255);
+    const bool grey = stream_.header().grey;
+    const int colours = grey ? 1 : 3;
     const Box shown = core.cells(divisor_).seen_from(region_.cells(divisor_));
-    window = reduced(window, core.rows(), core.columns(), colours, divisor_);
+    const std::vector<std::uint8_t> window = reduced(pixels, core.rows(), core.columns(), colours, divisor_);
     const std::uint8_t* source = window.data();
     for (int y = shown.top; y < shown.bottom; ++y) {
       std::uint8_t* pixel = picture_.pixels.data() + (static_cast<std::size_t>(y) * picture_.width + shown.left) * picture_.channels;
@@ -371,30 +456,36 @@ class Painter {
     for (std::size_t i = 0; i < plane.size(); ++i) picture_.pixels[(i + 1) * picture_.channels - 1] = plane[i];
   }
 
-  const Bundle& bundle_;
+  const Bundle* bundle_;
   const Stream& stream_;
+  const Network* synthesis_ = nullptr;  // none if the stream needs no bundle
   int divisor_, wanted_, reach_ = 0;
   Limits limits_;
   const std::function<bool(double)>& progress_;
   Box whole_, region_;
+  std::optional<TileReader> reader_;
+  std::optional<LatentPlane> plane_;
+  ExactPlane exact_;
   Picture picture_;
   double done_ = 0, total_ = 1;
 };
 
 }  // namespace
 
-Picture decode(const Bundle& bundle, const Stream& stream, const View& view, int channels, const Limits& limits,
+Picture decode(const Bundle* bundle, const Stream& stream, const View& view, int channels, const Limits& limits,
                const std::function<bool(double)>& progress) {
-  check_bundle(bundle, stream.header());
+  check_bundle(bundle, stream);
   stream.check_extras();
   return Painter(bundle, stream, view, channels, limits, progress).paint();
 }
 
-std::array<std::uint8_t, 32> symbol_hash(const Bundle& bundle, const Stream& stream) {
-  check_bundle(bundle, stream.header());
-  const TileReader reader(bundle, stream);
+std::array<std::uint8_t, 32> symbol_hash(const Bundle* bundle, const Stream& stream) {
+  check_bundle(bundle, stream);
   Sha256 digest;
+  if (!stream.needs_bundle()) return digest.finish();
+  const TileReader reader(*bundle, stream);
   for (int index = 0; index < stream.grid().count(); ++index) {
+    if (stream.exact(index) && stream.learned(index).empty()) continue;
     const Symbols symbols = reader.symbols(index);
     for (const auto* values : {&symbols.z, &symbols.y}) {
       std::vector<std::uint8_t> bytes;

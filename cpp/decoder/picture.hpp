@@ -23,12 +23,12 @@ struct Picture {
   std::vector<std::uint8_t> pixels;
 };
 
-// channels: 0 as in the stream, or 4. progress: given what is done, 0 to 1; true stops.
-// Throws Error.
-Picture decode(const Bundle& bundle, const Stream& stream, const View& view, int channels, const Limits& limits,
+// bundle: may be null if the stream needs none. channels: 0 as in the stream, or 4. progress: given
+// what is done, 0 to 1; true stops. Throws Error.
+Picture decode(const Bundle* bundle, const Stream& stream, const View& view, int channels, const Limits& limits,
                const std::function<bool(double)>& progress);
 
-// SHA-256 over z and y of all tiles, int16 little-endian.
-std::array<std::uint8_t, 32> symbol_hash(const Bundle& bundle, const Stream& stream);
+// SHA-256 over z and y of all tiles that have a learned part, int16 little-endian.
+std::array<std::uint8_t, 32> symbol_hash(const Bundle* bundle, const Stream& stream);
 
 }  // namespace softstair

@@ -64,7 +64,7 @@ typedef struct {
   uint32_t version, mode, rate_position;
   uint32_t tiles;           /* how many */
   uint32_t exact_tiles;     /* how many of them are coded without loss */
-  uint8_t fingerprint[8];   /* of its bundle */
+  uint8_t fingerprint[8];   /* of its bundle; zeros if it needs none */
 } stair_file_info;
 
 STAIR_API stair_result stair_info(const void* data, size_t size, stair_file_info* info);
@@ -98,7 +98,7 @@ typedef struct {
   uint8_t* pixels;
 } stair_picture;
 
-/* options may be NULL. */
+/* bundle may be NULL for a file that needs none (a fingerprint of zeros); options may be NULL. */
 STAIR_API stair_result stair_decode(const stair_bundle* bundle, const void* data, size_t size,
                                     const stair_options* options, stair_picture* picture);
 STAIR_API void stair_free(stair_picture* picture);

@@ -5,6 +5,7 @@
 
 #include "checksums.hpp"
 #include "inflate.hpp"
+#include "vp8l.hpp"
 
 namespace softstair {
 namespace {
@@ -14,7 +15,7 @@ constexpr int kLargestSide = 65536;
 constexpr std::size_t kMostMetadata = std::size_t{64} << 20;  // bytes of one block, inflated
 constexpr std::uint32_t kAlpha = 1;
 constexpr std::uint32_t kIcc1 = 2, kExif1 = 4, kXmp1 = 8;                                                 // version 1
-constexpr std::uint32_t kMetadata = 2, kExact = 4;  // version 2
+constexpr std::uint32_t kMetadata = 2, kExact = 4, kExactAlpha = 32;  // version 2
 constexpr const char* kNames[] = {"ICC", "EXIF", "XMP", "IPTC"};
 
 std::uint32_t varint(Cursor& cursor, const char* name) {
@@ -94,8 +95,10 @@ void Stream::read_header() {
   header_.version = cursor_.byte("version");
   if (header_.version != 1 && header_.version != 2) unknown("version", header_.version);
   header_.flags = header_.version == 1 ? cursor_.byte("flags") : varint(cursor_, "flags");
-  const std::uint32_t known = header_.version == 1 ? kAlpha | kIcc1 | kExif1 | kXmp1 : kAlpha | kMetadata | kExact;
+  const std::uint32_t known = header_.version == 1 ? kAlpha | kIcc1 | kExif1 | kXmp1 : kAlpha | kMetadata | kExact | kExactAlpha;
   if ((header_.flags & ~known) != 0) unknown("flags", header_.flags);
+  require(header_.version == 1 || (header_.flags & kExactAlpha) == 0 || has_alpha(), STAIR_CORRUPT,
+          "The flags say how alpha is coded, but there is none.");
   const Bytes fingerprint = cursor_.take(header_.fingerprint.size(), "fingerprint");
   std::copy(fingerprint.begin(), fingerprint.end(), header_.fingerprint.begin());
   header_.width = side(cursor_, "width");
@@ -134,10 +137,23 @@ Cursor Stream::after_tiles() const {
   return cursor;
 }
 
-Bytes Stream::block(Cursor& cursor, const char* name) const {
-  const Bytes deflated = cursor.take(varint(cursor, name), name);
-  check(cursor, crc32(deflated), name);
-  return deflated;
+ExactPayload Stream::exact_payload(int index) const {
+  const Bytes payload = tile(index);
+  Cursor cursor(payload, STAIR_CORRUPT, "the payload of tile " + std::to_string(index));
+  const Bytes learned = cursor.take(varint(cursor, "learned part"), "learned part");
+  return {learned, payload.subspan(cursor.offset())};
+}
+
+// before: what its checksum begins with.
+Bytes Stream::block(Cursor& cursor, const char* name, Bytes before) const {
+  const Bytes bytes = cursor.take(varint(cursor, name), name);
+  check(cursor, crc32(bytes, crc32(before)), name);
+  return bytes;
+}
+
+void Stream::pass_alpha(Cursor& cursor) const {
+  const bool exact = header_.version == 2 && (header_.flags & kExactAlpha) != 0;
+  for (int left = !has_alpha() ? 0 : exact ? grid_->count() : 1; left > 0; --left) block(cursor, "alpha");
 }
 
 std::vector<std::uint8_t> Stream::inflated(Bytes deflated, const char* name, std::size_t limit) const {
@@ -154,15 +170,31 @@ std::vector<std::uint8_t> Stream::alpha() const {
   Cursor cursor = after_tiles();
   const auto width = static_cast<std::size_t>(header_.width);
   const std::size_t samples = width * header_.height;
+  if (header_.version == 2 && (header_.flags & kExactAlpha) != 0) return exact_alpha(cursor);
   std::vector<std::uint8_t> plane = inflated(block(cursor, "alpha"), "alpha", samples);
   require(plane.size() == samples, STAIR_CORRUPT, "The alpha plane does not have the size of the picture.");
   for (std::size_t i = width; i < samples; ++i) plane[i] = static_cast<std::uint8_t>(plane[i] + plane[i - width]);
   return plane;
 }
 
+std::vector<std::uint8_t> Stream::exact_alpha(Cursor& cursor) const {
+  std::vector<Bytes> blocks;  // all checksums before the plane is allocated
+  for (int index = 0; index < grid_->count(); ++index) blocks.push_back(block(cursor, "alpha"));
+  const auto width = static_cast<std::size_t>(header_.width);
+  std::vector<std::uint8_t> plane(width * header_.height);
+  for (int index = 0; index < grid_->count(); ++index) {
+    const Box box = grid_->box(index);
+    const auto samples = decode_vp8l(blocks[index], box.rows(), box.columns(), "alpha of tile " + std::to_string(index));
+    for (int y = 0; y < box.rows(); ++y)
+      for (int x = 0; x < box.columns(); ++x)
+        plane[(box.top + y) * width + box.left + x] = static_cast<std::uint8_t>(samples[static_cast<std::size_t>(y) * box.columns() + x] >> 8);
+  }
+  return plane;
+}
+
 std::optional<std::vector<std::uint8_t>> Stream::metadata(int kind) const {
   Cursor cursor = after_tiles();
-  if (has_alpha()) block(cursor, "alpha");
+  pass_alpha(cursor);
   std::optional<std::vector<std::uint8_t>> found;
   if (header_.version == 1) {
     for (int i = 0; i < 3; ++i)
@@ -171,10 +203,13 @@ std::optional<std::vector<std::uint8_t>> Stream::metadata(int kind) const {
         if (i == kind) found = inflated(deflated, kNames[i], kMostMetadata);
       }
   } else if ((header_.flags & kMetadata) != 0) {
-    for (std::uint32_t left = varint(cursor, "number of metadata blocks"); left > 0; --left) {
-      const std::uint8_t of = cursor.byte("kind of metadata");
-      const Bytes deflated = block(cursor, "metadata");
-      if (of == kind && !found) found = inflated(deflated, kNames[of], kMostMetadata);
+    std::array<bool, 256> seen{};
+    for (std::uint32_t left = varint(cursor, "count of metadata"); left > 0; --left) {
+      const Bytes of = cursor.take(1, "kind of metadata");
+      const Bytes content = block(cursor, "metadata", of);
+      require(!seen[of[0]], STAIR_CORRUPT, "The stream has metadata of one kind twice.");
+      seen[of[0]] = true;
+      if (of[0] == kind) found = inflated(content, kNames[of[0]], kMostMetadata);
     }
   }
   if (cursor.left() != 0)

@@ -27,6 +27,12 @@ struct Header {
   int mode = 0, position = 0, layout = 0;
 };
 
+// What a tile holds that is coded exactly. learned: the payload of the pixels that are not, or nothing
+// if all are. image: VP8L; alpha is 0 where the learned pixels show.
+struct ExactPayload {
+  Bytes learned, image;
+};
+
 // A stream of which the header and the index were read; tiles are, when they are asked for.
 class Stream {
  public:
@@ -36,11 +42,17 @@ class Stream {
   const Header& header() const { return header_; }
   const TileGrid& grid() const { return *grid_; }
   bool has_alpha() const;
+  // Whether any tile needs one.
+  bool needs_bundle() const { return header_.fingerprint != Fingerprint{}; }
   bool exact(int tile) const { return !exact_.empty() && exact_[tile]; }
   int exact_tiles() const;
 
   // The payload of a tile, its checksum compared.
   Bytes tile(int index) const;
+  // The parts of the payload of an exact one.
+  ExactPayload exact_payload(int index) const;
+  // What is read of a tile's symbols: its payload, or the learned part of it; may be nothing.
+  Bytes learned(int index) const { return exact(index) ? exact_payload(index).learned : tile(index); }
   // (height, width), or nothing.
   std::vector<std::uint8_t> alpha() const;
   // kind: as stair_metadata_kind.
@@ -50,7 +62,9 @@ class Stream {
 
  private:
   void read_header();
-  Bytes block(Cursor& cursor, const char* name) const;
+  Bytes block(Cursor& cursor, const char* name, Bytes before = {}) const;
+  void pass_alpha(Cursor& cursor) const;
+  std::vector<std::uint8_t> exact_alpha(Cursor& cursor) const;
   std::vector<std::uint8_t> inflated(Bytes deflated, const char* name, std::size_t limit) const;
   Cursor after_tiles() const;
 

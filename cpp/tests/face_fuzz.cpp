@@ -59,7 +59,7 @@ class Fuzzer {
     varint(), varint();
     at += 3;
     if (varint() != 0) return damage(stream, 0, stream.size());
-    const std::size_t length = varint(), head = at;
+    const std::size_t length = varint(), head = at + (stream[4] == 2 && (stream[5] & 4) != 0 ? 1 : 0);  // a bitmap of one tile
     if (head + length + 4 > stream.size()) return;
     if (below(3) == 0)
       damage(stream, 14, head);
