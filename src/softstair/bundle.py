@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from softstair import _core
-from softstair.errors import BundleNotFound, InvalidBundle, UsageError
+from softstair.errors import BundleError, BundleNotFound, InvalidBundle, UsageError
+from softstair.graphs import check_graph
 from softstair.quantize.rates import (
     POSITIONS_PER_OCTAVE,
     POSITIONS_PER_POINT,
@@ -58,10 +60,12 @@ _DECIDING = (
     "mean.onnx",
     "synthesis.onnx",
 )
-_ENTRIES = ("manifest.json", *_DECIDING, "analysis.onnx", "hyper_analysis.onnx")
+_ENCODING = ("analysis.onnx", "hyper_analysis.onnx")  # a bundle for decoding alone lacks them
+_ENTRIES = ("manifest.json", *_DECIDING, *_ENCODING)
 # Of the modes that have a synthesis of their own; they decide as well, and are hashed last.
 _OPTIONAL = tuple(f"synthesis.{mode}.onnx" for mode in STATES)
 _MAX_BYTES = 256 << 20
+_MAX_BASE = 1 << 20  # of the rule that selects table rows, far beyond any log-scale
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,9 +154,20 @@ class Bundle:
         return MappingProxyType(self._entries)
 
     def graph(self, name: str, mode: str | None = None) -> bytes:
-        """An ONNX graph, one of ``GRAPHS``; the one of a mode, where that has its own."""
-        own = self._entries.get(f"{name}.{mode}.onnx")
-        return self._entries[f"{name}.onnx"] if own is None else own
+        """An ONNX graph, one of ``GRAPHS``; the one of a mode, where that has its own.
+
+        Raises:
+            BundleError: it is of the encoder, and the bundle is for decoding alone.
+        """
+        own = self._entries.get(f"{name}.{mode}.onnx") or self._entries.get(f"{name}.onnx")
+        if own is None:
+            raise BundleError(f"Bundle {self.name} is for decoding alone: it holds no {name}.")
+        return own
+
+    @property
+    def encodes(self) -> bool:
+        """False if it is for decoding alone."""
+        return all(name in self._entries for name in _ENCODING)
 
     @property
     def own_syntheses(self) -> tuple[str, ...]:
@@ -232,7 +247,7 @@ class Bundle:
     def _decode(self, name: str, kind: Any) -> Any:
         try:
             return msgspec.json.decode(self._entries[name], type=kind)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise InvalidBundle(f"Entry {name} of bundle {self.origin} is not valid: {error}.") from error
 
     def _check_staircases(self) -> None:
@@ -248,6 +263,8 @@ class Bundle:
             raise InvalidBundle(f"Bundle {self.origin} has a ragged or empty list of gains.")
         if any(abs(value) > 1024 for row in gains for value in row):
             raise InvalidBundle(f"Bundle {self.origin} has gains beyond 32 octaves.")
+        if abs(self._staircases.base) > _MAX_BASE:
+            raise InvalidBundle(f"Bundle {self.origin} has tables that begin beyond any log-scale.")
 
     def _check_thresholds(self) -> None:
         encoding, modes = self.manifest.encoding, self._staircases.modes
@@ -319,7 +336,7 @@ def write_bundle(path: Path, entries: Mapping[str, bytes]) -> None:
     """Write a bundle: a ZIP without compression and without dates, whole or not at all."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in (*_ENTRIES, *(name for name in _OPTIONAL if name in entries)):
+        for name in (name for name in (*_ENTRIES, *_OPTIONAL) if name in entries):
             archive.writestr(zipfile.ZipInfo(name), entries[name])
     temporary = path.with_name(path.name + ".partial")
     temporary.write_bytes(buffer.getvalue())
@@ -361,11 +378,18 @@ def find_bundle(wanted: bytes) -> Bundle:
 
 
 def installed() -> Iterator[Bundle]:
-    """Shipped bundles, then those in the folders of SOFTSTAIR_MODELS."""
+    """Shipped bundles, then those in the folders of SOFTSTAIR_MODELS.
+
+    Warns:
+        UserWarning: of files there that are no bundles; they are passed over.
+    """
     yield from map(_shipped, _shipped_names())
     for folder in filter(None, os.environ.get(PATH_VARIABLE, "").split(os.pathsep)):
         for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
-            yield _open_file(path)
+            try:
+                yield _open_file(path)
+            except BundleError as error:
+                warnings.warn(f"{error} It is passed over.", stacklevel=2)
 
 
 def _shipped_names() -> list[str]:
@@ -379,7 +403,7 @@ def _shipped_names() -> list[str]:
 @lru_cache
 def _shipped(name: str) -> Bundle:
     try:
-        return read_bundle((resources.files("softstair.models") / name).read_bytes(), name)
+        return read_bundle((resources.files("softstair.models") / name).read_bytes(), name, is_own=True)
     except FileNotFoundError as error:
         raise BundleNotFound(
             f"This installation carries no bundle {name}; install softstair again."
@@ -403,8 +427,10 @@ def _cached_file(path: Path, _modified: int) -> Bundle:
     return read_bundle(data, str(path))
 
 
-def read_bundle(data: bytes, origin: str) -> Bundle:
+def read_bundle(data: bytes, origin: str, *, is_own: bool = False) -> Bundle:
     """A bundle from its bytes; ``origin`` names it in messages.
+
+    is_own: it came with this package, and its graphs are trusted as the code is.
 
     Raises:
         InvalidBundle: damaged, or not a bundle.
@@ -412,8 +438,8 @@ def read_bundle(data: bytes, origin: str) -> Bundle:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = {info.filename: info for info in archive.infolist()}
-            fixed = set(infos) - set(_OPTIONAL)
-            if fixed != set(_ENTRIES) or len(archive.infolist()) != len(infos):
+            needed = set(infos) - {*_OPTIONAL, *_ENCODING}
+            if needed != set(_ENTRIES) - set(_ENCODING) or len(archive.infolist()) != len(infos):
                 raise InvalidBundle(f"Bundle {origin} does not hold the entries that a bundle has.")
             if any(info.compress_type != zipfile.ZIP_STORED for info in infos.values()):
                 raise InvalidBundle(f"Bundle {origin} has compressed entries.")
@@ -429,7 +455,19 @@ def read_bundle(data: bytes, origin: str) -> Bundle:
         RuntimeError,
     ) as error:
         raise InvalidBundle(f"Bundle {origin} is not a readable ZIP file: {error}.") from error
+    if not is_own:
+        _check_graphs(entries, origin)
     return Bundle(entries, origin)
+
+
+def _check_graphs(entries: Mapping[str, bytes], origin: str) -> None:
+    for name in entries:
+        graph, _, rest = name.partition(".")
+        if rest.endswith("onnx"):
+            try:
+                check_graph(entries[name], graph)
+            except ValueError as error:
+                raise InvalidBundle(f"Graph {name} of bundle {origin} is refused: it has {error}.") from error
 
 
 def to_json(value: object) -> bytes:

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import TypeVar
 
 from softstair.bundle import Bundle
-from softstair.engine import Engine, Networks, choose_engine, load_networks
+from softstair.engine import Engine, choose_engine, load_networks
+from softstair.engine.checked import CheckedNetworks
 
 from .reach import analysis_reach, synthesis_reach
 from .tile import TileCoder
@@ -18,7 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def networks_of(bundle: Bundle, threads: int, mode: str | None = None) -> Networks:
+def networks_of(bundle: Bundle, threads: int, mode: str | None = None) -> CheckedNetworks:
     """The networks of a bundle, kept so that a second picture does not load them again.
 
     mode: whose synthesis is wanted; modes that share all networks share what is kept.
@@ -27,18 +28,19 @@ def networks_of(bundle: Bundle, threads: int, mode: str | None = None) -> Networ
 
 
 @lru_cache(maxsize=4)
-def _networks(bundle: Bundle, threads: int, engine: Engine, mode: str | None) -> Networks:
+def _networks(bundle: Bundle, threads: int, engine: Engine, mode: str | None) -> CheckedNetworks:
     return load_networks(bundle, threads, engine, mode)
 
 
 @lru_cache(maxsize=4)
 def _analysis_reach(bundle: Bundle, threads: int) -> int:
-    return analysis_reach(networks_of(bundle, threads))
+    return analysis_reach(networks_of(bundle, threads).unchecked)
 
 
 @lru_cache(maxsize=4)
 def _synthesis_reach(bundle: Bundle, threads: int, mode: str) -> int:
-    return synthesis_reach(networks_of(bundle, threads, mode), bundle.channels, bundle.points)
+    networks = networks_of(bundle, threads, mode).unchecked
+    return synthesis_reach(networks, bundle.channels, bundle.points)
 
 
 def usable_cores() -> int:

@@ -10,13 +10,16 @@ import os
 from enum import StrEnum
 from functools import cache, partial
 from importlib.util import find_spec
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from softstair.bundle import Bundle
 from softstair.errors import UsageError
+
+if TYPE_CHECKING:
+    from .checked import CheckedNetworks
 
 Planes = npt.NDArray[np.float32]
 ENGINE_VARIABLE = "SOFTSTAIR_ENGINE"
@@ -75,8 +78,14 @@ def choose_engine() -> Engine:
     return engine
 
 
-def load_networks(bundle: Bundle, threads: int, engine: Engine, mode: str | None = None) -> Networks:
+def load_networks(bundle: Bundle, threads: int, engine: Engine, mode: str | None = None) -> CheckedNetworks:
     """The networks of a bundle on an engine with a number of threads; the synthesis is a mode's."""
+    from .checked import CheckedNetworks
+
+    return CheckedNetworks(_start(bundle, threads, engine, mode), bundle)
+
+
+def _start(bundle: Bundle, threads: int, engine: Engine, mode: str | None) -> Networks:
     graph = partial(bundle.graph, mode=mode)
     if engine is Engine.OPENVINO:
         from .openvino import OpenVinoNetworks

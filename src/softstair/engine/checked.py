@@ -1,0 +1,77 @@
+"""Networks whose outputs are looked at once a run, whatever engine runs them.
+
+What a graph states of its shapes binds no engine, and a stranger's graph may give anything.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from softstair.bundle import Bundle
+from softstair.errors import CorruptStream, InvalidBundle
+
+from . import Networks, Planes
+
+_STRIDE = 16
+# Latents beyond this are no picture's: where they overflow, it is the stream that made them up.
+_LARGEST_LATENT = 1 << 12
+
+
+class CheckedNetworks:
+    """Networks that give float32 of the shape that is due, and finite numbers, or raise.
+
+    unchecked: the same, as they are.
+
+    Raises:
+        InvalidBundle: by every method, if a graph gives anything else.
+        CorruptStream: by every method of a decoder, if latents that no picture has overflow.
+    """
+
+    def __init__(self, networks: Networks, bundle: Bundle) -> None:
+        self.unchecked = networks
+        self._channels = bundle.channels
+        self._hyper = bundle.scale.layers["hyper"].weight.shape[1]
+
+    def analysis(self, picture: Planes) -> Planes:
+        """As of ``Networks``."""
+        rows, columns = (side // _STRIDE for side in picture.shape[2:])
+        output = self.unchecked.analysis(picture)
+        return _checked("analysis", output, (1, self._channels, rows, columns))
+
+    def hyper_analysis(self, latents: Planes, gain: Planes, hat: Planes) -> Planes:
+        """As of ``Networks``."""
+        rows, columns = (side // 2 for side in latents.shape[2:])
+        output = self.unchecked.hyper_analysis(latents, gain, hat)
+        return _checked("hyper_analysis", output, (1, self._hyper, rows, columns))
+
+    def mean_base(self, z_hat: Planes, hat: Planes) -> Planes:
+        """As of ``Networks``."""
+        rows, columns = (2 * side for side in z_hat.shape[2:])
+        output = self.unchecked.mean_base(z_hat, hat)
+        width = output.shape[1] if getattr(output, "ndim", 0) == 4 else 0
+        return _checked("mean_base", output, (1, width, rows, columns), z_hat)
+
+    def mean(self, known: Planes, base: Planes, phase: Planes) -> Planes:
+        """As of ``Networks``."""
+        return _checked("mean", self.unchecked.mean(known, base, phase), known.shape, known)
+
+    def synthesis(self, latents: Planes, hat: Planes) -> Planes:
+        """As of ``Networks``."""
+        rows, columns = (_STRIDE * side for side in latents.shape[2:])
+        output = self.unchecked.synthesis(latents, hat)
+        return _checked("synthesis", output, (1, 3, rows, columns), latents)
+
+
+def _checked(name: str, output: Planes, shape: tuple[int, ...], decoded: Planes | None = None) -> Planes:
+    """The output itself. decoded: latents that it was made of, which a stream may have made up."""
+    if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape != shape:
+        found = getattr(output, "dtype", type(output).__name__), getattr(output, "shape", ())
+        raise InvalidBundle(
+            f"The graph {name} of the bundle gives {found[0]} of shape {found[1]} where float32 of shape "
+            f"{shape} is due."
+        )
+    if not np.isfinite(output).all():
+        if decoded is not None and np.abs(decoded).max() > _LARGEST_LATENT:
+            raise CorruptStream("The payload decodes to numbers that are no picture's; the file is damaged.")
+        raise InvalidBundle(f"The graph {name} of the bundle gives numbers that are not finite.")
+    return output
