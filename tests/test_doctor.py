@@ -27,7 +27,7 @@ def test_json_has_it_all():
     done = run("doctor", "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, found["problems"]) == (0, [])
-    assert found["bundles"][0]["name"] == "small"
+    assert found["bundles"][0]["name"] == "photo"
     assert all(times["synthesis"] > 0 for times in found["times"])
     packages = {package["name"]: package for package in found["packages"]}
     assert packages["numpy"]["version"] == np.__version__

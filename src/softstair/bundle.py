@@ -48,7 +48,7 @@ from softstair.quantize.tables import TableSet
 
 SCHEMA = 1
 SUFFIX = ".stairs"
-_DEFAULT = "small.stairs"  # of the shipped bundles
+_DEFAULT = "photo.stairs"  # of the shipped bundles
 PATH_VARIABLE = "SOFTSTAIR_MODELS"
 GRAPHS = ("analysis", "hyper_analysis", "mean_base", "mean", "synthesis")
 # Entries that decide what a stream decodes to, in the order in which they are hashed.
