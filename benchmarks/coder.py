@@ -23,8 +23,9 @@ from PIL import Image
 from softstair import _core, open_bundle
 from softstair.codec import networks_of
 from softstair.codec.tile import Symbols, TileCoder
+from softstair.mode import Mode
 from softstair.quantize.phases import PHASES, phase_map
-from softstair.quantize.staircase import STATES, UNIFORM
+from softstair.quantize.staircase import UNIFORM
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ def main() -> None:
             )
 
 
-def row(pixels: npt.NDArray[np.uint8], mode: str, position: int, runs: int, *, simd: bool) -> str:
+def row(pixels: npt.NDArray[np.uint8], mode: Mode, position: int, runs: int, *, simd: bool) -> str:
     bundle = open_bundle()
     coder = TileCoder(bundle, networks_of(bundle, 1, mode), mode)
     analysed = coder.analyse(pixels)
@@ -55,10 +56,11 @@ def row(pixels: npt.NDArray[np.uint8], mode: str, position: int, runs: int, *, s
     payload = coded.payload
     size = analysed.geometry.rows, analysed.geometry.columns
     symbols = coder.read_symbols(payload, analysed.geometry, position)
-    model = bundle.model(position, mode, simd=simd)
+    setting = bundle.at(position, mode, simd=simd)
+    model = setting.model
     case = Case(model, symbols, size)
-    y, gain = np.ascontiguousarray(analysed.latents[0]), bundle.inverse_step(position, mode)
-    values = symbols.y.transpose(2, 0, 1) * np.float32(0.5 if STATES[mode] > 1 else 1)
+    y, gain = np.ascontiguousarray(analysed.latents[0]), setting.inverse_step
+    values = symbols.y.transpose(2, 0, 1) * np.float32(0.5 if mode.is_trellis else 1)
     mean = np.ascontiguousarray(coded.latents[0] - values / gain[:, None, None])
     tile = case.begin()
     for _ in range(PHASES):
@@ -66,17 +68,17 @@ def row(pixels: npt.NDArray[np.uint8], mode: str, position: int, runs: int, *, s
         tile.put(symbols.y)
     rows, levels = tile.coded
     lanes = 4 if size[0] * size[1] >= 256 else 1
-    tables = bundle.tables(mode).core
+    tables = bundle.integers.codings[mode].tables.core
     y_stream = tables.encode(rows, levels, lanes)
     if not np.array_equal(tables.decode(y_stream, rows, lanes), levels):
         raise SystemExit("The symbols of y do not survive coding.")
 
     scale, phases = case.median_of_phases(runs, None), median(lambda: model.log_scale(symbols.z, *size), runs)
-    arguments = y, mean, gain, bundle.rate_weight(mode)
+    arguments = y, mean, gain, setting.rate_weight
     choosing = case.median_of_phases(runs, arguments)
     residuals = case.residuals((y - mean) * gain[:, None, None])
-    settings = bundle.rate_weight(mode), UNIFORM, lanes, simd
-    search = median(lambda: [_core.search(STATES[mode], tables, *one, *settings) for one in residuals], runs)
+    settings = setting.rate_weight, UNIFORM, lanes, simd
+    search = median(lambda: [_core.search(mode.states, tables, *one, *settings) for one in residuals], runs)
     write = median(tile.finish, runs)
     read_y = median(lambda: tables.decode(y_stream, rows, lanes), runs)
     read = median(lambda: model.decode(payload, *size), runs)

@@ -277,18 +277,19 @@ def borders(name: str, pixels: Pixels, quality: int, settings: Settings) -> str:
     from softstair.codec.crew import Crew
     from softstair.codec.encoder import PictureCoder, choose_layout
     from softstair.pictures import Picture
-    from softstair.stream import Colour, Header, Metadata, Mode, join_stream, pack_extras
+    from softstair.stream import Colour, Header, Metadata, join_stream, pack_extras
     from softstair.tiles import TileGrid
 
     bundle, (height, width, _) = open_bundle(), pixels.shape
-    mode, position = bundle.manifest.encoding.mode, round(quality / 100 * bundle.last_position)
+    mode = bundle.mode_named(bundle.manifest.encoding.mode)
+    position = round(quality / 100 * bundle.last_position)
     errors, sizes = [], []
     layout = choose_layout(height, width)
     for cut in (layout, 0):
         grid = TileGrid(height, width, cut)
         crew = Crew(bundle, mode, settings.threads, 1)
         tiles = PictureCoder(Picture(pixels), grid, crew, Plan(8, 1), keep=False).code(position).tiles
-        header = Header(bundle.fingerprint, width, height, Colour.RGB, Mode[mode.upper()], position, cut)
+        header = Header(bundle.fingerprint, width, height, Colour.RGB, mode, position, cut)
         data = join_stream(header, tiles, pack_extras(None, Metadata(), grid))
         decoded = decode(data, threads=settings.threads, max_memory=2 * MAX_MEMORY)
         errors.append(np.square(decoded.astype(np.float32) - pixels).mean(axis=2))

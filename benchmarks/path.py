@@ -32,7 +32,7 @@ from softstair.pictures import Picture
 STAGES = {
     "analyse": "analysis",
     "code": "entropy networks and coder",
-    "_open": "symbols",
+    "open_tile": "symbols",
     "read_phase": "symbols",
     "means_of": "means",
     "put_back": "means",

@@ -35,6 +35,7 @@ from softstair.learn.recipe import Export, Finetune, Quantizer, Recipe, read_rec
 from softstair.learn.stages.derive import derive
 from softstair.learn.stages.pretrain import pretrain
 from softstair.learn.staircases import Kind
+from softstair.mode import Mode
 
 # As the published release stands against its own fixed-rate networks on Kodak (docs/measured.md).
 PUBLISHED = {0.6: 17.2, 0.73: 2.5, 0.83: -0.6, 1.0: 0.5, 1.18: 3.6, 1.47: 12.3, 1.62: 18.9}
@@ -175,7 +176,7 @@ def measure(
     bundle: Bundle, pixels: npt.NDArray[np.uint8], positions: Iterable[int], metric: str
 ) -> list[dict[str, Any]]:
     """What files of a picture at rate positions come to; it is analysed once."""
-    coder = TileCoder(bundle, networks_of(bundle, 1, "scalar"), "scalar")
+    coder = TileCoder(bundle, networks_of(bundle, 1, Mode.SCALAR), Mode.SCALAR)
     analysed = coder.analyse(pixels)
     return [
         {"position": at, **measure_file(coder, analysed, pixels, at, bundle, metric=metric)}

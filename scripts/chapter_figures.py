@@ -20,6 +20,7 @@ from matplotlib.patches import FancyBboxPatch
 import softstair
 from softstair.evaluate import METRICS, read_results
 from softstair.learn.layers.stanh import STanH, gaussian_mass
+from softstair.mode import Mode
 from softstair.quantize.phases import PHASES, phase_map
 from softstair.quantize.tables import RowRule, gaussian_tables
 from softstair.quantize.trellis import indices, quantizers, search
@@ -208,7 +209,7 @@ def rate_positions() -> Figure:
 
     bundle = softstair.open_bundle()
     positions = np.arange(bundle.last_position + 1)
-    gains = np.log2(np.stack([bundle.gain(int(d)) for d in positions]))
+    gains = np.log2(np.stack([bundle.at(int(d), Mode.SCALAR).gain for d in positions]))
     order = np.argsort(gains.mean(0))
     for channel in order[np.linspace(0, len(order) - 1, 24).astype(int)]:
         right.plot(positions, gains[:, channel], color=INTEGER, lw=0.7, alpha=0.7)

@@ -17,36 +17,35 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from softstair.codec.tile import Begun, TileCoder
 from softstair.evaluate import delta_rate
 from softstair.learn.checkpoint import load_codec
 from softstair.learn.codec import Codec
 from softstair.learn.data import Crops, load_pictures
-from softstair.learn.export.bundle import integers_of, learned_of
-from softstair.learn.export.measure import (
-    Integers,
-    Sample,
-    latents_of,
+from softstair.learn.integer.measure import (
+    analysed,
+    begin_crops,
+    integers_of,
+    measure_coding,
     measure_z_tables,
-    sample,
-    samples,
 )
-from softstair.learn.export.modes import NOTHING_LEARNED, Learned, measure_mode, quantize
 from softstair.learn.layers.rates import hat_weights
 from softstair.learn.recipe import Quantizer, read_recipe
 from softstair.learn.staircases import Derivation, read_derivation
-from softstair.quantize.staircase import STATES
-from softstair.quantize.tables import TableSet
+from softstair.learn.torch_networks import TorchNetworks
+from softstair.mode import Mode
+from softstair.quantize.setting import Integers
+from softstair.quantize.staircase import Staircase
 
 MEASURING, SIDE = 2**31, 256
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A codec's integers, samples of training crops at all rates, and z's tables of them."""
+    """A codec's integers with measured tables of z, and samples of training crops at all rates."""
 
     integers: Integers
-    taken: list[Sample]
-    z_tables: TableSet
+    samples: list[Begun]
 
 
 def main() -> None:
@@ -72,30 +71,35 @@ def main() -> None:
     held_out = load_pictures([arguments.data_root / name for name in recipe.data.validation])
     pictures = [np.ascontiguousarray(_even(p).transpose(2, 0, 1)) for p in held_out]
 
-    def curve(mode: str, quantizer: Quantizer, flags: Collection[str] = ()) -> list[tuple[float, float]]:
+    def curve(mode: Mode, quantizer: Quantizer, flags: Collection[str] = ()) -> list[tuple[float, float]]:
         of = derived if "s" in flags else plain
-        learned = learned_in(mode, codec, derivation) if "s" in flags else NOTHING_LEARNED
-        measured = measure_mode(codec, of.integers, of.taken, of.z_tables, mode, quantizer, learned)
+        coding = integers_of(codec, {mode: quantizer}, derivation if "s" in flags else None).codings[mode]
+        if mode is Mode.RDOQ and "s" in flags:  # learned levels, and a search instead of thresholds
+            learned = of.integers.codings[Mode.SCALAR].staircase.levels
+            coding = replace(coding, staircase=Staircase(quantizer.step, quantizer.skip, learned))
+        integers = replace(of.integers, codings={mode: coding})
+        networks = TorchNetworks(codec)
+        coding = measure_coding(networks, integers, of.samples, mode)
+        coder = TileCoder(replace(integers, codings={mode: coding}), networks, mode)
         points = []
         for position in arguments.positions:
             figures = []
             for picture in pictures:
-                one = sample(codec, of.integers, latents_of(codec, picture), position)
-                decided = quantize(codec, of.integers, one, of.z_tables, measured)
+                decided = coder.decide(coder.begin(analysed(codec, picture), position))
                 figures.append(
                     (
-                        sum(decided.tile.cross_entropy()) / picture[0].size,
-                        _psnr(codec, decided.decoded, position, picture),
+                        decided.table_bits / picture[0].size,
+                        _psnr(codec, decided.latents, position, picture),
                     )
                 )
             points.append(tuple(map(float, np.mean(figures, axis=0))))
         return points
 
-    anchor = curve("scalar", Quantizer())
+    anchor = curve(Mode.SCALAR, Quantizer())
     print("| mode | step | skip | rate weight | BD-rate | bpp at", *arguments.positions, "|", flush=True)
     for setting in arguments.settings:
         mode, step, skip, weight, *flags = setting.split(":")
-        points = curve(mode, Quantizer(int(step), int(skip), float(weight)), flags)
+        points = curve(Mode(mode), Quantizer(int(step), int(skip), float(weight)), flags)
         shown = f"{mode} | {step} | {skip} | {weight} {' '.join(flags)}"
         print(
             f"| {shown} | {delta_rate(anchor, points).pchip:+.2f} % |",
@@ -105,23 +109,15 @@ def main() -> None:
 
 
 def prepare(codec: Codec, crops: np.ndarray, derivation: Derivation | None) -> Measured:
-    integers = integers_of(codec, derivation)
-    taken = samples(codec, integers, crops)
-    return Measured(integers, taken, measure_z_tables(codec, taken))
-
-
-def learned_in(mode: str, codec: Codec, derivation: Derivation | None) -> Learned:
-    """What a mode takes of a derivation: a search decides by itself, a trellis has levels of its own."""
-    learned = learned_of(codec, derivation)
-    if STATES[mode] > 1:
-        return NOTHING_LEARNED
-    return learned if mode == "scalar" else replace(learned, thresholds=[])
+    integers = integers_of(codec, {Mode.SCALAR: Quantizer()}, derivation)
+    samples = begin_crops(codec, integers, crops)
+    return Measured(replace(integers, z_tables=measure_z_tables(codec, samples)), samples)
 
 
 @torch.no_grad()
 def _psnr(codec: Codec, decoded: np.ndarray, position: int, picture: np.ndarray) -> float:
     hat = hat_weights(torch.tensor([position]), codec.shape.rate_points)
-    pixels = codec.synthesis(torch.from_numpy(decoded)[None], hat)[0]
+    pixels = codec.synthesis(torch.from_numpy(decoded), hat)[0]
     rounded = (pixels.clamp(0, 1) * 255).round().numpy()
     return float(10 * np.log10(255**2 / np.square(rounded - picture).mean()))
 

@@ -29,9 +29,10 @@ from softstair.evaluate.data import read_rgb
 from softstair.learn.checkpoint import hash_file, load_snapshot
 from softstair.learn.codec import Codec
 from softstair.learn.data import Crops, load_pictures
-from softstair.learn.export.bundle import ROW_RULE, export_bundle
+from softstair.learn.export.bundle import export_bundle
+from softstair.learn.integer.measure import ROW_RULE
 from softstair.learn.recipe import Quantizer, Recipe, read_recipe
-from softstair.quantize.staircase import STATES
+from softstair.mode import Mode
 from softstair.quantize.tables import gaussian_tables
 
 POSITIONS = (24, 56, 88, 120)
@@ -47,14 +48,14 @@ class Variant:
 
     kind: str
     name: str
-    mode: str
+    mode: Mode
 
     @property
     def key(self) -> str:
         return f"{self.kind}/{self.name}"
 
 
-NAMES = {"scalar": "scalar", "dead zone": "scalar"} | {mode: mode for mode in STATES if mode != "scalar"}
+NAMES = {"scalar": Mode.SCALAR, "dead zone": Mode.SCALAR} | {mode.value: mode for mode in Mode}
 TITLES = {
     "gaussian": "Gaussian tables",
     "measured": "measured tables",
@@ -126,7 +127,7 @@ def with_gaussian_tables(bundle: Bundle) -> Bundle:
     """The same bundle with the tables of the model's own distribution."""
     tensors = load(bundle.entries["tables.safetensors"])
     for mode in bundle.modes:
-        tables = gaussian_tables(ROW_RULE, STATES[mode])
+        tables = gaussian_tables(ROW_RULE, mode.states)
         tensors |= {f"y.{mode}.cdf": tables.cdf, f"y.{mode}.offsets": tables.offsets}
     return Bundle({**bundle.entries, "tables.safetensors": save(tensors)}, "gaussian")
 
@@ -134,7 +135,7 @@ def with_gaussian_tables(bundle: Bundle) -> Bundle:
 def measure(bundles: Mapping[str, Bundle], pixels: npt.NDArray[np.uint8]) -> Iterator[dict[str, object]]:
     """Bytes and PSNR of a picture by variant and position."""
     networks = networks_of(bundles["measured"], 1)  # the same in all
-    analysed = TileCoder(bundles["measured"], networks, "scalar").analyse(pixels)
+    analysed = TileCoder(bundles["measured"], networks, Mode.SCALAR).analyse(pixels)
     for variant in VARIANTS:
         bundle = bundles[variant.kind]
         coder = TileCoder(bundle, networks, variant.mode)

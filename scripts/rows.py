@@ -14,7 +14,7 @@ from softstair.bundle import Bundle
 from softstair.codec import decode_picture
 from softstair.codec.tile import Analysed, Decide, TileCoder
 from softstair.evaluate import DataSet, hash_pixels, ms_ssim, psnr
-from softstair.stream import Colour, Header, Mode, Stream, write_stream
+from softstair.stream import Colour, Header, Stream, write_stream
 
 
 def ms_ssim_db(reference: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
@@ -39,7 +39,7 @@ def measure_file(
     """
     height, width = pixels.shape[:2]
     payload = coder.code(analysed, position, decide).payload
-    header = Header(bundle.fingerprint, width, height, Colour.RGB, Mode[coder.mode.upper()], position)
+    header = Header(bundle.fingerprint, width, height, Colour.RGB, coder.mode, position)
     data = write_stream(Stream(header, (payload,)))
     decoded = decode_picture(data, bundle, threads=1).rgb
     value = METRICS[metric](pixels, decoded)

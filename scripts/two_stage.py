@@ -32,8 +32,9 @@ from softstair.learn.recipe import Batches, Export, Recipe, read_recipe
 from softstair.learn.stages.derive import derive
 from softstair.learn.stages.finetune import finetune
 from softstair.learn.stages.pretrain import pretrain
+from softstair.mode import Mode
 
-MODES = ("scalar", "rdoq", "tcq8")
+MODES = (Mode.SCALAR, Mode.RDOQ, Mode.TCQ8)
 POSITIONS = (24, 56, 88, 120)
 PARTS = {
     "synthesis": ("synthesis",),
@@ -176,7 +177,7 @@ def measure(arms: list[Arm], recipe: Recipe, arguments: argparse.Namespace) -> N
             if not wanted:
                 continue
             networks = networks_of(bundle, arguments.threads)
-            analysed = TileCoder(bundle, networks, "scalar").analyse(pixels)
+            analysed = TileCoder(bundle, networks, Mode.SCALAR).analyse(pixels)
             for mode, at in wanted:
                 row = measure_file(TileCoder(bundle, networks, mode), analysed, pixels, at, bundle)
                 kept.rows.append({"picture": path.name, "arm": name, "mode": mode, "position": at, **row})
@@ -192,9 +193,9 @@ def bundle_of(
     if not path.exists():
         arguments.runs.mkdir(parents=True, exist_ok=True)
         modes = {mode: recipe.export.modes[mode] for mode in MODES}
-        tuning = msgspec.structs.replace(recipe.finetune, mode="scalar")
+        tuning = msgspec.structs.replace(recipe.finetune, mode=Mode.SCALAR)
         few = msgspec.structs.replace(
-            recipe, export=Export(arguments.crops, "scalar", modes), finetune=tuning
+            recipe, export=Export(arguments.crops, Mode.SCALAR, modes), finetune=tuning
         )
         export_snapshot(few, snapshot, arguments.data_root, path, staircases=staircases)
     return read_bundle(path.read_bytes(), str(path))

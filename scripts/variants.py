@@ -106,14 +106,12 @@ class BoundedResidual(Codec):
         super().__init__(shape)
         self.mover = networks.MeanNetwork(shape)
 
-    def quantize(
-        self, y: Tensor, z_hat: Tensor, octaves: Tensor, hat: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def quantize(self, y: Tensor, z_hat: Tensor, octaves: Tensor, hat: Tensor) -> codecs.Walk:
         decoded, mean, log_scale = super().quantize(y, z_hat, octaves, hat)
         base = self.mover.base(z_hat, hat)
         first = torch.eye(PHASES, device=y.device)[:1]
         moved = torch.tanh(self.mover(decoded.detach(), base, self.deviation, first) / self.deviation)
-        return decoded + 0.5 * torch.exp2(-octaves) * moved, mean, log_scale
+        return codecs.Walk(decoded + 0.5 * torch.exp2(-octaves) * moved, mean, log_scale)
 
 
 class HyperScales(networks.ScaleNetwork):

@@ -22,7 +22,7 @@ from softstair.learn.data import Crops, load_pictures
 from softstair.learn.export.bundle import export_bundle
 from softstair.learn.recipe import Quantizer, read_recipe
 from softstair.learn.stages.pretrain import pretrain
-from softstair.quantize.staircase import STATES
+from softstair.mode import Mode
 
 from .test_golden import CASES, FOLDER, LAYOUTS, SHIPPED, SHIPPED_BUNDLES, example, pixel_file, symbol_hash
 from .tiny import encode_tiled, write_data, write_recipe
@@ -42,7 +42,7 @@ def make_tiny_bundle(folder: Path) -> None:
         description="For tests: small, hardly trained.",
         licence="Apache-2.0",
         provenance={"data": "synthetic"},
-        quantizers={mode: Quantizer(6 if mode.startswith("tcq") else 0, 0, 0.04) for mode in STATES},
+        quantizers={mode: Quantizer(6 if mode.is_trellis else 0, 0, 0.04) for mode in Mode},
     )
 
 
@@ -53,7 +53,7 @@ def make_streams(names: Iterable[str]) -> None:
     expected = json.loads(notes.read_text()) if notes.exists() else {}
     for name in names:
         pixels, position = CASES[name]
-        mode = name if name in STATES else "scalar"
+        mode = name if name in list(Mode) else "scalar"
         if name in LAYOUTS:
             data = encode_tiled(pixels, tiny, position, layout=LAYOUTS[name], mode=mode)
         else:

@@ -24,6 +24,7 @@ from softstair.learn.stages.finetune import finetune  # noqa: E402
 from softstair.learn.stages.pretrain import pretrain  # noqa: E402
 from softstair.learn.stages.quantized import Quantized  # noqa: E402
 from softstair.learn.staircases import Derivation, Point, read_derivation, write_derivation  # noqa: E402
+from softstair.mode import Mode  # noqa: E402
 
 from .test_commands import run  # noqa: E402
 from .tiny import photograph, write_data, write_recipe  # noqa: E402
@@ -87,7 +88,7 @@ def derived(tmp_path_factory):
     root = tmp_path_factory.mktemp("derived")
     write_data(root)
     recipe = read_recipe(write_recipe(root / "tiny.toml"))
-    finetuning = msgspec.structs.replace(recipe.finetune, mode="scalar")
+    finetuning = msgspec.structs.replace(recipe.finetune, mode=Mode.SCALAR)
     recipe = msgspec.structs.replace(recipe, finetune=finetuning)
     pretrain(recipe, root, root / "run", torch.device("cpu"))
     snapshot = root / "run" / "snapshot.safetensors"
@@ -104,8 +105,8 @@ def test_finetuning_sees_what_learned_staircases_make(derived):
     batch = Quantized(recipe, codec, crops, read_derivation(root / "s.json")).batch(0)
     hat = hat_weights(batch.position, recipe.shape.rate_points)
     with torch.no_grad():
-        decoded, _ = codec.reconstruct(batch.symbols, batch.values, batch.z_hat, batch.octaves, hat)
-    torch.testing.assert_close(decoded, batch.decoded, rtol=1e-4, atol=1e-4)
+        walk = codec.reconstruct(batch.symbols, batch.values, batch.z_hat, batch.octaves, hat)
+    torch.testing.assert_close(walk.decoded, batch.decoded, rtol=1e-4, atol=1e-4)
     ones = batch.values[batch.symbols == 1]
     assert len(ones)
     np.testing.assert_allclose(ones, 980 / 1024, rtol=1e-6)
@@ -122,7 +123,7 @@ def test_finetuned_snapshots_keep_their_staircases(derived):
     bundle = export_snapshot(
         recipe, fine, root, root / "fine.stairs", staircases=root / "fine" / "staircases.json"
     )
-    assert bundle.grid(80, "scalar")[2] == pytest.approx(980 / 1024)
+    assert bundle.at(80, Mode.SCALAR).grid[2] == pytest.approx(980 / 1024)
     before = json.loads((root / "s.json").read_text())
     after = json.loads((root / "fine" / "staircases.json").read_text())
     assert before.pop("snapshot") != after.pop("snapshot")
@@ -131,7 +132,7 @@ def test_finetuned_snapshots_keep_their_staircases(derived):
 
 def test_a_mode_can_have_a_synthesis_of_its_own(derived):
     root, recipe, snapshot = derived
-    tuning = msgspec.structs.replace(recipe.finetune, mode="tcq8", steps=20, muon_rate=3e-3)
+    tuning = msgspec.structs.replace(recipe.finetune, mode=Mode.TCQ8, steps=20, muon_rate=3e-3)
     tuned = msgspec.structs.replace(recipe, finetune=tuning)
     finetune(tuned, snapshot, root, root / "own")
     own = root / "own" / "snapshot.safetensors"

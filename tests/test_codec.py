@@ -15,9 +15,9 @@ from softstair.codec import Rate, decode_picture, encode_picture, read_symbols
 from softstair.codec.tile import TileCoder
 from softstair.engine.onnx_runtime import OnnxNetworks
 from softstair.errors import CorruptStream, TargetOutOfReach, UsageError
+from softstair.mode import Mode
 from softstair.pictures import Picture, picture_from
 from softstair.quantize.phases import phase_map
-from softstair.quantize.staircase import STATES
 from softstair.stream import read_stream, write_stream
 
 from .tiny import photograph, with_staircases
@@ -58,7 +58,7 @@ def test_any_size_any_rate(tiny_bundle, height, width, position):
 
 @pytest.mark.parametrize("parallel", [False, True])
 def test_a_payload_that_ends_in_any_phase(tiny_bundle, parallel):
-    coder = TileCoder(tiny_bundle, OnnxNetworks(tiny_bundle.graph, 1), "tcq8", parallel=parallel)
+    coder = TileCoder(tiny_bundle, OnnxNetworks(tiny_bundle.graph, 1), Mode.TCQ8, parallel=parallel)
     analysed = coder.analyse(photograph(90, 75))
     payload = coder.code(analysed, 120).payload
     for length in range(0, len(payload), max(1, len(payload) // 24)):
@@ -67,12 +67,12 @@ def test_a_payload_that_ends_in_any_phase(tiny_bundle, parallel):
 
 
 def test_phases_are_read_one_after_the_other(tiny_bundle):
-    coder = TileCoder(tiny_bundle, OnnxNetworks(tiny_bundle.graph, 1), "tcq8")
+    coder = TileCoder(tiny_bundle, OnnxNetworks(tiny_bundle.graph, 1), Mode.TCQ8)
     analysed = coder.analyse(photograph(90, 75))
     payload = coder.code(analysed, 120).payload
     whole = coder.read_symbols(payload, analysed.geometry, 120)
     rows, columns, channels = whole.y.shape
-    tile = _core.TileDecoder(tiny_bundle.model(120, "tcq8"), payload, rows, columns)
+    tile = _core.TileDecoder(tiny_bundle.at(120, Mode.TCQ8).model, payload, rows, columns)
     np.testing.assert_array_equal(tile.z, whole.z)
     phase_of = phase_map(channels, rows, columns).transpose(1, 2, 0)
     symbols = tile.y
@@ -90,7 +90,7 @@ def test_odd_sizes_with_the_shipped_bundle(size):
     assert psnr(pixels, softstair.decode(softstair.encode(pixels, quality=90))) > 25
 
 
-@pytest.mark.parametrize("mode", STATES)
+@pytest.mark.parametrize("mode", Mode)
 def test_what_the_encoder_reconstructs_is_what_the_decoder_sees(bundle, photo, mode):
     coder = TileCoder(bundle, OnnxNetworks(bundle.graph, 1), mode)
     analysed = coder.analyse(photo)
@@ -103,7 +103,7 @@ def test_what_the_encoder_reconstructs_is_what_the_decoder_sees(bundle, photo, m
         np.testing.assert_array_equal(decoded, coded.latents)
 
 
-@pytest.mark.parametrize("mode", ["scalar", "rdoq", "tcq8"])
+@pytest.mark.parametrize("mode", [Mode.SCALAR, Mode.RDOQ, Mode.TCQ8])
 @pytest.mark.parametrize("position", [0, 16, 77])
 def test_levels_of_a_staircase_are_where_a_stream_says(tiny_bundle, small_photo, mode, position):
     """Levels off the uniform grid: the same symbols elsewhere, in encoder and decoder alike."""
@@ -120,14 +120,14 @@ def test_levels_of_a_staircase_are_where_a_stream_says(tiny_bundle, small_photo,
     members = [0, *((low * (16 - fraction) + high * fraction + 8) // 16)]
     members += [members[-1] + 512 * more for more in range(1, 9)]
     expected = np.array(members, np.float32) / 1024
-    grid = bent.grid(position, mode)
+    grid = bent.at(position, mode).grid
     np.testing.assert_array_equal(grid, expected[: len(grid)])
     straight = TileCoder(tiny_bundle, OnnxNetworks(tiny_bundle.graph, 1), mode)
     first = phase_map(*coded.latents.shape[1:]) == 0  # later means see other latents
     index = np.abs(symbols.y.transpose(2, 0, 1)[first]) * (1 if mode == "tcq8" else 2)
     assert index.max() >= 2
     shift = np.abs(coder.reconstruct(symbols, position) - straight.reconstruct(symbols, position))[0][first]
-    step = np.broadcast_to(bent.step(position, mode)[:, None, None], first.shape)[first]
+    step = np.broadcast_to(bent.at(position, mode).step[:, None, None], first.shape)[first]
     listed = index < len(members)
     np.testing.assert_allclose(
         shift[listed] / step[listed],
@@ -136,7 +136,7 @@ def test_levels_of_a_staircase_are_where_a_stream_says(tiny_bundle, small_photo,
     )
 
 
-@pytest.mark.parametrize("mode", STATES)
+@pytest.mark.parametrize("mode", Mode)
 def test_payload_is_what_the_tables_charge(bundle, photo, mode):
     for position in (20, 80, 140):
         encoded = encode_picture(Picture(photo), Rate(position=position), bundle, mode=mode)
@@ -152,13 +152,13 @@ def test_symbols_do_not_depend_on_threads_level_or_vector_kernels(bundle, photo)
     stream = read_stream(data)
     height, width = -(-photo.shape[0] // 16), -(-photo.shape[1] // 16)
     for simd in (True, False):
-        model = bundle.model(stream.header.position, stream.header.mode.name.lower(), simd=simd)
+        model = bundle.at(stream.header.position, stream.header.mode, simd=simd).model
         z, y = model.decode(stream.tiles[0], height, width)
         assert hashlib.sha256(z.tobytes() + y.tobytes()).hexdigest() == reference
     levels = ort.GraphOptimizationLevel
     for threads in (1, 2):
         for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_BASIC, levels.ORT_ENABLE_EXTENDED):
-            coder = TileCoder(bundle, OnnxNetworks(bundle.graph, threads, level), "tcq8")
+            coder = TileCoder(bundle, OnnxNetworks(bundle.graph, threads, level), Mode.TCQ8)
             geometry = coder.analyse(photo).geometry
             symbols = coder.read_symbols(stream.tiles[0], geometry, stream.header.position)
             assert symbol_hash(symbols) == reference

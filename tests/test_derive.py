@@ -12,13 +12,13 @@ torch = pytest.importorskip("torch", reason="the extra learn is not installed")
 import softstair  # noqa: E402
 from softstair.bundle import read_bundle  # noqa: E402
 from softstair.codec import read_symbols  # noqa: E402
+from softstair.codec.tile import TileCoder  # noqa: E402
 from softstair.engine.onnx_runtime import OnnxNetworks  # noqa: E402
 from softstair.errors import UsageError  # noqa: E402
 from softstair.learn.checkpoint import load_codec  # noqa: E402
-from softstair.learn.export.bundle import export_snapshot, integers_of  # noqa: E402
+from softstair.learn.export.bundle import export_snapshot  # noqa: E402
 from softstair.learn.export.graphs import export_graphs  # noqa: E402
-from softstair.learn.export.measure import latents_of, measure_z_tables, sample  # noqa: E402
-from softstair.learn.export.modes import plain_mode, quantize  # noqa: E402
+from softstair.learn.integer.measure import ROW_RULE, analysed, integers_of, latents_of  # noqa: E402
 from softstair.learn.layers.densities import LogisticMixture  # noqa: E402
 from softstair.learn.layers.rates import draw_positions, hat_weights  # noqa: E402
 from softstair.learn.layers.stanh import STanH  # noqa: E402
@@ -27,6 +27,8 @@ from softstair.learn.stages.derive import derive, next_position  # noqa: E402
 from softstair.learn.stages.pretrain import pretrain  # noqa: E402
 from softstair.learn.stages.rate_point import RatePoint, code, prices  # noqa: E402
 from softstair.learn.staircases import KINDS, Derivation, Point, read_derivation, write_derivation  # noqa: E402
+from softstair.learn.torch_networks import TorchNetworks  # noqa: E402
+from softstair.mode import Mode  # noqa: E402
 from softstair.quantize.staircase import Staircase, thresholds_at  # noqa: E402
 from softstair.quantize.tables import measured_tables  # noqa: E402
 
@@ -135,22 +137,17 @@ def test_what_is_optimised_is_what_files_hold(project):
         coded = code(codec, position, point.eval(), y, prices(counts))
     hard, points = point.harden(), codec.shape.rate_points
     derivation = Derivation(1, "stanh", "", dict.fromkeys(codec.shape.positions, hard))
-    integers = integers_of(codec, derivation)
-    mode = plain_mode(integers, "scalar", Quantizer())
-    mode = replace(with_point(mode, hard, points), tables=measured_tables(integers.rule, counts))
-    one = sample(codec, integers, latents_of(codec, pixels), position)
-    decided = quantize(codec, integers, one, measure_z_tables(codec, ()), mode)
-    assert np.count_nonzero(decided.symbols) > 50
+    integers = integers_of(codec, {Mode.SCALAR: Quantizer()}, derivation)
+    coding = replace(integers.codings[Mode.SCALAR], tables=measured_tables(ROW_RULE, counts))
+    integers = replace(integers, codings={Mode.SCALAR: coding})
+    coder = TileCoder(integers, TorchNetworks(codec), Mode.SCALAR)
+    decided = coder.decide(coder.begin(analysed(codec, pixels), position))
+    assert np.count_nonzero(decided.tile.symbols) > 50
     hat = hat_weights(torch.tensor([position]), points)
     with torch.no_grad():
-        expected = codec.synthesis(torch.from_numpy(decided.decoded)[None], hat)
+        expected = codec.synthesis(torch.from_numpy(decided.latents), hat)
     torch.testing.assert_close(coded.picture, expected, rtol=1e-3, atol=1e-3)
-    assert coded.bits.item() == pytest.approx(sum(decided.tile.cross_entropy()), rel=0.02)
-
-
-def with_point(mode, hard: Point, points: int):
-    staircase = Staircase(levels=[hard.levels] * points)
-    return replace(mode, staircase=staircase, thresholds=[hard.thresholds] * points)
+    assert coded.bits.item() == pytest.approx(decided.table_bits, rel=0.02)
 
 
 def test_the_codec_decides_as_the_layer_does():
@@ -175,11 +172,12 @@ def test_a_bundle_takes_what_was_derived(project, tmp_path):
     plain = export_snapshot(recipe, snapshot, root, tmp_path / "plain.stairs")
     bundle = export_snapshot(recipe, snapshot, root, tmp_path / "b.stairs", staircases=file)
     point = derivation.points[80]
-    np.testing.assert_allclose(bundle.grid(80, "scalar")[1:], np.array(point.levels) / 1024)
-    np.testing.assert_allclose(bundle.thresholds(80, "scalar").starts, np.array(point.thresholds) / 1024)
-    np.testing.assert_allclose(bundle.z_thresholds(80).starts, np.array(point.z_thresholds) / 1024)
-    assert bundle.thresholds(80, "tcq8") is None
-    assert len(bundle.grid(80, "tcq8")) == 0
+    scalar, trellis = bundle.at(80, Mode.SCALAR), bundle.at(80, Mode.TCQ8)
+    np.testing.assert_allclose(scalar.grid[1:], np.array(point.levels) / 1024)
+    np.testing.assert_allclose(scalar.thresholds.starts, np.array(point.thresholds) / 1024)
+    np.testing.assert_allclose(scalar.z_thresholds.starts, np.array(point.z_thresholds) / 1024)
+    assert trellis.thresholds is None
+    assert len(trellis.grid) == 0
     assert bundle.size - plain.size < 4000 * len(derivation.points)
     pixels = photograph(90, 75)
     for position in (64, 71, 80, 150):  # derived, between, and where nothing was
@@ -200,7 +198,7 @@ def test_a_learned_step_becomes_part_of_the_gains(project):
     _, recipe, snapshot = project
     codec = load_codec(recipe, snapshot)
     derivation = Derivation(1, "step", "", {80: Point(step=5)})
-    gains, before = integers_of(codec, derivation).gains, integers_of(codec).gains
+    gains, before = (integers_of(codec, {}, one).gains for one in (derivation, None))
     assert (before[5] - gains[5] == 5).all()
     assert (np.delete(before, 5, 0) == np.delete(gains, 5, 0)).all()
 
@@ -232,9 +230,10 @@ def test_one_anchor_is_trained_alone_and_serves_all_rates(project):
     assert (table[5] != 0).any()
     assert (np.delete(table.detach().numpy(), 5, 0) == 0).all()
     codec = load_codec(recipe, root / "anchored" / "snapshot.safetensors")
-    y = latents_of(codec, np.ascontiguousarray(photograph(64, 96).transpose(2, 0, 1)))
-    integers = integers_of(codec)
-    z = {d: sample(codec, integers, y, d).z for d in (0, 33, 80, 160)}
+    latents = analysed(codec, np.ascontiguousarray(photograph(64, 96).transpose(2, 0, 1)))
+    integers = integers_of(codec, {Mode.SCALAR: Quantizer()})
+    y, coder = torch.from_numpy(latents.latents), TileCoder(integers, TorchNetworks(codec), Mode.SCALAR)
+    z = {d: coder.begin(latents, d).z for d in (0, 33, 80, 160)}
     assert all(np.array_equal(z[80], one) for one in z.values())
     networks = OnnxNetworks(export_graphs(codec).__getitem__, 1)
     for d in (33, 80):

@@ -21,6 +21,7 @@ from softstair.learn.principal import start_from_components  # noqa: E402
 from softstair.learn.recipe import Quantizer, read_recipe  # noqa: E402
 from softstair.learn.shape import Shape  # noqa: E402
 from softstair.learn.stages.pretrain import pretrain  # noqa: E402
+from softstair.mode import Mode  # noqa: E402
 
 from .conftest import ROOT  # noqa: E402
 from .tiny import photograph, write_data, write_recipe  # noqa: E402
@@ -85,8 +86,8 @@ def test_a_network_with_detail_makes_files(project):
         description="For a test.",
         licence="Apache-2.0",
         provenance={},
-        quantizers={"tcq8": Quantizer(6, 0, 0.04)},
-        mode="tcq8",
+        quantizers={Mode.TCQ8: Quantizer(6, 0, 0.04)},
+        mode=Mode.TCQ8,
     )
     pixels = photograph(75, 90)
     worse, better = (

@@ -17,7 +17,7 @@ from PIL import Image
 import softstair
 from softstair.bundle import read_bundle
 from softstair.codec import read_symbols
-from softstair.quantize.staircase import STATES
+from softstair.mode import Mode
 from softstair.stream import read_stream
 
 from .conftest import GOLDEN
@@ -33,7 +33,7 @@ CASES = {
     "four-lanes": (photograph(300, 257, 5), 48),
     "grey": (photograph(40, 33)[..., 0], 100),
     "alpha": (np.dstack([photograph(40, 33), photograph(40, 33, 9)[..., 0]]), 100),
-    **{mode: (photograph(260, 250, 7), 90) for mode in STATES},
+    **{mode.value: (photograph(260, 250, 7), 90) for mode in Mode},
     "tiled": (photograph(300, 530, 11), 72),
     "noise": (np.random.default_rng(1).integers(0, 256, (48, 48, 3), dtype=np.uint8), 160),
 }
@@ -72,7 +72,7 @@ def test_golden_streams_without_vector_kernels(name, tiny_bundle):
     expected = json.loads((FOLDER / "expected.json").read_text())[name]
     stream = read_stream((FOLDER / f"{name}.stair").read_bytes())
     header = stream.header
-    model = tiny_bundle.model(header.position, header.mode.name.lower(), simd=False)
+    model = tiny_bundle.at(header.position, header.mode, simd=False).model
     digest = hashlib.sha256()
     for index, payload in enumerate(stream.tiles):
         cells = header.grid.box(index).cells(16)

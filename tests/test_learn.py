@@ -16,7 +16,7 @@ from softstair.learn.codec import Codec  # noqa: E402
 from softstair.learn.data import Crops, load_pictures  # noqa: E402
 from softstair.learn.distortion import distortion  # noqa: E402
 from softstair.learn.export.graphs import export_graphs  # noqa: E402
-from softstair.learn.export.integers import integer_gains, integer_weights  # noqa: E402
+from softstair.learn.integer.weights import integer_gains, integer_weights  # noqa: E402
 from softstair.learn.layers.densities import gaussian_bits  # noqa: E402
 from softstair.learn.layers.rates import hat_weights  # noqa: E402
 from softstair.learn.networks import magnitude  # noqa: E402
@@ -164,8 +164,8 @@ def test_given_symbols_reconstruct_what_the_codec_decodes(codec, project):
     batch = Quantized(recipe, codec, crops).batch(0)
     hat = hat_weights(batch.position, recipe.shape.rate_points)
     with torch.no_grad():
-        decoded, _ = codec.reconstruct(batch.symbols, batch.values, batch.z_hat, batch.octaves, hat)
-    torch.testing.assert_close(decoded, batch.decoded, rtol=1e-4, atol=1e-4)
+        walk = codec.reconstruct(batch.symbols, batch.values, batch.z_hat, batch.octaves, hat)
+    torch.testing.assert_close(walk.decoded, batch.decoded, rtol=1e-4, atol=1e-4)
 
 
 def test_training_learns(project):

@@ -15,12 +15,12 @@ from softstair.errors import (
     TruncatedStream,
     UnsupportedStream,
 )
+from softstair.mode import Mode
 from softstair.stream import (
     Colour,
     ExactPayload,
     Header,
     Metadata,
-    Mode,
     Stream,
     StreamReader,
     measure_parts,

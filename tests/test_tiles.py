@@ -29,6 +29,7 @@ from softstair.errors import (
     StreamError,
     UsageError,
 )
+from softstair.mode import Mode
 from softstair.pictures import Picture
 from softstair.stream import StreamReader, read_stream, write_stream
 from softstair.tiles import Box, TileGrid
@@ -126,7 +127,7 @@ def test_networks_that_see_everything_are_refused(tiny_bundle):
 def test_analysis_in_windows_is_that_of_the_whole(name, request):
     bundle = request.getfixturevalue(name)
     pixels = photograph(530, 600, 3)
-    coder = TileCoder(bundle, networks_of(bundle, 1), "scalar")
+    coder = TileCoder(bundle, networks_of(bundle, 1), Mode.SCALAR)
     expected = coder.analyse(pixels).latents
     windows = TileGrid(530, 600, 1)
     found = analyse_box(coder, pixels, windows.whole, windows, lambda: analysis_reach(networks_of(bundle, 1)))
@@ -143,7 +144,7 @@ def test_no_seam(name, window, request, monkeypatch):
     stream = read_stream(data)
     grid = stream.header.grid
     assert grid.count == 9
-    coder = TileCoder(bundle, networks_of(bundle, 1), "scalar")
+    coder = TileCoder(bundle, networks_of(bundle, 1), Mode.SCALAR)
     latents = np.zeros((1, bundle.channels, 34, 38), np.float32)
     for index, payload in enumerate(stream.tiles):
         box = grid.box(index)
@@ -288,7 +289,7 @@ def test_large_pictures_are_cut_and_small_ones_are_not(tiny_bundle):
 
 def test_one_tile_is_coded_as_it_always_was(tiny_bundle):
     pixels = photograph(300, 257, 5)
-    coder = TileCoder(tiny_bundle, networks_of(tiny_bundle, 1), "tcq8")
+    coder = TileCoder(tiny_bundle, networks_of(tiny_bundle, 1), Mode.TCQ8)
     payload = coder.code(coder.analyse(pixels), 48).payload
     data = softstair.encode(pixels, rate_position=48, mode="tcq8", bundle=tiny_bundle, threads=1)
     assert read_stream(data).tiles == (payload,)
@@ -316,7 +317,7 @@ def psnr(pixels, data, bundle) -> float:
 def test_latents_that_are_kept_and_those_computed_anew(tiny_bundle):
     picture, grid = Picture(photograph(300, 530)), TileGrid(300, 530, 1)
     kept, anew = (
-        PictureCoder(picture, grid, Crew(tiny_bundle, "tcq8", 1, 1), Plan(1, 1), keep=keep)
+        PictureCoder(picture, grid, Crew(tiny_bundle, Mode.TCQ8, 1, 1), Plan(1, 1), keep=keep)
         for keep in (True, False)
     )
     for position in (40, 90):

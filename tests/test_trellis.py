@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softstair import _core
-from softstair.quantize.staircase import STATES, UNIFORM
+from softstair.mode import Mode
+from softstair.quantize.staircase import UNIFORM
 from softstair.quantize.tables import RowRule, TableSet, gaussian_tables, join
 from softstair.quantize.trellis import indices, quantizers, search
 
 RULE = RowRule(base=-102, skip=0, rows=78)
-TRELLISES = [states for states in STATES.values() if states > 1]
+TRELLISES = [states for states in sorted({mode.states for mode in Mode}) if states > 1]
 # Granular gain over a scalar quantizer, dB: docs/modes.md.
 GRANULAR_GAIN = {4: 0.99, 8: 1.08, 16: 1.14, 32: 1.20}
 
@@ -128,7 +129,7 @@ def test_impossible_searches_are_refused(change, word):
 
 @settings(max_examples=120, deadline=None)
 @given(
-    mode=st.sampled_from(list(STATES)),
+    mode=st.sampled_from(Mode),
     height=st.integers(1, 18),
     width=st.integers(1, 18),
     position=st.integers(0, 160),
@@ -140,16 +141,16 @@ def test_every_mode_reads_what_it_wrote(tiny_bundle, mode, height, width, positi
     rng = np.random.default_rng(seed)
     z = np.rint(rng.normal(0, 20, ((height + 1) // 2, (width + 1) // 2, 16))).clip(-127, 127).astype(np.int16)
     y = (spread * rng.standard_cauchy((64, height, width))).astype(np.float32)
-    check_round_trip(tiny_bundle.model(position, mode), tiny_bundle, z, y, mode)
+    check_round_trip(tiny_bundle.at(position, mode).model, tiny_bundle, z, y, mode)
 
 
-@pytest.mark.parametrize("mode", STATES)
+@pytest.mark.parametrize("mode", Mode)
 def test_nothing_coded_is_nothing_written(tiny_bundle, mode):
     """Rows all below the skip threshold: only the lanes' states remain of y."""
     flat = join([np.arange(0, 2**14 + 1, 256, dtype=np.uint16)] * 16)
-    states = STATES[mode]
+    states = mode.states
     y_tables = gaussian_tables(RULE, states)
-    scale = tiny_bundle.scale
+    scale = tiny_bundle.integers.scale
     zeros = np.zeros(64, np.int32)
     model = _core.Model(scale.core, flat.core, y_tables.core, -102, 78, np.zeros(16, np.int32), zeros, states)
     z = np.zeros((8, 8, 16), np.int16)
@@ -163,7 +164,7 @@ def check_round_trip(model, bundle, z, y, mode):
     _, height, width = y.shape
     tile = _core.TileEncoder(model, z, height, width)
     decoded, mean = np.zeros_like(y), np.zeros_like(y)
-    scale, weight = np.ones(64, np.float32), bundle.rate_weight(mode)
+    scale, weight = np.ones(64, np.float32), bundle.at(0, mode).rate_weight
     for _ in range(4):
         tile.begin_phase()
         tile.quantize(y, mean, scale, weight, UNIFORM, decoded)
@@ -172,6 +173,6 @@ def check_round_trip(model, bundle, z, y, mode):
     np.testing.assert_array_equal(y_back, tile.symbols)
     again = np.zeros_like(y)
     for phase in range(4):
-        _core.reconstruct_phase(phase, y_back, STATES[mode], UNIFORM, mean, scale, again)
+        _core.reconstruct_phase(phase, y_back, mode.states, UNIFORM, mean, scale, again)
     np.testing.assert_array_equal(again, decoded)
     return tile

@@ -14,8 +14,9 @@ from softstair.bundle import Bundle
 from softstair.codec.budget import Plan
 from softstair.codec.crew import Crew
 from softstair.codec.encoder import PictureCoder
+from softstair.mode import Mode
 from softstair.pictures import picture_from
-from softstair.stream import Colour, Header, Metadata, Mode, join_stream, pack_extras
+from softstair.stream import Colour, Header, Metadata, join_stream, pack_extras
 from softstair.tiles import TileGrid
 
 TINY_RECIPE = """
@@ -109,9 +110,9 @@ def encode_tiled(
     picture = picture_from(pixels)
     height, width = pixels.shape[:2]
     grid = TileGrid(height, width, layout)
-    crew = Crew(bundle, mode, workers, workers)
+    crew = Crew(bundle, Mode(mode), workers, workers)
     coder = PictureCoder(picture, grid, crew, Plan(window, workers), keep=False)
-    header = Header(bundle.fingerprint, width, height, Colour.RGB, Mode[mode.upper()], position, layout)
+    header = Header(bundle.fingerprint, width, height, Colour.RGB, Mode(mode), position, layout)
     alpha = None if picture.alpha is None else picture.alpha.tobytes()
     return join_stream(header, coder.code(position).tiles, pack_extras(alpha, Metadata(), grid))
 

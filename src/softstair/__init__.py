@@ -153,7 +153,7 @@ def info(data: Buffer) -> StreamInfo:
         header.width,
         header.height,
         header.colour.name.lower(),
-        header.mode.name.lower(),
+        str(header.mode),
         header.position,
         header.fingerprint.hex(),
         header.grid.count,

@@ -13,7 +13,6 @@ import os
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
@@ -26,24 +25,12 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
-from softstair import _core
 from softstair.errors import BundleError, BundleNotFound, InvalidBundle, UsageError
 from softstair.graphs import check_graph
-from softstair.quantize.rates import (
-    POSITIONS_PER_OCTAVE,
-    POSITIONS_PER_POINT,
-    interpolate,
-    nearest_point,
-)
+from softstair.mode import Mode
 from softstair.quantize.scale_network import LAYERS, Layer, ScaleWeights
-from softstair.quantize.staircase import (
-    STATES,
-    Encoding,
-    Staircase,
-    Thresholds,
-    check_thresholds,
-    thresholds_at,
-)
+from softstair.quantize.setting import Coding, Integers, Setting
+from softstair.quantize.staircase import Encoding, Staircase, check_thresholds
 from softstair.quantize.tables import TableSet
 
 SCHEMA = 1
@@ -63,7 +50,7 @@ _DECIDING = (
 _ENCODING = ("analysis.onnx", "hyper_analysis.onnx")  # a bundle for decoding alone lacks them
 _ENTRIES = ("manifest.json", *_DECIDING, *_ENCODING)
 # Of the modes that have a synthesis of their own; they decide as well, and are hashed last.
-_OPTIONAL = tuple(f"synthesis.{mode}.onnx" for mode in STATES)
+_OPTIONAL = tuple(f"synthesis.{mode}.onnx" for mode in Mode)
 _MAX_BYTES = 256 << 20
 _MAX_BASE = 1 << 20  # of the rule that selects table rows, far beyond any log-scale
 
@@ -93,14 +80,6 @@ class Staircases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     modes: dict[str, Staircase]
 
 
-@dataclass(frozen=True)
-class Tables:
-    """Tables of a bundle: y by mode, and z for every rate point and channel."""
-
-    y: dict[str, TableSet]
-    z: TableSet
-
-
 class Bundle:
     """An opened bundle. Immutable; may be shared between threads."""
 
@@ -114,12 +93,11 @@ class Bundle:
             )
         self._staircases: Staircases = self._decode("staircases.json", Staircases)
         self._check_staircases()
-        self.scale = self._read_scale()
-        self._tables = self._read_tables()
+        self.integers = self._read_integers()
         self.fingerprint = fingerprint(entries)
         try:
             for mode in self.modes:
-                self.model(0, mode)
+                self.at(0, mode)
         except ValueError as error:
             raise InvalidBundle(f"Bundle {origin} contradicts itself: {error}.") from error
 
@@ -131,17 +109,17 @@ class Bundle:
     @property
     def channels(self) -> int:
         """Number of latents at a place."""
-        return len(self._staircases.gains[0])
+        return self.integers.channels
 
     @property
     def points(self) -> int:
         """Number of rate points; positions run from 0 to 16 * (points - 1)."""
-        return len(self._staircases.gains)
+        return self.integers.points
 
     @property
     def last_position(self) -> int:
         """The rate position of the finest steps; the coarsest have 0."""
-        return (self.points - 1) * POSITIONS_PER_POINT
+        return self.integers.last_position
 
     @property
     def size(self) -> int:
@@ -153,7 +131,7 @@ class Bundle:
         """All entries by name, as ``write_bundle`` takes them."""
         return MappingProxyType(self._entries)
 
-    def graph(self, name: str, mode: str | None = None) -> bytes:
+    def graph(self, name: str, mode: Mode | None = None) -> bytes:
         """An ONNX graph, one of ``GRAPHS``; the one of a mode, where that has its own.
 
         Raises:
@@ -170,79 +148,33 @@ class Bundle:
         return all(name in self._entries for name in _ENCODING)
 
     @property
-    def own_syntheses(self) -> tuple[str, ...]:
+    def own_syntheses(self) -> tuple[Mode, ...]:
         """Modes whose synthesis is not that of the others."""
-        return tuple(mode for mode in STATES if f"synthesis.{mode}.onnx" in self._entries)
+        return tuple(mode for mode in Mode if f"synthesis.{mode}.onnx" in self._entries)
 
     @property
-    def modes(self) -> tuple[str, ...]:
+    def modes(self) -> tuple[Mode, ...]:
         """Modes that streams of this bundle can have."""
-        return tuple(mode for mode in STATES if mode in self._staircases.modes)
+        return tuple(mode for mode in Mode if mode in self._staircases.modes)
 
-    def gain(self, position: int) -> npt.NDArray[np.float32]:
-        """Gain of every channel at a rate position, (C,)."""
-        return _power(self._exponent(position))
+    def at(self, position: int, mode: Mode, *, simd: bool = True) -> Setting:
+        """All there is at a rate position in a mode, with or without vector kernels."""
+        return self.integers.at(position, mode, simd=simd)
 
-    def step(self, position: int, mode: str) -> npt.NDArray[np.float32]:
-        """Step of every channel at a rate position in a mode, (C,), latent units."""
-        return np.float32(1) / self.inverse_step(position, mode)
+    def mode_named(self, name: str) -> Mode:
+        """A mode that the bundle has.
 
-    def inverse_step(self, position: int, mode: str) -> npt.NDArray[np.float32]:
-        """One over the step, (C,): the gain less what the mode's steps are wider."""
-        return _power(self._exponent(position) - self._staircases.modes[mode].step)
-
-    def grid(self, position: int, mode: str) -> npt.NDArray[np.float32]:
-        """The fine grid at a rate position in a mode, in steps (``Staircase.grid``)."""
-        return self._staircases.modes[mode].grid(position)
-
-    def model(self, position: int, mode: str, *, simd: bool = True) -> _core.Model:
-        """All that decides how symbols at a rate position are read in a mode."""
-        scale, staircase = self.scale, self._staircases.modes[mode]
-        z_channels = scale.layers["hyper"].weight.shape[1]
-        point = nearest_point(position, self.points)
-        z_tables = self._tables.z.select(point * z_channels, z_channels)
-        return _core.Model(
-            scale.core if simd else scale.build(simd=False),
-            z_tables.core,
-            self._tables.y[mode].core,
-            self._staircases.base,
-            staircase.skip,
-            interpolate(scale.rate_bias, position),
-            self._exponent(position) - np.int32(staircase.step),
-            STATES[mode],
-        )
-
-    def tables(self, mode: str) -> TableSet:
-        """Tables of y in a mode."""
-        return self._tables.y[mode]
-
-    def check_mode(self, mode: str) -> None:
-        """Raises UsageError if the bundle does not have a mode."""
-        if mode not in self.modes:
-            raise UsageError(f"Bundle {self.name} has no mode {mode}; it has {', '.join(self.modes)}.")
-
-    def rate_weight(self, mode: str) -> float:
-        """Squared steps that a bit is worth to an encoder in a mode."""
-        return self.manifest.encoding.rate_weights.get(mode, 0.0)
-
-    def thresholds(self, position: int, mode: str) -> Thresholds | None:
-        """Where levels begin for an encoder in a mode; None if it searches or rounds."""
-        points = self.manifest.encoding.thresholds.get(mode)
-        return thresholds_at(points, position, self.grid(position, mode)) if points else None
-
-    def z_thresholds(self, position: int) -> Thresholds | None:
-        """The same for z, in all modes."""
-        points = self.manifest.encoding.z_thresholds
-        return thresholds_at(points, position) if points else None
+        Raises:
+            UsageError: it does not.
+        """
+        if name not in self.modes:
+            raise UsageError(f"Bundle {self.name} has no mode {name}; it has {', '.join(self.modes)}.")
+        return Mode(name)
 
     @cached_property
     def bounds(self) -> dict[str, int]:
         """The largest accumulator of every layer of the scale network."""
-        return self.scale.bounds()
-
-    def _exponent(self, position: int) -> npt.NDArray[np.int32]:
-        offsets = interpolate(np.array(self._staircases.gains, np.int32), position)
-        return (offsets + position).astype(np.int32)
+        return self.integers.scale.bounds()
 
     def _decode(self, name: str, kind: Any) -> Any:
         try:
@@ -252,7 +184,7 @@ class Bundle:
 
     def _check_staircases(self) -> None:
         gains, modes = self._staircases.gains, self._staircases.modes
-        if not modes or set(modes) - set(STATES) or self.manifest.encoding.mode not in modes:
+        if not modes or set(modes) - set(Mode) or self.manifest.encoding.mode not in modes:
             raise InvalidBundle(f"Bundle {self.origin} has modes that this release does not know.")
         if set(self.own_syntheses) - set(modes):
             raise InvalidBundle(f"Bundle {self.origin} has a synthesis for a mode that it does not have.")
@@ -297,12 +229,13 @@ class Bundle:
         expected |= {f"{layer}.bias": ("int32", 1) for layer in LAYERS}
         expected |= {"rate_bias": ("int32", 2), "phase_bias": ("int32", 2)}
         tensors = self._tensors("scale.safetensors", expected)
-        if len(tensors["rate_bias"]) != self.points:
+        if len(tensors["rate_bias"]) != len(self._staircases.gains):
             raise InvalidBundle(f"Bundle {self.origin} has biases and gains for different rate points.")
         layers = {name: Layer(tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in LAYERS}
         return ScaleWeights(layers, tensors["rate_bias"], tensors["phase_bias"])
 
-    def _read_tables(self) -> Tables:
+    def _read_integers(self) -> Integers:
+        scale, staircases, encoding = self._read_scale(), self._staircases, self.manifest.encoding
         kinds = {"cdf": ("uint16", 1), "offsets": ("int32", 1)}
         parts = ["z", *(f"y.{mode}" for mode in self.modes)]
         expected = {f"{part}.{name}": kind for part in parts for name, kind in kinds.items()}
@@ -313,14 +246,19 @@ class Bundle:
             _ = z.core, *(tables.core for tables in y.values())
         except ValueError as error:
             raise InvalidBundle(f"The tables of bundle {self.origin} are not valid: {error}.") from error
-        if z.rows != self.points * self.scale.layers["hyper"].weight.shape[1]:
+        if z.rows != len(staircases.gains) * scale.layers["hyper"].weight.shape[1]:
             raise InvalidBundle(f"Bundle {self.origin} needs a z table for every rate point and channel.")
-        return Tables(y, z)
-
-
-def _power(exponent: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """2**(exponent / 32)."""
-    return np.exp2(exponent.astype(np.float64) / POSITIONS_PER_OCTAVE).astype(np.float32)
+        codings = {
+            mode: Coding(
+                staircases.modes[mode],
+                tables,
+                encoding.rate_weights.get(mode, 0.0),
+                encoding.thresholds.get(mode, []),
+            )
+            for mode, tables in y.items()
+        }
+        gains = np.array(staircases.gains, np.int32)
+        return Integers(scale, gains, staircases.base, z, codings, encoding.z_thresholds)
 
 
 def fingerprint(entries: Mapping[str, bytes]) -> bytes:

@@ -158,12 +158,12 @@ def _describe(bundle: Bundle) -> InstalledBundle:
 def _measure_all(threads: int, problems: list[str]) -> tuple[Times, ...]:
     """Times of every engine; they must agree on the symbols, and on pixels but for a grey level."""
     bundle, picture = open_bundle(), built_in_picture()
-    mode = bundle.manifest.encoding.mode
+    mode = bundle.mode_named(bundle.manifest.encoding.mode)
     engines = [Engine.ONNX_RUNTIME, *([Engine.OPENVINO] if openvino_installed() else [])]
     times, shown = [], []
     for engine in engines:
         coder = TileCoder(bundle, load_networks(bundle, threads, engine, mode), mode)
-        found = _noting(problems, lambda: _measure(coder, engine, picture))  # noqa: B023, it is called now
+        found = _noting(problems, lambda: _measure(bundle, coder, engine, picture))  # noqa: B023, it is called now
         if found is not None:
             times.append(found[0])
             shown.append(found[1].astype(int))
@@ -174,7 +174,7 @@ def _measure_all(threads: int, problems: list[str]) -> tuple[Times, ...]:
     return tuple(times)
 
 
-def _measure(coder: TileCoder, engine: Engine, picture: Pixels) -> tuple[Times, Pixels]:
+def _measure(bundle: Bundle, coder: TileCoder, engine: Engine, picture: Pixels) -> tuple[Times, Pixels]:
     geometry = Geometry(picture.shape[1], picture.shape[0])
     rounds, clock = [], time.perf_counter
     for _ in range(1 + _RUNS):
@@ -190,7 +190,7 @@ def _measure(coder: TileCoder, engine: Engine, picture: Pixels) -> tuple[Times, 
         pixels = coder.synthesise(latents, geometry, _POSITION)
         marks.append(clock())
         rounds.append([1e3 * float(value) for value in np.diff(marks)])
-    plain = coder.bundle.model(_POSITION, coder.mode, simd=False)
+    plain = bundle.at(_POSITION, coder.mode, simd=False).model
     z, y = plain.decode(coded.payload, geometry.rows, geometry.columns)
     if not (np.array_equal(z, symbols.z) and np.array_equal(y, symbols.y)):
         raise SoftstairError("The vector kernels of the core read other symbols than the portable ones.")

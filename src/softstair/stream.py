@@ -27,6 +27,7 @@ from softstair.errors import (
 )
 from softstair.exact import MAX_SIDE as MAX_EXACT_SIDE
 from softstair.exact import pack_samples, unpack_samples
+from softstair.mode import BY_WIRE, Mode
 from softstair.tiles import MAX_LAYOUT, ONE_TILE, TileGrid
 
 MAGIC = b"\xa5STR"
@@ -44,17 +45,6 @@ class Colour(IntEnum):
 
     RGB = 0
     GREY = 1
-
-
-class Mode(IntEnum):
-    """How symbols were chosen and are coded."""
-
-    SCALAR = 0
-    RDOQ = 1
-    TCQ4 = 2
-    TCQ8 = 3
-    TCQ16 = 4
-    TCQ32 = 5
 
 
 class _Flag(IntFlag):
@@ -202,7 +192,7 @@ def join_stream(
     head += bytes([VERSION]) + _varint(extras.flags | (_Flag.EXACT_TILES if exact else 0))
     head += header.fingerprint
     head += _varint(header.width) + _varint(header.height)
-    head += bytes([header.colour, header.mode, header.position])
+    head += bytes([header.colour, header.mode.wire, header.position])
     head += _varint(header.layout)
     for tile in tiles:
         head += _varint(len(tile))
@@ -411,12 +401,12 @@ class _Cursor:
         colour, mode, position = self.take(3, "colour, mode and rate position")
         if colour not in list(Colour):
             raise UnsupportedStream(f"The stream has unknown colour {colour}; update this release.")
-        if mode not in list(Mode):
+        if mode not in BY_WIRE:
             raise UnsupportedStream(f"The stream has unknown mode {mode}; update this release.")
         layout = self.varint("tile layout")
         if layout > MAX_LAYOUT:
             raise UnsupportedStream(f"The stream has unknown tile layout {layout}; update this release.")
-        return Header(fingerprint, width, height, Colour(colour), Mode(mode), position, layout), kind
+        return Header(fingerprint, width, height, Colour(colour), BY_WIRE[mode], position, layout), kind
 
     def kind(self) -> _Kind:
         (version,) = self.take(1, "version")

@@ -11,6 +11,7 @@ from typing import TypeVar
 from softstair.bundle import Bundle
 from softstair.engine import Engine, choose_engine, load_networks
 from softstair.engine.checked import CheckedNetworks
+from softstair.mode import Mode
 
 from .reach import analysis_reach, synthesis_reach
 from .tile import TileCoder
@@ -19,7 +20,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def networks_of(bundle: Bundle, threads: int, mode: str | None = None) -> CheckedNetworks:
+def networks_of(bundle: Bundle, threads: int, mode: Mode | None = None) -> CheckedNetworks:
     """The networks of a bundle, kept so that a second picture does not load them again.
 
     mode: whose synthesis is wanted; modes that share all networks share what is kept.
@@ -28,7 +29,7 @@ def networks_of(bundle: Bundle, threads: int, mode: str | None = None) -> Checke
 
 
 @lru_cache(maxsize=4)
-def _networks(bundle: Bundle, threads: int, engine: Engine, mode: str | None) -> CheckedNetworks:
+def _networks(bundle: Bundle, threads: int, engine: Engine, mode: Mode | None) -> CheckedNetworks:
     return load_networks(bundle, threads, engine, mode)
 
 
@@ -38,7 +39,7 @@ def _analysis_reach(bundle: Bundle, threads: int) -> int:
 
 
 @lru_cache(maxsize=4)
-def _synthesis_reach(bundle: Bundle, threads: int, mode: str) -> int:
+def _synthesis_reach(bundle: Bundle, threads: int, mode: Mode) -> int:
     networks = networks_of(bundle, threads, mode).unchecked
     return synthesis_reach(networks, bundle.channels, bundle.points)
 
@@ -56,7 +57,7 @@ class Crew:
     Transforms are large enough to keep all threads busy; entropy coding is serial within a tile.
     """
 
-    def __init__(self, bundle: Bundle, mode: str, threads: int, workers: int) -> None:
+    def __init__(self, bundle: Bundle, mode: Mode, threads: int, workers: int) -> None:
         each = max(1, threads // workers)
         self.whole = TileCoder(bundle, networks_of(bundle, threads, mode), mode)
         self._each = TileCoder(bundle, networks_of(bundle, each, mode), mode, parallel=each > 1)

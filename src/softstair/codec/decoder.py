@@ -149,7 +149,7 @@ def decode_view(
     threads = threads or usable_cores()
     fixed = _fixed_bytes(reader, view, region)
     plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
-    crew = Crew(bundle, header.mode.name.lower(), threads, plan.workers)
+    crew = Crew(bundle, header.mode, threads, plan.workers)
     windows = TileGrid(header.height, header.width, plan.window)
     in_one_piece = windows.count == 1 and region == windows.whole
     reach = 0 if in_one_piece else crew.synthesis_reach()
@@ -182,8 +182,8 @@ def read_symbols(
     """The symbols of every tile of a .stair file: what must be the same on every machine."""
     reader = StreamReader(data)
     header, bundle = reader.header, _bundle_of(reader.header, bundle)
-    mode = header.mode.name.lower()
-    coder = TileCoder(bundle, networks_of(bundle, threads or usable_cores(), mode), mode)
+    networks = networks_of(bundle, threads or usable_cores(), header.mode)
+    coder = TileCoder(bundle, networks, header.mode)
     for index in range(reader.grid.count):
         box = reader.grid.box(index)
         geometry = Geometry(box.columns, box.rows)
@@ -236,7 +236,7 @@ class TileSource:
                 if not self._partial:
                     raise
                 self.missing.add(index)
-        return np.zeros((1, coder.bundle.channels, geometry.rows, geometry.columns), np.float32)
+        return np.zeros((1, coder.channels, geometry.rows, geometry.columns), np.float32)
 
 
 def _extras(reader: StreamReader, view: View, region: Box) -> tuple[Pixels | None, Metadata, bool]:
@@ -286,7 +286,7 @@ def _bundle_of(header: Header, bundle: Bundle | None) -> Bundle:
         raise CorruptStream(
             f"Rate position {header.position} is beyond the bundle's last, {bundle.last_position}."
         )
-    bundle.check_mode(header.mode.name.lower())
+    bundle.mode_named(header.mode)
     return bundle
 
 

@@ -12,8 +12,9 @@ from softstair import _core
 from softstair.bundle import Bundle
 from softstair.engine import Planes
 from softstair.errors import LimitExceeded, TargetOutOfReach, UsageError
+from softstair.mode import Mode
 from softstair.pictures import Picture, check_size, fill_hidden
-from softstair.stream import Colour, Header, Mode, join_stream, pack_extras
+from softstair.stream import Colour, Header, join_stream, pack_extras
 from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
 from .budget import MAX_MEMORY, Plan, latent_bytes, plan_encoder
@@ -30,15 +31,15 @@ _LAYOUT = 8
 _REMEMBERED = 3  # codings of a picture: a search ends beside what it will return
 # What the time of an encoder buys: mode by effort.
 MODE_OF_EFFORT = {
-    1: "scalar",
-    2: "rdoq",
-    3: "tcq4",
-    4: "tcq8",
-    5: "tcq32",
-    6: "tcq32",
-    7: "tcq32",
-    8: "tcq32",
-    9: "tcq32",
+    1: Mode.SCALAR,
+    2: Mode.RDOQ,
+    3: Mode.TCQ4,
+    4: Mode.TCQ8,
+    5: Mode.TCQ32,
+    6: Mode.TCQ32,
+    7: Mode.TCQ32,
+    8: Mode.TCQ32,
+    9: Mode.TCQ32,
 }
 
 
@@ -96,7 +97,7 @@ class Payloads:
     table_bits: float
 
 
-def choose_mode(bundle: Bundle, effort: int | None = None, mode: str | None = None) -> str:
+def choose_mode(bundle: Bundle, effort: int | None = None, mode: str | None = None) -> Mode:
     """The mode of an effort, the mode asked for, or else the bundle's own.
 
     Raises:
@@ -108,9 +109,7 @@ def choose_mode(bundle: Bundle, effort: int | None = None, mode: str | None = No
         if effort not in MODE_OF_EFFORT:
             raise UsageError(f"Efforts run from 1 to {max(MODE_OF_EFFORT)}, not to {effort}.")
         mode = MODE_OF_EFFORT[effort]
-    mode = mode or bundle.manifest.encoding.mode
-    bundle.check_mode(mode)
-    return mode
+    return bundle.mode_named(mode or bundle.manifest.encoding.mode)
 
 
 def choose_layout(height: int, width: int) -> int:
@@ -220,20 +219,21 @@ class PictureEncoder:
         limit, after = rate.size_limit(self._grid.height * self._grid.width), position + 1
         if limit is None or after > self._bundle.last_position:
             return self.encode(position)
-        if self._bundle.thresholds(after, self._mode) is not None:
+        setting = self._bundle.at(after, self._mode)
+        if setting.thresholds is not None:
             return self.encode(position)
         weight = weight_within(
             lambda weight: len(self._stream(after, weight)),
             limit,
             len(self._stream(position)),
-            self._bundle.rate_weight(self._mode),
+            setting.rate_weight,
         )
         return self.encode(position) if weight is None else self.encode(after, weight)
 
     def _stream(self, position: int, rate_weight: float | None = None) -> bytes:
-        grid, mode = self._grid, Mode[self._mode.upper()]
+        grid = self._grid
         header = Header(
-            self._bundle.fingerprint, grid.width, grid.height, self._colour, mode, position, grid.layout
+            self._bundle.fingerprint, grid.width, grid.height, self._colour, self._mode, position, grid.layout
         )
         return join_stream(header, self._coder.code(position, rate_weight).tiles, self._extras)
 

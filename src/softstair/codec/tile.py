@@ -12,17 +12,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from softstair import _core
-from softstair.bundle import Bundle
 from softstair.engine import Networks, Planes
 from softstair.errors import CorruptStream
+from softstair.mode import Mode
 from softstair.quantize.phases import PHASES
-from softstair.quantize.rates import hat_weights
-from softstair.quantize.staircase import STATES, rounded
+from softstair.quantize.setting import Setting
+from softstair.quantize.staircase import rounded
 
 from .geometry import WHOLE_PICTURE, Borders, Geometry, to_even, to_pixels, to_planes
 
@@ -33,6 +35,17 @@ _MIRRORED = 2  # positions of y^, and of z^, that the mean network is shown beyo
 Decide = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int16]]
 
 
+class Settings(Protocol):
+    """Where settings come from: a bundle, or the integers of a codec in training."""
+
+    @property
+    def channels(self) -> int:
+        """Number of latents at a place."""
+
+    def at(self, position: int, mode: Mode) -> Setting:
+        """All there is at a rate position in a mode."""
+
+
 @dataclass(frozen=True)
 class Analysed:
     """Latents of a tile, float32 (1, C, rows, columns): all that rate control starts from."""
@@ -40,6 +53,32 @@ class Analysed:
     geometry: Geometry
     latents: Planes
     borders: Borders = WHOLE_PICTURE
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A tile at a rate position whose z is decided, which is the same in all modes.
+
+    z: symbols, int16 (h, w, Z). means: what z^ says of y.
+    """
+
+    analysed: Analysed
+    position: int
+    z: npt.NDArray[np.int16]
+    means: Means
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A tile whose symbols are decided. tile: their encoder. latents: y^, (1, C, rows, columns)."""
+
+    tile: _core.TileEncoder
+    latents: Planes
+
+    @property
+    def table_bits(self) -> float:
+        """What the tables alone charge."""
+        return sum(self.tile.cross_entropy())
 
 
 @dataclass(frozen=True)
@@ -66,14 +105,16 @@ class Symbols:
 
 
 class TileCoder:
-    """Codes and decodes tiles with one bundle and one set of networks in one mode.
+    """Codes and decodes tiles with the networks and integers of one codec in one mode.
 
-    parallel: float networks may run while a thread of its own reads symbols.
+    settings: a bundle, or the integers of a codec in training. parallel: float networks may run while a
+    thread of its own reads symbols.
     """
 
-    def __init__(self, bundle: Bundle, networks: Networks, mode: str, *, parallel: bool = False) -> None:
-        self.bundle, self.mode = bundle, mode
+    def __init__(self, settings: Settings, networks: Networks, mode: Mode, *, parallel: bool = False) -> None:
+        self.channels, self.mode = settings.channels, mode
         self._networks, self._parallel = networks, parallel
+        self._at: Callable[[int], Setting] = lru_cache(maxsize=2)(lambda d: settings.at(d, mode))
 
     def analyse(self, pixels: npt.NDArray[np.uint8]) -> Analysed:
         """Latents of pixels (H, W, 3); the same at every rate."""
@@ -92,33 +133,40 @@ class TileCoder:
 
         decide: stands in for the mode's own search. rate_weight: of the search, by default the mode's.
         """
-        networks, hat = self._networks, self._hat(position)
-        gain = self.bundle.gain(position)[None, :, None, None]
-        z = networks.hyper_analysis(to_even(analysed.latents), gain, hat)
-        z_hat = np.clip(rounded(z, self.bundle.z_thresholds(position)), -_Z_LIMIT, _Z_LIMIT)
-        rows, columns = analysed.geometry.rows, analysed.geometry.columns
-        z_symbols = np.ascontiguousarray(z_hat[0].transpose(1, 2, 0)).astype(np.int16)
-        tile = _core.TileEncoder(self.bundle.model(position, self.mode), z_symbols, rows, columns)
-        decoded = np.zeros_like(analysed.latents)
-        means = Means(networks, z_hat, hat, decoded, analysed.borders)
-        y = np.ascontiguousarray(analysed.latents[0])
-        scale = self.bundle.inverse_step(position, self.mode)
-        if rate_weight is None:
-            rate_weight = self.bundle.rate_weight(self.mode)
-        grid = self.bundle.grid(position, self.mode)
-        if decide is None and (thresholds := self.bundle.thresholds(position, self.mode)) is not None:
-            decide = thresholds.decide
+        decided = self.decide(self.begin(analysed, position), decide, rate_weight=rate_weight)
+        return CodedTile(decided.tile.finish(), decided.latents, decided.table_bits)
+
+    def begin(self, analysed: Analysed, position: int) -> Begun:
+        """Decide z at a rate position."""
+        setting = self._at(position)
+        gain = setting.gain[None, :, None, None]
+        z = self._networks.hyper_analysis(to_even(analysed.latents), gain, setting.hat)
+        z_hat = np.clip(rounded(z, setting.z_thresholds), -_Z_LIMIT, _Z_LIMIT)
+        symbols = np.ascontiguousarray(z_hat[0].transpose(1, 2, 0)).astype(np.int16)
+        rows, columns = analysed.latents.shape[2:]
+        means = Means(self._networks, z_hat, setting.hat, (rows, columns), analysed.borders)
+        return Begun(analysed, position, symbols, means)
+
+    def decide(
+        self, begun: Begun, decide: Decide | None = None, *, rate_weight: float | None = None
+    ) -> Decided:
+        """Decide y phase by phase: each sees what the ones before it decided. Arguments as for ``code``."""
+        setting, latents = self._at(begun.position), begun.analysed.latents
+        y, decoded = np.ascontiguousarray(latents[0]), np.zeros_like(latents)
+        tile = _core.TileEncoder(setting.model, begun.z, *y.shape[1:])
+        weight = setting.rate_weight if rate_weight is None else rate_weight
+        if decide is None and setting.thresholds is not None:
+            decide = setting.thresholds.decide
         for phase in range(PHASES):
             tile.begin_phase()
-            mean = means.of_phase(decoded, phase)
+            mean = begun.means.of_phase(decoded, phase)
             if decide is None:
-                tile.quantize(y, mean, scale, rate_weight, grid, decoded[0])
+                tile.quantize(y, mean, setting.inverse_step, weight, setting.grid, decoded[0])
                 continue
-            symbols = decide((y - mean) * scale[:, None, None])
+            symbols = decide((y - mean) * setting.inverse_step[:, None, None])
             tile.put(np.ascontiguousarray(symbols.transpose(1, 2, 0)))
-            step = self.bundle.step(position, self.mode)
-            _core.reconstruct_phase(phase, tile.symbols, STATES[self.mode], grid, mean, step, decoded[0])
-        return CodedTile(tile.finish(), decoded, sum(tile.cross_entropy()))
+            _put_back(tile.symbols, mean, phase, setting, decoded)
+        return Decided(tile, decoded)
 
     def decode(
         self,
@@ -136,15 +184,11 @@ class TileCoder:
         if not self._parallel:
             return self.reconstruct(self.read_symbols(payload, geometry, position, index), position, borders)
         # Reading is serial, and needs no means: these follow a phase behind, the first of z alone.
-        tile = self._open(payload, geometry, position, index)
+        tile = self.open_tile(payload, geometry, position, index)
         with ThreadPoolExecutor(1) as reader:
             phases = [reader.submit(self.read_phase, tile, index) for _ in range(PHASES)]
-            means = self.means_of(tile.z, geometry.rows, geometry.columns, position, borders)
-            decoded = np.zeros((1, self.bundle.channels, geometry.rows, geometry.columns), np.float32)
-            for phase, read in enumerate(phases):
-                read.result()
-                self.put_back(tile.y, position, means, phase, decoded)
-        return decoded
+            filling = Symbols(tile.z, tile.y)
+            return self.reconstruct(filling, position, borders, lambda phase: phases[phase].result())
 
     def read_symbols(self, payload: bytes, geometry: Geometry, position: int, index: int = 0) -> Symbols:
         """Entropy decoding: integers alone. index: of the tile, for messages.
@@ -152,28 +196,38 @@ class TileCoder:
         Raises:
             CorruptStream: the payload is not what an encoder wrote.
         """
-        tile = self._open(payload, geometry, position, index)
+        tile = self.open_tile(payload, geometry, position, index)
         for _ in range(PHASES):
             self.read_phase(tile, index)
         return Symbols(tile.z, tile.y)
 
-    def reconstruct(self, symbols: Symbols, position: int, borders: Borders = WHOLE_PICTURE) -> Planes:
-        """y^ from symbols, (1, C, rows, columns)."""
+    def reconstruct(
+        self,
+        symbols: Symbols,
+        position: int,
+        borders: Borders = WHOLE_PICTURE,
+        wait_for: Callable[[int], None] = lambda phase: None,
+    ) -> Planes:
+        """y^ from symbols, (1, C, rows, columns).
+
+        wait_for: returns once the symbols of y of a phase are there, and those of z with the first.
+        """
         rows, columns, channels = symbols.y.shape
         means = self.means_of(symbols.z, rows, columns, position, borders)
         decoded = np.zeros((1, channels, rows, columns), np.float32)
         for phase in range(PHASES):
+            wait_for(phase)
             self.put_back(symbols.y, position, means, phase, decoded)
         return decoded
 
     def synthesise(self, latents: Planes, geometry: Geometry, position: int) -> npt.NDArray[np.uint8]:
         """Pixels (H, W, 3) from y^."""
-        return to_pixels(self._networks.synthesis(latents, self._hat(position)), geometry)
+        return to_pixels(self._networks.synthesis(latents, self._at(position).hat), geometry)
 
-    def _open(self, payload: bytes, geometry: Geometry, position: int, index: int) -> _core.TileDecoder:
-        model = self.bundle.model(position, self.mode)
+    def open_tile(self, payload: bytes, geometry: Geometry, position: int, index: int) -> _core.TileDecoder:
+        """A reader of a payload that has read z."""
         with _of_tile(index):
-            return _core.TileDecoder(model, payload, geometry.rows, geometry.columns)
+            return _core.TileDecoder(self._at(position).model, payload, geometry.rows, geometry.columns)
 
     def read_phase(self, tile: _core.TileDecoder, index: int) -> None:
         """Read the next phase of a tile's symbols."""
@@ -185,19 +239,22 @@ class TileCoder:
     ) -> Means:
         """The mean network of a tile whose z is known; its first phase is done."""
         z_hat = np.ascontiguousarray(z.transpose(2, 0, 1))[None].astype(np.float32)
-        nothing = np.zeros((1, self.bundle.channels, rows, columns), np.float32)
-        return Means(self._networks, z_hat, self._hat(position), nothing, borders)
+        means = Means(self._networks, z_hat, self._at(position).hat, (rows, columns), borders)
+        means.prepare(self.channels)
+        return means
 
     def put_back(
         self, symbols: npt.NDArray[np.int16], position: int, means: Means, phase: int, decoded: Planes
     ) -> None:
         """Write y^ of a phase into ``decoded``, which has that of the phases before."""
-        mean, step = means.of_phase(decoded, phase), self.bundle.step(position, self.mode)
-        grid = self.bundle.grid(position, self.mode)
-        _core.reconstruct_phase(phase, symbols, STATES[self.mode], grid, mean, step, decoded[0])
+        _put_back(symbols, means.of_phase(decoded, phase), phase, self._at(position), decoded)
 
-    def _hat(self, position: int) -> Planes:
-        return hat_weights(position, self.bundle.points)
+
+def _put_back(
+    symbols: npt.NDArray[np.int16], mean: Planes, phase: int, setting: Setting, decoded: Planes
+) -> None:
+    states = setting.mode.states
+    _core.reconstruct_phase(phase, symbols, states, setting.grid, mean, setting.step, decoded[0])
 
 
 @contextmanager
@@ -218,10 +275,10 @@ class Means:
     """
 
     def __init__(
-        self, networks: Networks, z_hat: Planes, hat: Planes, nothing: Planes, borders: Borders
+        self, networks: Networks, z_hat: Planes, hat: Planes, size: tuple[int, int], borders: Borders
     ) -> None:
         self._networks, self._borders = networks, borders
-        self._rows, self._columns = rows, columns = nothing.shape[2:]
+        self._rows, self._columns = rows, columns = size
         if borders.any:
             z_hat = borders.mirrored(z_hat, _MIRRORED, "symmetric")
         base = networks.mean_base(z_hat, hat)
@@ -230,14 +287,17 @@ class Means:
         last_row = 2 * beyond_top + rows + _MIRRORED * borders.bottom
         last_column = 2 * beyond_left + columns + _MIRRORED * borders.right
         self._base = np.ascontiguousarray(base[:, :, beyond_top:last_row, beyond_left:last_column])
-        # Of z alone: a decoder has it before any y. Given away once, so that it is not kept beside others.
-        self._first: Planes | None = self._mean(nothing, 0)
+        self._first: Planes | None = None
+
+    def prepare(self, channels: int) -> None:
+        """Do the first phase now: it is of z alone, which a decoder has before any y."""
+        self._first = self._mean(np.zeros((1, channels, self._rows, self._columns), np.float32), 0)
 
     def of_phase(self, decoded: Planes, phase: int) -> Planes:
         """mu (C, rows, columns), given y^ (1, C, rows, columns) of earlier phases."""
         if phase or self._first is None:
             return self._mean(decoded, phase)
-        first, self._first = self._first, None
+        first, self._first = self._first, None  # given away, so that it is not kept beside others
         return first
 
     def _mean(self, decoded: Planes, phase: int) -> Planes:

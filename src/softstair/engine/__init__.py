@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from softstair.bundle import Bundle
 from softstair.errors import UsageError
+from softstair.mode import Mode
 
 if TYPE_CHECKING:
     from .checked import CheckedNetworks
@@ -78,14 +79,14 @@ def choose_engine() -> Engine:
     return engine
 
 
-def load_networks(bundle: Bundle, threads: int, engine: Engine, mode: str | None = None) -> CheckedNetworks:
+def load_networks(bundle: Bundle, threads: int, engine: Engine, mode: Mode | None = None) -> CheckedNetworks:
     """The networks of a bundle on an engine with a number of threads; the synthesis is a mode's."""
     from .checked import CheckedNetworks
 
     return CheckedNetworks(_start(bundle, threads, engine, mode), bundle)
 
 
-def _start(bundle: Bundle, threads: int, engine: Engine, mode: str | None) -> Networks:
+def _start(bundle: Bundle, threads: int, engine: Engine, mode: Mode | None) -> Networks:
     graph = partial(bundle.graph, mode=mode)
     if engine is Engine.OPENVINO:
         from .openvino import OpenVinoNetworks

@@ -30,7 +30,7 @@ class CheckedNetworks:
     def __init__(self, networks: Networks, bundle: Bundle) -> None:
         self.unchecked = networks
         self._channels = bundle.channels
-        self._hyper = bundle.scale.layers["hyper"].weight.shape[1]
+        self._hyper = bundle.integers.scale.layers["hyper"].weight.shape[1]
 
     def analysis(self, picture: Planes) -> Planes:
         """As of ``Networks``."""

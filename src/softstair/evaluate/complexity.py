@@ -49,7 +49,7 @@ def complexity_of(bundle: Bundle, codec: str) -> Complexity:
     """
     names = ("analysis", "hyper_analysis", "mean_base", "mean", "synthesis")
     parts = [_part_of_graph(bundle, name) for name in names]
-    parts.insert(2, _part_of_scale(bundle.scale))
+    parts.insert(2, _part_of_scale(bundle.integers.scale))
     kmac = {part.name: part.kmac for part in parts}
     prediction = sum(kmac[name] for name in _PREDICTION)
     return Complexity(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,17 @@ class Passage:
     picture: Tensor
     y_bits: Tensor
     z_bits: Tensor
+
+
+class Walk(NamedTuple):
+    """What the four phases make of latents, each (B, C, h, w): y^, mu, and log-scale in steps."""
+
+    decoded: Tensor
+    mean: Tensor
+    log_scale: Tensor
+
+
+Decide = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Codec(nn.Module):
@@ -80,41 +93,31 @@ class Codec(nn.Module):
         z = self.hyper_analysis(y, self.deviation, gain, hat)
         rounded = straight_through_round(z)
         z_bits = self.z_density.bits(rounded if noise is None else z + noise.z, hat)
-        decoded, mean, log_scale = self.quantize(y, rounded, octaves, hat)
-        sigma = torch.exp2(log_scale).clamp(SIGMA_MIN, SIGMA_MAX)
-        residual = (y - mean) * gain
+        walk = self.quantize(y, rounded, octaves, hat)
+        sigma = torch.exp2(walk.log_scale).clamp(SIGMA_MIN, SIGMA_MAX)
+        residual = (y - walk.mean) * gain
         priced = straight_through_round(residual) if noise is None else residual + noise.y
         y_bits = gaussian_bits(priced, sigma)
-        return Passage(self.synthesis(decoded, hat).float(), y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3)))
+        decoded = self.synthesis(walk.decoded, hat).float()
+        return Passage(decoded, y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3)))
 
-    def quantize(
-        self, y: Tensor, z_hat: Tensor, octaves: Tensor, hat: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the four phases on y; returns y^, mu and log-scale (in steps), each (B, C, h, w).
+    def quantize(self, y: Tensor, z_hat: Tensor, octaves: Tensor, hat: Tensor) -> Walk:
+        """Run the four phases on y, (B, C, h, w).
 
         Rounding is straight-through, so gradients reach y and the context of later phases.
         """
         gain, step = torch.exp2(octaves), torch.exp2(-octaves)
-        scale = self.log_scale(z_hat, octaves, hat)
-        entered = self.scale_network.enter(scale)
-        base = self.mean_network.base(z_hat, hat)
-        masks = self.phase_masks(y)
-        decoded, seen, mean, corrected = (torch.zeros_like(y) for _ in range(4))
-        for phase, mask in enumerate(masks):
-            one_hot = torch.eye(PHASES, device=y.device)[phase][None]
-            mu = self.mean_network(decoded, base, self.deviation, one_hot)
-            t = self.scale_network.correction(entered, seen, phase)
-            symbols = straight_through_round((y - mu.detach()) * gain)
-            decoded = decoded + (mu.detach() + symbols * step) * mask
-            seen = seen + magnitude(symbols.detach()) * mask
-            mean = mean + mu * mask
-            corrected = corrected + (scale + t) * mask
-        return decoded, mean, corrected
+
+        def decide(mean: Tensor, log_scale: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+            symbols = straight_through_round((y - mean.detach()) * gain)
+            return mean.detach() + symbols * step, magnitude(symbols.detach())
+
+        return self.walk(y, z_hat, octaves, hat, decide)
 
     def reconstruct(
         self, symbols: Tensor, values: Tensor, z_hat: Tensor, octaves: Tensor, hat: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """y^ and log-scale (in steps) of symbols that are given, each (B, C, h, w).
+    ) -> Walk:
+        """Run the four phases on symbols that are given.
 
         Unlike ``quantize`` it lets gradients through the means: symbols stay, y^ moves.
 
@@ -122,19 +125,32 @@ class Codec(nn.Module):
             symbols: q in steps, (B, C, h, w). values: where they lie, in steps.
             z_hat: (B, Z, h / 2, w / 2). octaves: log2 of one over the step, (B, C, 1, 1).
         """
-        scale = self.log_scale(z_hat, octaves, hat)
-        entered = self.scale_network.enter(scale)
-        base = self.mean_network.base(z_hat, hat)
         magnitudes, offset = magnitude(symbols), values * torch.exp2(-octaves)
-        decoded, seen, corrected = (torch.zeros_like(symbols) for _ in range(3))
-        for phase, mask in enumerate(self.phase_masks(symbols)):
-            one_hot = torch.eye(PHASES, device=symbols.device)[phase][None]
-            mu = self.mean_network(decoded, base, self.deviation, one_hot)
-            t = self.scale_network.correction(entered, seen, phase)
-            decoded = decoded + (mu + offset) * mask
+        return self.walk(
+            symbols, z_hat, octaves, hat, lambda mean, log_scale, mask: (mean + offset, magnitudes)
+        )
+
+    def walk(self, like: Tensor, z_hat: Tensor, octaves: Tensor, hat: Tensor, decide: Decide) -> Walk:
+        """Run the four phases: each sees what the ones before it decided.
+
+        Args:
+            like: of the shape and dtype of y, (B, C, h, w).
+            z_hat, octaves, hat: as for ``reconstruct``.
+            decide: y^ and magnitudes of symbols, from a phase's means, log-scales in steps and mask.
+        """
+        scale = self.log_scale(z_hat, octaves, hat)
+        entered, base = self.scale_network.enter(scale), self.mean_network.base(z_hat, hat)
+        decoded, seen, means, log_scales = (torch.zeros_like(like) for _ in range(4))
+        for phase, mask in enumerate(self.phase_masks(like)):
+            one_hot = torch.eye(PHASES, device=like.device)[phase][None]
+            mean = self.mean_network(decoded, base, self.deviation, one_hot)
+            log_scale = scale + self.scale_network.correction(entered, seen, phase)
+            latents, magnitudes = decide(mean, log_scale, mask)
+            decoded = decoded + latents * mask
             seen = seen + magnitudes * mask
-            corrected = corrected + (scale + t) * mask
-        return decoded, corrected
+            means = means + mean * mask
+            log_scales = log_scales + log_scale * mask
+        return Walk(decoded, means, log_scales)
 
     def log_scale(self, z_hat: Tensor, octaves: Tensor, hat: Tensor) -> Tensor:
         """s(z^) + d + e_c, octaves in steps, cut to the size of y."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from softstair.errors import UsageError
-from softstair.quantize.staircase import STATES
+from softstair.mode import Mode
 
 from .distortion import MIXTURE, SMALLEST_SIDE
 from .shape import Shape
@@ -118,7 +118,7 @@ class Finetune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     in a row without a gain end the stage.
     """
 
-    mode: str = "scalar"
+    mode: Mode = Mode.SCALAR
     parts: tuple[Literal["synthesis", "mean", "scale"], ...] = ("synthesis",)
     steps: int = 2000
     count: int = 8
@@ -150,14 +150,12 @@ class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     where nothing else is asked for."""
 
     crops: int = 240
-    mode: str = "scalar"
-    modes: dict[str, Quantizer] = msgspec.field(
-        default_factory=lambda: {mode: Quantizer() for mode in STATES}
-    )
+    mode: Mode = Mode.SCALAR
+    modes: dict[Mode, Quantizer] = msgspec.field(default_factory=lambda: {mode: Quantizer() for mode in Mode})
 
     def __post_init__(self) -> None:
-        if self.mode not in self.modes or set(self.modes) - set(STATES):
-            raise ValueError(f"modes must be some of {', '.join(STATES)} and hold {self.mode}")
+        if self.mode not in self.modes:
+            raise ValueError(f"modes must be some of {', '.join(Mode)} and hold {self.mode}")
 
 
 class Evaluate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

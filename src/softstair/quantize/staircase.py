@@ -13,10 +13,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from softstair.mode import Mode
+
 from .rates import interpolate
 
-# States of the trellis by mode; with one state every latent is quantized for itself.
-STATES = {"scalar": 1, "rdoq": 1, "tcq4": 4, "tcq8": 8, "tcq16": 16, "tcq32": 32}
+STATES = {mode.value: mode.states for mode in Mode}
 
 LEVELS_PER_STEP = 1024  # levels and thresholds lie on this grid
 _LARGEST_LEVEL = 64 * LEVELS_PER_STEP

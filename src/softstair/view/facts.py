@@ -25,7 +25,7 @@ def facts_of_stair(data: bytes, picture: Picture) -> Facts:
     return (
         (".stair file", f"{_whole(len(data))} bytes"),
         ("Rate position", str(header.position)),
-        ("Mode", header.mode.name.lower()),
+        ("Mode", str(header.mode)),
         ("Bundle", header.fingerprint.hex()),
         ("Pixels", f"{_whole(parts.tiles)} bytes"),
         *((("Transparency", f"{_whole(parts.alpha)} bytes"),) if parts.alpha else ()),

@@ -22,23 +22,20 @@ from softstair.bundle import (
     write_bundle,
 )
 from softstair.errors import UsageError
+from softstair.mode import Mode
 from softstair.quantize.scale_network import ScaleWeights
-from softstair.quantize.staircase import STATES, Encoding
-from softstair.quantize.tables import RowRule, TableSet
+from softstair.quantize.staircase import Encoding
+from softstair.quantize.tables import TableSet
 
 from ..checkpoint import hash_file, load_codec
 from ..codec import Codec
 from ..data import Crops, load_pictures
+from ..integer.measure import integers_of, measured
 from ..log import commit
 from ..recipe import Quantizer, Recipe
 from ..staircases import Derivation, read_derivation
 from .graphs import export_graphs, export_synthesis
-from .integers import integer_gains, integer_weights
-from .measure import Integers, measure_z_tables, samples
-from .modes import NOTHING_LEARNED, Learned, measure_mode
 
-# Rows from sigma 0.11 to 89 steps; what lies below is not coded.
-ROW_RULE = RowRule(base=-102, skip=0, rows=78)
 _MEASURING = 2**31  # as a step of the crops: one that no run reaches
 _CROP_SIDE = 256
 
@@ -52,8 +49,8 @@ def export_bundle(
     description: str,
     licence: str,
     provenance: dict[str, Any],
-    quantizers: Mapping[str, Quantizer] | None = None,
-    mode: str = "scalar",
+    quantizers: Mapping[Mode, Quantizer] | None = None,
+    mode: Mode = Mode.SCALAR,
     derivation: Derivation | None = None,
     syntheses: Mapping[str, Codec] | None = None,
 ) -> Bundle:
@@ -77,68 +74,31 @@ def export_bundle(
     """
     codec.set_fixed(True)
     codec.eval()
-    integers, learned = integers_of(codec, derivation), learned_of(codec, derivation)
-    quantizers = quantizers or {name: Quantizer() for name in STATES}
-    taken = samples(codec, integers, crops)
-    z_tables = measure_z_tables(codec, taken)
-    measured = {
-        key: measure_mode(
-            codec,
-            integers,
-            taken,
-            z_tables,
-            key,
-            quantizer,
-            learned=learned if key == "scalar" else NOTHING_LEARNED,
-        )
-        for key, quantizer in quantizers.items()
-    }
+    quantizers = quantizers or {mode: Quantizer() for mode in Mode}
+    integers = measured(codec, integers_of(codec, quantizers, derivation), crops)
+    codings = {key.value: one for key, one in integers.codings.items()}
     encoding = Encoding(
         mode,
-        {key: one.rate_weight for key, one in measured.items()},
-        {key: one.thresholds for key, one in measured.items() if one.thresholds},
+        {key: one.rate_weight for key, one in codings.items()},
+        {key: one.thresholds for key, one in codings.items() if one.thresholds},
         integers.z_thresholds,
     )
     manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, encoding)
-    modes = {key: one.staircase for key, one in measured.items()}
-    staircases = Staircases(integers.gains.tolist(), ROW_RULE.base, modes)
-    tables = _table_tensors("z", z_tables)
-    for key, one in measured.items():
+    modes = {key: one.staircase for key, one in codings.items()}
+    staircases = Staircases(integers.gains.tolist(), integers.base, modes)
+    tables = _table_tensors("z", integers.z_tables)
+    for key, one in codings.items():
         tables |= _table_tensors(f"y.{key}", one.tables)
     entries = {
         "manifest.json": to_json(manifest),
         "staircases.json": to_json(staircases),
-        "scale.safetensors": save_safetensors(_scale_tensors(integers.weights)),
+        "scale.safetensors": save_safetensors(_scale_tensors(integers.scale)),
         "tables.safetensors": save_safetensors(tables),
         **{f"{graph}.onnx": data for graph, data in export_graphs(codec).items()},
         **{f"synthesis.{key}.onnx": export_synthesis(one) for key, one in (syntheses or {}).items()},
     }
     write_bundle(path, entries)
     return read_bundle(path.read_bytes(), str(path))
-
-
-def integers_of(codec: Codec, derivation: Derivation | None = None) -> Integers:
-    """The integer parts of a codec on fixed grids, with the steps and z's thresholds of a derivation.
-
-    Raises:
-        InvalidBundle: the scale network could overflow.
-    """
-    weights, gains = integer_weights(codec), integer_gains(codec)
-    if derivation is None:
-        return Integers(weights, gains, ROW_RULE)
-    points = derivation.of(codec.shape.positions)
-    steps = np.array([[point.step] for point in points], np.int32)
-    z_thresholds = [point.z_thresholds for point in points]
-    return Integers(weights, gains - steps, ROW_RULE, z_thresholds if z_thresholds[0] else [])
-
-
-def learned_of(codec: Codec, derivation: Derivation | None) -> Learned:
-    """Levels and thresholds of y of all rate points."""
-    if derivation is None:
-        return NOTHING_LEARNED
-    points = derivation.of(codec.shape.positions)
-    levels, thresholds = [point.levels for point in points], [point.thresholds for point in points]
-    return Learned(levels if levels[0] else [], thresholds if thresholds[0] else [])
 
 
 def export_snapshot(

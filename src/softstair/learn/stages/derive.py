@@ -28,7 +28,7 @@ from ..checkpoint import hash_file, load_checkpoint, load_codec, save_checkpoint
 from ..codec import Codec
 from ..data import Crops, load_pictures
 from ..distortion import PEAK, distortion
-from ..export.measure import latents_of
+from ..integer.measure import latents_of
 from ..layers.rates import multiplier
 from ..log import Log
 from ..precision import Choice, choose_precision

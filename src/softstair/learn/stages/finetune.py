@@ -187,13 +187,11 @@ class _Trainer:
         hat = hat_weights(batch.position, self._recipe.shape.rate_points)
         if not self.decides_symbols:
             return self._codec.synthesis(batch.decoded, hat), torch.zeros(len(batch.position))
-        decoded, log_scale = self._codec.reconstruct(
-            batch.symbols, batch.values, batch.z_hat, batch.octaves, hat
-        )
-        sigma = torch.exp2(log_scale).clamp(SIGMA_MIN, SIGMA_MAX)
+        walk = self._codec.reconstruct(batch.symbols, batch.values, batch.z_hat, batch.octaves, hat)
+        sigma = torch.exp2(walk.log_scale).clamp(SIGMA_MIN, SIGMA_MAX)
         # Cells of both of a trellis's quantizers are a step wide, but for those around zero.
         bits = gaussian_bits(batch.symbols, sigma)
-        return self._codec.synthesis(decoded, hat), bits.sum((1, 2, 3))
+        return self._codec.synthesis(walk.decoded, hat), bits.sum((1, 2, 3))
 
     def _cost(self, bpp: Tensor, error: Tensor, position: Tensor) -> Tensor:
         rates = self._recipe.rates

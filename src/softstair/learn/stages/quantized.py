@@ -9,17 +9,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from softstair.codec.tile import Begun, Decided, TileCoder
 from softstair.quantize.rates import POSITIONS_PER_OCTAVE, interpolate
 
 from ..codec import Codec
 from ..data import Crops, Pixels
 from ..distortion import PEAK, distortion
-from ..export.bundle import integers_of, learned_of
-from ..export.measure import Sample, latents_of, measure_z_tables, sample, samples
-from ..export.modes import NOTHING_LEARNED, Decided, measure_mode, quantize, values
+from ..integer.measure import analysed, integers_of, measured
 from ..layers.rates import draw_positions, hat_weights
 from ..recipe import Recipe
 from ..staircases import Derivation
+from ..torch_networks import TorchNetworks
+
+Floats = npt.NDArray[np.float32]
 
 _MEASURING = 2**31  # as a step of the crops: one that no run reaches
 _MEASURING_SIDE = 256
@@ -61,20 +63,14 @@ class Quantized:
     ) -> None:
         self._recipe, self._codec, self._crops = recipe, codec, crops
         settings = recipe.finetune
-        self._integers = integers_of(codec, derivation)
-        measured = crops.batch(_MEASURING, settings.measured_crops, _MEASURING_SIDE)
-        taken = samples(codec, self._integers, measured)
-        self._z_tables = measure_z_tables(codec, taken)
-        quantizer = recipe.export.modes[settings.mode]
-        self._mode = measure_mode(
+        quantizers = {settings.mode: recipe.export.modes[settings.mode]}
+        self._integers = measured(
             codec,
-            self._integers,
-            taken,
-            self._z_tables,
-            settings.mode,
-            quantizer,
-            learned=learned_of(codec, derivation) if settings.mode == "scalar" else NOTHING_LEARNED,
+            integers_of(codec, quantizers, derivation),
+            crops.batch(_MEASURING, settings.measured_crops, _MEASURING_SIDE),
         )
+        self._staircase = self._integers.codings[settings.mode].staircase
+        self._coder = TileCoder(self._integers, TorchNetworks(codec), settings.mode)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step; the same whenever it is asked for."""
@@ -84,13 +80,14 @@ class Quantized:
         spread = torch.from_numpy((rng.random() + np.arange(len(pixels)) / len(pixels)) % 1.0)
         positions = draw_positions(spread, self._recipe.shape.rate_points, self._recipe.rates.anchor)
         coded = [self._decide(crop, int(at)) for crop, at in zip(pixels, positions, strict=True)]
-        grids = [self._mode.staircase.grid(int(at)) for at in positions]
+        symbols = [self._in_steps(decided) for _, decided in coded]
+        grids = [self._staircase.grid(int(at)) for at in positions]
         return Batch(
             picture=torch.from_numpy(pixels).float() / 255,
             position=positions,
-            decoded=_stack([decided.decoded for _, decided in coded]),
-            symbols=_stack([decided.symbols for _, decided in coded]),
-            values=_stack([values(one.symbols, grid) for (_, one), grid in zip(coded, grids, strict=True)]),
+            decoded=_stack([decided.latents[0] for _, decided in coded]),
+            symbols=_stack(symbols),
+            values=_stack([_values(one, grid) for one, grid in zip(symbols, grids, strict=True)]),
             z_hat=_stack([one.z.transpose(2, 0, 1).astype(np.float32) for one, _ in coded]),
             octaves=self._octaves(positions),
         )
@@ -104,25 +101,40 @@ class Quantized:
             height, width = (min(side, _LARGEST) // 32 * 32 for side in pixels.shape[:2])
             planes = np.ascontiguousarray(pixels[:height, :width].transpose(2, 0, 1))
             decided = self._decide(planes, position)[1]
-            picture = codec.synthesis(torch.from_numpy(decided.decoded)[None], hat)[0]
+            picture = codec.synthesis(torch.from_numpy(decided.latents), hat)[0]
             rounded = ((picture.clamp(0, 1) * 255).round() / 255)[None]
             original = torch.from_numpy(planes)[None].float() / 255
-            bpp = sum(decided.tile.cross_entropy()) / (height * width)
+            bpp = decided.table_bits / (height * width)
             psnr = 10 * np.log10(PEAK**2 / distortion("mse", rounded, original).item())
             cost = distortion(rates.distortion, rounded, original, rates.mixture).item()
             rows.append((bpp, psnr, cost))
         return Figures(*map(float, np.mean(rows, axis=0)))
 
-    def _decide(self, pixels: Pixels, position: int) -> tuple[Sample, Decided]:
+    def _decide(self, pixels: Pixels, position: int) -> tuple[Begun, Decided]:
         """Pixels (3, H, W), sides multiples of 32."""
-        one = sample(self._codec, self._integers, latents_of(self._codec, pixels), position)
-        return one, quantize(self._codec, self._integers, one, self._z_tables, self._mode)
+        begun = self._coder.begin(analysed(self._codec, pixels), position)
+        return begun, self._coder.decide(begun)
+
+    def _in_steps(self, decided: Decided) -> Floats:
+        """q, (C, h, w)."""
+        unit = np.float32(0.5 if self._coder.mode.is_trellis else 1)
+        return decided.tile.symbols.transpose(2, 0, 1).astype(np.float32) * unit
 
     def _octaves(self, positions: Tensor) -> Tensor:
         gains = self._integers.gains
-        exponents = [interpolate(gains, int(at)) + int(at) - self._mode.staircase.step for at in positions]
+        exponents = [interpolate(gains, int(at)) + int(at) - self._staircase.step for at in positions]
         return _stack([one.astype(np.float32) for one in exponents])[..., None, None] / POSITIONS_PER_OCTAVE
 
 
-def _stack(arrays: list[npt.NDArray[np.float32]]) -> Tensor:
+def _values(symbols: Floats, grid: Floats) -> Floats:
+    """Where symbols lie on a fine grid, in steps, the shape of ``symbols``."""
+    if not len(grid):
+        return symbols
+    member = np.abs(2 * symbols)
+    last = len(grid) - 1
+    inside = grid[np.minimum(member, last).astype(np.int64)]
+    return np.sign(symbols) * (inside + np.maximum(member - last, 0) / 2)
+
+
+def _stack(arrays: list[Floats]) -> Tensor:
     return torch.from_numpy(np.stack(arrays))

@@ -10,13 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import POSITIONS_PER_OCTAVE
 from softstair.quantize.staircase import LEVELS_PER_STEP
 from softstair.quantize.tables import measured_probabilities
 
 from ..codec import Codec
-from ..export.bundle import ROW_RULE
+from ..integer.measure import ROW_RULE
 from ..layers.densities import SIGMA_MAX, SIGMA_MIN
 from ..layers.rates import hat_weights
 from ..layers.stanh import STanH, gaussian_mass
@@ -146,14 +145,10 @@ def code(codec: Codec, position: int, point: RatePoint, y: Tensor, table: Tensor
     gain, step = torch.exp2(octaves), torch.exp2(-octaves)
     z = codec.hyper_analysis(y, codec.deviation, gain.detach(), hat)
     z_hat, z_bits = point.z(z, codec.z_density.mass(hat))
-    scale = codec.log_scale(z_hat, octaves, hat)
-    entered, base = codec.scale_network.enter(scale), codec.mean_network.base(z_hat, hat)
-    decoded, seen, y_bits = (torch.zeros_like(y) for _ in range(3))
-    counts = no_counts()
-    for phase, mask in enumerate(codec.phase_masks(y)):
-        one_hot = torch.eye(PHASES)[phase][None]
-        mean = codec.mean_network(decoded, base, codec.deviation, one_hot)
-        log_scale = scale + codec.scale_network.correction(entered, seen, phase)
+    y_bits, counts = torch.zeros_like(y), no_counts()
+
+    def decide(mean: Tensor, log_scale: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal y_bits
         row = torch.floor((log_scale * POSITIONS_PER_OCTAVE - ROW_RULE.base) / 4).long()
         is_coded = (row >= ROW_RULE.skip) & (mask > 0)
         sigma = torch.exp2(log_scale[is_coded]).clamp(SIGMA_MIN, SIGMA_MAX)
@@ -164,10 +159,10 @@ def code(codec: Codec, position: int, point: RatePoint, y: Tensor, table: Tensor
         np.add.at(counts, (rows.numpy(), clipped.numpy()), 1)
         value = torch.zeros_like(y).masked_scatter(is_coded, some)
         y_bits = y_bits + torch.zeros_like(y).masked_scatter(is_coded, some_bits)
-        decoded = decoded + (mean + value * step) * mask
         symbol = torch.zeros_like(y).masked_scatter(is_coded, level.to(some.dtype))
-        seen = seen + magnitude(symbol) * mask
-    picture = codec.synthesis(decoded, hat)
+        return mean + value * step, magnitude(symbol)
+
+    picture = codec.synthesis(codec.walk(y, z_hat, octaves, hat, decide).decoded, hat)
     return Coded(y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3)), picture, counts)
 
 

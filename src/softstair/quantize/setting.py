@@ -1,0 +1,130 @@
+"""Everything that a rate position and a mode decide, from the integers of a trained codec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from softstair import _core
+from softstair.mode import Mode
+
+from .rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT, hat_weights, interpolate, nearest_point
+from .scale_network import ScaleWeights
+from .staircase import Staircase, Thresholds, thresholds_at
+from .tables import TableSet
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Coding:
+    """A mode as encoder and decoder have it.
+
+    staircase: what both know. tables: of y. rate_weight: squared steps that a bit is worth to an
+    encoder. thresholds: of every rate point (``staircase.Encoding``); if any, they decide, not a search.
+    """
+
+    staircase: Staircase
+    tables: TableSet
+    rate_weight: float = 0.0
+    thresholds: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All there is at a rate position in a mode, for both sides.
+
+    model: how the core reads symbols. gain: float32 (C,), of latents where z is computed. step: float32
+    (C,), latent units. inverse_step: one over it. grid: float32, where members of the fine grid lie, in
+    steps; empty if uniform. hat: float32 (1, points), for the networks. rate_weight: squared steps that
+    a bit is worth to an encoder. thresholds: where levels begin for an encoder; None if it searches or
+    rounds. z_thresholds: the same for z.
+    """
+
+    position: int
+    mode: Mode
+    model: _core.Model
+    gain: Floats
+    step: Floats
+    inverse_step: Floats
+    grid: Floats
+    hat: Floats
+    rate_weight: float
+    thresholds: Thresholds | None
+    z_thresholds: Thresholds | None
+
+
+@dataclass(frozen=True)
+class Integers:
+    """The integer parts of a codec: all that decides how symbols are chosen and read.
+
+    scale: the scale network. gains: e_c, int32 (points, C), so that a gain is ``2**((d + e_c) / 32)``.
+    base: where table rows begin (``tables.RowRule``). z_tables: a row for every rate point and channel.
+    codings: by mode. z_thresholds: of every rate point, as an encoder has them (``staircase.Encoding``).
+    """
+
+    scale: ScaleWeights
+    gains: npt.NDArray[np.int32]
+    base: int
+    z_tables: TableSet
+    codings: Mapping[Mode, Coding]
+    z_thresholds: list[list[int]] = field(default_factory=list)
+
+    @property
+    def channels(self) -> int:
+        """Number of latents at a place."""
+        return int(self.gains.shape[1])
+
+    @property
+    def points(self) -> int:
+        """Number of rate points; positions run from 0 to 16 * (points - 1)."""
+        return len(self.gains)
+
+    @property
+    def last_position(self) -> int:
+        """The rate position of the finest steps; the coarsest have 0."""
+        return (self.points - 1) * POSITIONS_PER_POINT
+
+    def at(self, position: int, mode: Mode, *, simd: bool = True) -> Setting:
+        """The setting of a rate position in a mode, with or without vector kernels.
+
+        Raises:
+            ValueError: the parts do not fit each other.
+        """
+        coding = self.codings[mode]
+        exponent = (interpolate(self.gains, position) + position).astype(np.int32)
+        in_steps = exponent - np.int32(coding.staircase.step)
+        inverse_step, grid = _power(in_steps), coding.staircase.grid(position)
+        z_channels = self.scale.layers["hyper"].weight.shape[1]
+        z_tables = self.z_tables.select(nearest_point(position, self.points) * z_channels, z_channels)
+        model = _core.Model(
+            self.scale.core if simd else self.scale.build(simd=False),
+            z_tables.core,
+            coding.tables.core,
+            self.base,
+            coding.staircase.skip,
+            interpolate(self.scale.rate_bias, position),
+            in_steps,
+            mode.states,
+        )
+        return Setting(
+            position,
+            mode,
+            model,
+            gain=_power(exponent),
+            step=np.float32(1) / inverse_step,
+            inverse_step=inverse_step,
+            grid=grid,
+            hat=hat_weights(position, self.points),
+            rate_weight=coding.rate_weight,
+            thresholds=thresholds_at(coding.thresholds, position, grid) if coding.thresholds else None,
+            z_thresholds=thresholds_at(self.z_thresholds, position) if self.z_thresholds else None,
+        )
+
+
+def _power(exponent: npt.NDArray[np.int32]) -> Floats:
+    """2**(exponent / 32)."""
+    return np.exp2(exponent.astype(np.float64) / POSITIONS_PER_OCTAVE).astype(np.float32)
