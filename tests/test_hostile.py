@@ -8,16 +8,19 @@ import sys
 import zlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import softstair
 from softstair.codec import View, decode_picture, decode_view
-from softstair.errors import CorruptStream, SoftstairError, StreamError
+from softstair.codec import decoder as decoder_module
+from softstair.errors import CorruptStream, SoftstairError, StreamError, TruncatedStream
 from softstair.stream import read_stream, write_stream
 
 from .conftest import GOLDEN
+from .tiny import encode_tiled, photograph
 
 PLAIN = (GOLDEN / "v1" / "plain.stair").read_bytes()
 FOUR_LANES = (GOLDEN / "v1" / "four-lanes.stair").read_bytes()
@@ -192,6 +195,30 @@ def test_absurd_sizes_allocate_nothing_large():
     names = done.stdout.split()
     assert len(names) == 8 * 4 * 3
     assert set(names) <= {"CorruptStream", "LimitExceeded", "TruncatedStream", "UsageError"}
+
+
+def test_what_is_made_up_costs_little_and_is_not_most(tiny_bundle, monkeypatch):
+    """A file that ends early: grey without a network where nothing was read; too little is an error."""
+    from softstair.codec import budget, networks_of
+
+    monkeypatch.setattr(budget, "LARGEST_WINDOW", 1)
+    data = encode_tiled(photograph(512, 2560), tiny_bundle, 80, layout=1)
+    stream = read_stream(data)
+    whole = decode_picture(data, tiny_bundle, threads=1).pixels
+    networks, runs = networks_of(tiny_bundle, 1, "scalar"), []
+    original = type(networks).synthesis
+    monkeypatch.setattr(
+        type(networks), "synthesis", lambda self, *given: runs.append(1) or original(self, *given)
+    )
+    first = len(data) - sum(len(tile) + 4 for tile in stream.tiles[1:])
+    decoded = decode_view(data[:first], View(allow_partial=True), tiny_bundle, threads=1)
+    assert decoded.missing == tuple(range(1, 20))
+    assert len(runs) < 8
+    assert np.abs(decoded.picture.pixels[:200, :200].astype(int) - whole[:200, :200]).max() <= 1
+    assert (decoded.picture.pixels[:, 1024:] == 128).all()
+    monkeypatch.setattr(decoder_module, "_LEAST_READ", 0.2)
+    with pytest.raises(TruncatedStream):
+        decode_view(data[:first], View(allow_partial=True), tiny_bundle, threads=1)
 
 
 def test_a_deflate_bomb_as_alpha_is_limited_by_the_picture(tiny_bundle):

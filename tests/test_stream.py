@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from softstair.errors import (
 )
 from softstair.mode import Mode
 from softstair.stream import (
+    MAX_METADATA,
     Colour,
     ExactPayload,
     Header,
@@ -140,12 +142,35 @@ def test_pixels_beyond_the_limit_are_refused_before_anything_else():
         read_stream(data)
 
 
-def test_a_metadata_bomb_is_refused():
+@pytest.mark.parametrize("sizes", [(MAX_METADATA + 1, 0), (MAX_METADATA // 2 + 1, MAX_METADATA // 2)])
+def test_a_metadata_bomb_is_refused(sizes, monkeypatch):
+    """Whether it is one block or several; where nobody asks for its content it costs nothing."""
     import softstair.stream as module
 
-    bomb = write_stream(replace(PLAIN, metadata=Metadata(icc=bytes(module.MAX_METADATA + 1))))
-    with pytest.raises(LimitExceeded, match="ICC"):
+    large = Metadata(icc=bytes(sizes[0]), xmp=bytes(sizes[1]))
+    with pytest.raises(LimitExceeded, match="--strip"):
+        write_stream(replace(PLAIN, metadata=large))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "MAX_METADATA", 1 << 30)
+        bomb = write_stream(replace(PLAIN, metadata=large))
+    with pytest.raises(LimitExceeded, match="inflates to more"):
         read_stream(bomb)
+    tracemalloc.start()
+    summary, parts = module.read_summary(bomb), module.measure_parts(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    assert parts.metadata < 100_000
+    assert summary.metadata.xmp is None
+
+
+def test_alpha_is_not_inflated_to_be_counted():
+    width = height = 2048
+    stream = replace(PLAIN, header=replace(PLAIN.header, width=width, height=height))
+    data = write_stream(replace(stream, alpha=bytes(width * height)))
+    tracemalloc.start()
+    assert measure_parts(data).alpha < 100_000
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
 
 
 @given(st.binary(max_size=100))

@@ -15,7 +15,14 @@ import numpy.typing as npt
 
 from softstair.bundle import Bundle, open_bundle
 from softstair.codec import MAX_MEMORY, Rate, View, choose_mode, decode_view, divisor_of, encode_picture
-from softstair.errors import BundleError, PartialPicture, SoftstairError, StreamError, UsageError
+from softstair.errors import (
+    BundleError,
+    PartialPicture,
+    PictureChanged,
+    SoftstairError,
+    StreamError,
+    UsageError,
+)
 from softstair.pictures import picture_from
 from softstair.stream import MAX_PIXELS, Buffer, Header, read_header
 
@@ -24,6 +31,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "PartialPicture",
+    "PictureChanged",
     "SoftstairError",
     "StreamError",
     "StreamInfo",
@@ -90,13 +98,17 @@ def encode(
     Raises:
         UsageError: an image or a wish that cannot be met.
         StreamError: a picture that is too large for a stream or for ``max_memory``.
+
+    Warns:
+        PictureChanged: something of the image is not encoded as it was.
     """
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr)
     bundle = bundle or open_bundle()
     chosen = choose_mode(bundle, effort, mode)
-    return encode_picture(
-        picture_from(image), rate, bundle, mode=chosen, threads=threads, max_memory=max_memory
-    ).data
+    picture = picture_from(image)
+    for note in picture.notes:
+        warnings.warn(note.text, PictureChanged, stacklevel=2)
+    return encode_picture(picture, rate, bundle, mode=chosen, threads=threads, max_memory=max_memory).data
 
 
 def decode(

@@ -20,7 +20,8 @@
         TrainingDiverged     losses stayed non-finite after going back to a good state
 
 A message names the part, what was expected and what was found, and says what to do.
-PartialPicture is a warning: a decoder was allowed to fill what is damaged, and did.
+PartialPicture is a warning: a decoder was allowed to fill what is damaged, and did. PictureChanged is
+one, too: something of a picture is not encoded as it was.
 """
 
 from __future__ import annotations
@@ -106,6 +107,10 @@ class TrainingDiverged(UsageError):
 
 class PartialPicture(UserWarning):
     """A decoded picture is not complete."""
+
+
+class PictureChanged(UserWarning):
+    """A picture to be encoded has something that a stream does not hold as it was."""
 
 
 # How libraries say that there is no memory, in errors of whatever class.

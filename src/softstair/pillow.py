@@ -31,7 +31,7 @@ from softstair.errors import (
     UsageError,
 )
 from softstair.pictures import as_bytes, bare_exif, picture_from, to_info, to_pil
-from softstair.stream import MAGIC, MAX_SIDE, Colour, Metadata, read_stream, read_summary
+from softstair.stream import MAGIC, MAX_SIDE, Colour, Metadata, Summary, read_stream, read_summary
 
 __all__ = ["FORMAT", "StairImageFile", "register"]
 
@@ -63,6 +63,7 @@ class StairImageFile(ImageFile.ImageFile):
 
     format = FORMAT
     format_description = "Softstair image"
+    _info: dict[str | tuple[int, int], Any]
 
     def _open(self) -> None:
         assert self.fp is not None
@@ -75,8 +76,21 @@ class StairImageFile(ImageFile.ImageFile):
         header = summary.header
         self._size = header.width, header.height
         self._mode = ("L" if header.colour is Colour.GREY else "RGB") + ("A" if summary.has_alpha else "")
-        self.info.update(to_info(summary.metadata))
+        self._summary: Summary | None = summary
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size))]  # what says: not loaded yet
+
+    @property
+    def info(self) -> dict[str | tuple[int, int], Any]:
+        """As of any image; metadata is inflated when someone first asks for it."""
+        if (summary := self.__dict__.pop("_summary", None)) is not None:
+            for key, value in to_info(summary.metadata).items():
+                self._info.setdefault(key, value)
+        return self._info
+
+    @info.setter
+    def info(self, value: dict[str | tuple[int, int], Any]) -> None:
+        self.__dict__.pop("_summary", None)
+        self._info = value
 
     def load(self) -> Any:
         """Decode, once. ``ImageFile.LOAD_TRUNCATED_IMAGES`` fills what is cut or damaged.

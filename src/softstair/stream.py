@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
+from functools import cached_property
 from itertools import accumulate
 from typing import Protocol
 
@@ -35,7 +36,8 @@ VERSION = 2  # that is written
 NO_BUNDLE = bytes(8)  # fingerprint of a stream without learned tiles
 MAX_SIDE = 65536
 MAX_PIXELS = 16384 * 16384  # default limit of a decoder
-MAX_METADATA = 64 << 20  # bytes of one metadata block, inflated
+MAX_METADATA = 16 << 20  # bytes of all metadata of a stream, inflated
+_DEFLATED_MOST = 1032  # bytes that one of a deflated block can stand for
 Buffer = bytes | bytearray | memoryview
 _CRC = struct.Struct("<I")
 
@@ -105,11 +107,20 @@ class Stream:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a stream says without its pixels."""
+    """What a stream says without its pixels. packed: metadata by name, deflated."""
 
     header: Header
     has_alpha: bool
-    metadata: Metadata
+    packed: tuple[tuple[str, bytes], ...]
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """Inflated when it is asked for; what is damaged or too large is left out."""
+        found: dict[str, bytes] = {}
+        with suppress(StreamError):
+            for name, content in _inflated(self.packed):
+                found[name] = content
+        return Metadata(**found)
 
 
 class Source(Protocol):
@@ -166,7 +177,11 @@ def read_exact_payload(payload: bytes, index: int) -> ExactPayload:
 
 
 def pack_extras(alpha: bytes | None, metadata: Metadata, grid: TileGrid) -> Extras:
-    """Compress what follows the tiles. alpha: as in ``Stream``. grid: the tiles of the picture."""
+    """Compress what follows the tiles. alpha: as in ``Stream``. grid: the tiles of the picture.
+
+    Raises:
+        LimitExceeded: more metadata than a reader takes.
+    """
     flags, packed = 0, bytearray()
     if alpha is not None:
         flags |= _Flag.ALPHA
@@ -176,6 +191,11 @@ def pack_extras(alpha: bytes | None, metadata: Metadata, grid: TileGrid) -> Extr
         packed += exact if exact is not None and flags & _Flag.EXACT_ALPHA else deflated
     kept = [(kind, getattr(metadata, name)) for kind, name in enumerate(_KINDS)]
     kept = [(kind, content) for kind, content in kept if content is not None]
+    if (total := sum(len(content) for _, content in kept)) > MAX_METADATA:
+        raise LimitExceeded(
+            f"The metadata has {total} bytes, more than the {MAX_METADATA} that a .stair file holds; leave "
+            "some of it out with --strip."
+        )
     if kept:
         flags |= _Flag.METADATA
         packed += _varint(len(kept))
@@ -275,18 +295,32 @@ class StreamReader:
         return alpha, self._read_metadata(cursor)
 
     def parts(self) -> Parts:
-        """Where the bytes go; alpha and metadata are checked for it.
+        """Where the bytes go; checksums of alpha and metadata are checked for it, and nothing inflated.
 
         Raises:
             StreamError: truncated or corrupt.
         """
         first, end = self._offsets[0], self._offsets[-1]
         cursor = _Cursor(self._data, end)
-        if self._kind.alpha:
-            self._read_alpha(cursor)
+        for _ in range(self._alpha_blocks):
+            cursor.checked("alpha")
         alpha_end = cursor.offset
-        self._read_metadata(cursor)
+        self._packed_metadata(cursor)
         return Parts(first, end - first, alpha_end - end, cursor.offset - alpha_end)
+
+    def most_metadata(self) -> int:
+        """Bytes that the metadata takes at most once it is inflated; 0 where it is damaged."""
+        try:
+            parts = self.parts()
+        except StreamError:
+            return 0
+        return min(MAX_METADATA, _DEFLATED_MOST * parts.metadata)
+
+    @property
+    def _alpha_blocks(self) -> int:
+        if not self._kind.alpha:
+            return 0
+        return self.grid.count if self._kind.exact_alpha else 1
 
     def _read_alpha(self, cursor: _Cursor) -> bytes:
         height, width = self.header.height, self.header.width
@@ -307,10 +341,13 @@ class StreamReader:
         return plane.tobytes()
 
     def _read_metadata(self, cursor: _Cursor) -> Metadata:
-        metadata = Metadata(**dict(cursor.metadata(self._kind)))
+        return Metadata(**dict(_inflated(self._packed_metadata(cursor))))
+
+    def _packed_metadata(self, cursor: _Cursor) -> list[tuple[str, bytes]]:
+        packed = list(cursor.metadata(self._kind))
         if cursor.left:
             raise CorruptStream(f"{cursor.left} bytes follow the end of the stream at byte {cursor.offset}.")
-        return metadata
+        return packed
 
 
 def read_header(data: Buffer) -> Header:
@@ -332,7 +369,7 @@ def read_summary(source: Source) -> Summary:
     """
     cursor = _Cursor(source)
     header, kind = cursor.header()
-    found: dict[str, bytes] = {}
+    found: list[tuple[str, bytes]] = []
     with suppress(StreamError):
         count = header.grid.count
         lengths = [cursor.varint("tile index") for _ in range(count)]
@@ -342,9 +379,8 @@ def read_summary(source: Source) -> Summary:
         if kind.alpha:
             for _ in range(count if kind.exact_alpha else 1):
                 cursor.skip(cursor.varint("length of alpha") + _CRC.size)
-        for name, content in cursor.metadata(kind):
-            found[name] = content
-    return Summary(header, kind.alpha, Metadata(**found))
+        found.extend(cursor.metadata(kind))
+    return Summary(header, kind.alpha, tuple(found))
 
 
 def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
@@ -437,7 +473,7 @@ class _Cursor:
         return frozenset(index for index in range(count) if bits >> index & 1)
 
     def metadata(self, kind: _Kind) -> Iterator[tuple[str, bytes]]:
-        """Names and contents of what is known of it; other kinds are passed over, checked."""
+        """Names and deflated contents of what is known of it; other kinds are passed over, checked."""
         seen: set[int] = set()
         for place in range(self.varint("count of metadata") if kind.bare is None else len(kind.bare)):
             said = self.take(1, "kind of metadata") if kind.bare is None else b""
@@ -446,7 +482,7 @@ class _Cursor:
                 raise CorruptStream(f"The stream has metadata of kind {number} twice.")
             seen.add(number)
             if number < len(_KINDS):
-                yield _KINDS[number], self.block(_KINDS[number].upper(), MAX_METADATA, said)
+                yield _KINDS[number], self.checked(_KINDS[number].upper(), said)
             else:
                 self.checked(f"metadata of kind {number}", said)
 
@@ -496,19 +532,31 @@ class _Cursor:
         self.check(zlib.crc32(piece, zlib.crc32(said)), name)
         return piece
 
-    def block(self, name: str, limit: int, said: bytes = b"") -> bytes:
+    def block(self, name: str, limit: int) -> bytes:
         """A deflated block with its length and checksum; inflated to ``limit`` bytes at most."""
-        deflated = self.checked(name, said)
-        inflater = zlib.decompressobj()
-        try:
-            content = inflater.decompress(deflated, limit + 1)
-        except zlib.error as error:
-            raise CorruptStream(f"The {name} cannot be inflated: {error}.") from error
-        if len(content) > limit:
-            raise LimitExceeded(f"The {name} inflates to more than {limit} bytes.")
-        if not inflater.eof or inflater.unused_data:
-            raise CorruptStream(f"The {name} is not one whole deflated block.")
-        return content
+        return _inflate(self.checked(name), name, limit)
+
+
+def _inflated(packed: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Metadata by name, inflated to ``MAX_METADATA`` bytes in all."""
+    left = MAX_METADATA
+    for name, deflated in packed:
+        content = _inflate(deflated, name.upper(), left)
+        left -= len(content)
+        yield name, content
+
+
+def _inflate(deflated: bytes, name: str, limit: int) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        content = inflater.decompress(deflated, limit + 1)
+    except zlib.error as error:
+        raise CorruptStream(f"The {name} cannot be inflated: {error}.") from error
+    if len(content) > limit:
+        raise LimitExceeded(f"The {name} inflates to more than the {limit} bytes that are left for it.")
+    if not inflater.eof or inflater.unused_data:
+        raise CorruptStream(f"The {name} is not one whole deflated block.")
+    return content
 
 
 def _varint(value: int) -> bytes:

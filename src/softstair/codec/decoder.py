@@ -21,6 +21,7 @@ from .plane import LatentPlane
 from .tile import Symbols, TileCoder
 from .windows import Pixels, synthesise_windows
 
+_LEAST_READ = 1 / 64  # of the tiles; where fewer are there, there is no picture to be completed
 SCALES = (1, 2, 4, 8, 16)  # one over the size of what is decoded
 
 
@@ -81,8 +82,8 @@ class View:
 class Decoded:
     """A picture, or what a view shows of it.
 
-    missing: tiles that the view needed but were damaged or not there, filled with what the
-    network makes of no information; only with ``allow_partial``. needed: how many tiles the view
+    missing: tiles that the view needed but were damaged or not there, filled with grey or with what
+    the network makes of no information; only with ``allow_partial``. needed: how many tiles the view
     needed. complete_extras: False if alpha and metadata were damaged and left out.
     """
 
@@ -161,7 +162,9 @@ def decode_view(
     plane = LatentPlane(reader.grid, source.latents)
     pixels: Pixels | None = None
     target = region.cells(view.divisor)
-    for box, window in synthesise_windows(crew.whole, plane, header.position, windows, region, reach):
+    for box, window in synthesise_windows(
+        crew.whole, plane, header.position, windows, region, reach, source.has_nothing
+    ):
         if header.colour is Colour.GREY:
             window = np.rint(window.mean(axis=2)).astype(np.uint8)
         window = _reduced(window, view.divisor)
@@ -205,7 +208,7 @@ class TileSource:
         """Check all tiles that a box of pixels needs, before time is spent on any of them.
 
         Raises:
-            StreamError: one is truncated or corrupt; where gaps are allowed, all of them are.
+            StreamError: one is truncated or corrupt; where gaps are allowed, all but a few are.
         """
         last: StreamError | None = None
         for index in self._reader.grid.meeting(box):
@@ -217,8 +220,12 @@ class TileSource:
                     raise
                 self.missing.add(index)
                 last = error
-        if last is not None and len(self.missing) == self.needed:
+        if last is not None and self.needed - len(self.missing) < max(1, self.needed * _LEAST_READ):
             raise last
+
+    def has_nothing(self, box: Box) -> bool:
+        """True if all tiles that a box of pixels meets are missing."""
+        return all(index in self.missing for index in self._reader.grid.meeting(box))
 
     def latents(self, indices: Sequence[int]) -> Iterator[Planes]:
         """y^ of tiles, (1, C, rows, columns); zero where it is missing."""
@@ -256,10 +263,11 @@ def _extras(reader: StreamReader, view: View, region: Box) -> tuple[Pixels | Non
 
 
 def _fixed_bytes(reader: StreamReader, view: View, region: Box) -> int:
-    """Memory for the decoded pixels, and for an alpha plane while it is inflated."""
+    """Memory for the decoded pixels, for metadata, and for an alpha plane while it is inflated."""
     header, shown = reader.header, region.cells(view.divisor)
     samples = 1 if header.colour is Colour.GREY else 3
-    return samples * shown.rows * shown.columns + 3 * reader.has_alpha * header.width * header.height
+    alpha = 3 * reader.has_alpha * header.width * header.height
+    return samples * shown.rows * shown.columns + alpha + reader.most_metadata()
 
 
 def _reduced(pixels: Pixels, divisor: int) -> Pixels:

@@ -96,7 +96,7 @@ def rest_of(data: bytes, segments: Segments) -> bytes:
             return b""
         marker = data[at + 1]
         if marker == _EOI:
-            return data[at + 2 :].strip(b"\0\xff \r\n")
+            return data[at + 2 :]
         if marker in (0x00, 0xFF) or 0xD0 <= marker <= 0xD8:
             at += 1 if marker == 0xFF else 2
         elif at + 4 <= len(data):  # a table or a scan

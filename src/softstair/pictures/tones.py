@@ -242,7 +242,7 @@ def _remarks(least: int, most: int, full: int) -> tuple[Note, ...]:
                 "is clipped.",
             ),
         )
-    if 0 < most < full // _DARK:
+    if 0 < most <= full // _DARK:
         return (
             Note(
                 "nearly black",
