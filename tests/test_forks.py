@@ -55,13 +55,13 @@ def test_a_fork_starts_where_its_parent_is_and_leaves_it_alone(project, monkeypa
     parent = load_checkpoint(root / "run" / "checkpoint.json")
     assert parent["step"] == 2
     began = []
-    original = stage._Trainer.advance
+    original = stage.Pretraining.advance
 
-    def spy(self, batch):
+    def spy(self):
         began.append(self.state())
-        original(self, batch)
+        original(self)
 
-    monkeypatch.setattr(stage._Trainer, "advance", spy)
+    monkeypatch.setattr(stage.Pretraining, "advance", spy)
     fork = stage.Fork(root / "run", 6)
     stage.pretrain(recipe, root, root / "fork", CPU, fork=fork, time_budget=1e-9)
     torch.testing.assert_close({**began[0], "decay": None}, parent, rtol=0, atol=0)

@@ -116,13 +116,13 @@ def test_compiled_in_one_piece_it_computes_the_same(codec):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_recipe_can_ask_for_compilation(tmp_path, monkeypatch):
+def test_a_recipe_can_ask_for_compilation(tmp_path):
     write_data(tmp_path)
     path = write_recipe(tmp_path / "tiny.toml", steps=5, fixed_from=5)
     stage.pretrain(read_recipe(path), tmp_path, tmp_path / "plain", CPU)
     path.write_text(path.read_text().replace("[pretrain]", "[pretrain]\ncompile = true"))
-    monkeypatch.setattr(stage, "_COMPILER", "eager")
-    stage.pretrain(read_recipe(path), tmp_path, tmp_path / "compiled", CPU)
+    parts = stage.Parts(compiler="eager")
+    stage.pretrain(read_recipe(path), tmp_path, tmp_path / "compiled", CPU, parts=parts)
     plain, compiled = (Codec(read_recipe(path).shape) for _ in range(2))
     load_snapshot(tmp_path / "plain" / "snapshot.safetensors", plain)
     load_snapshot(tmp_path / "compiled" / "snapshot.safetensors", compiled)

@@ -58,14 +58,14 @@ def gradients(project, processes, step=3, **changes):
     """Values and gradients of a step of a run that has just begun."""
     root, recipe = project
     recipe = with_pretrain(recipe, **changes)
-    trainer = stage._Trainer(recipe, processes, Log(None), Choice("float32"))
+    trainer = stage.Pretraining(recipe, processes, Log(None), Choice("float32"))
     crops = Crops(load_pictures([root / "train"]), recipe.seed)
     trainer.start(None, crops)
     trainer.step = step
     part = trainer.batch_at(step)
     cuts = crops.cuts(step, part.count, part.side)
     share = [cuts[index] for index in processes.share(part.count)]
-    values = trainer._descend(crops.gather(share, part.side))
+    values = trainer.descend(crops.gather(share, part.side))
     return values, {name: p.grad for name, p in trainer.codec.named_parameters() if p.grad is not None}
 
 

@@ -60,9 +60,7 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     which learning rates fall, to zero at the last; by default never: a fork of the run does that.
     fixed_from: step from which the scale network is trained on its integer grids. at_once: crops of a
     forward pass, for a machine that cannot hold a batch, or its process's share, in one; gradients are
-    those of the whole batch. compile: whether torch compiles the codec. rounds_from: step from which
-    rates are those of rounded latents, not of latents with noise. encoder_frozen: what the stage
-    ``finetune`` never changes, both analyses and the gains, stays as it is.
+    those of the whole batch. compile: whether torch compiles the codec.
     """
 
     batches: list[Batches]
@@ -71,8 +69,6 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fixed_from: int | None = None
     at_once: Annotated[int, msgspec.Meta(ge=1)] | None = None
     compile: bool = False
-    rounds_from: int | None = None
-    encoder_frozen: bool = False
     warm_up: int = 150
     muon_rate: float = 2e-3
     adam_rate: float = 1.5e-3

@@ -15,7 +15,12 @@ def rate_factor(settings: Pretrain, step: int) -> float:
     if settings.steps is None or settings.decay_from is None or step < settings.decay_from:
         return warm
     progress = (step - settings.decay_from) / (settings.steps - settings.decay_from)
-    return warm * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return warm * falling(min(progress, 1.0))
+
+
+def falling(progress: float) -> float:
+    """From 1 to 0 along a cosine, by the share of steps that were taken."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def with_decay(recipe: Recipe, start: int, end: int) -> Recipe:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection
-from dataclasses import asdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,17 @@ from torch import Tensor
 
 from softstair.errors import UsageError
 
-from ..checkpoint import hash_file, load_checkpoint, load_codec, save_checkpoint
+from ..checkpoint import hash_file, load_codec
 from ..codec import Codec
 from ..data import Crops, load_pictures
 from ..distortion import PEAK, distortion
 from ..integer.measure import latents_of
 from ..layers.rates import multiplier
-from ..log import Log
 from ..precision import Choice, choose_precision
 from ..processes import Processes
 from ..recipe import Recipe
+from ..run import Average, Run, Say, copied, say_nothing
+from ..schedule import falling
 from ..staircases import Derivation, Kind, write_derivation
 from .rate_point import RatePoint, code, no_counts, prices
 
@@ -51,7 +51,7 @@ def derive(
     kind: Kind = "stanh",
     positions: Collection[int] = (),
     time_budget: float | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = say_nothing,
 ) -> Derivation:
     """Learn staircases of rate points in the folder ``run``, or go on.
 
@@ -72,32 +72,17 @@ def derive(
     wanted = sorted(positions or recipe.shape.positions)
     if set(wanted) - set(recipe.shape.positions):
         raise UsageError(f"Rate points lie at {', '.join(map(str, recipe.shape.positions))}.")
-    run.mkdir(parents=True, exist_ok=True)
-    codec = load_codec(recipe, snapshot)
-    origin = hash_file(snapshot)
-    log = Log(run / "log.jsonl")
-    log.open_run(recipe, _CPU)
-    precision = choose_precision(recipe, Processes(_CPU))
-    log.write("precision", **asdict(precision))
-    deriver = _Deriver(recipe, codec, kind, origin, data_root, precision)
-    checkpoint = run / "checkpoint.json"
-    if checkpoint.exists():
-        deriver.load(load_checkpoint(checkpoint))
-        log.write("resume", position=deriver.position, step=deriver.step)
-    deadline = math.inf if time_budget is None else time.monotonic() + time_budget
-    while deriver.turn_to_next(wanted):
-        while not deriver.is_learned:
-            deriver.advance()
-            if deriver.step % recipe.derive.checkpoint_every == 0:
-                save_checkpoint(checkpoint, deriver.state())
-                if time.monotonic() > deadline:
-                    return deriver.derivation()
-        line, figures = deriver.finish()
-        log.write("derive", **figures)
-        say(line)
-        save_checkpoint(checkpoint, deriver.state())
-        write_derivation(run / "staircases.json", deriver.derivation())
-    return deriver.derivation()
+    folder = Run(run, Processes(_CPU), time_budget, say)
+    codec, origin = load_codec(recipe, snapshot), hash_file(snapshot)
+    precision = choose_precision(recipe, folder.processes)
+    folder.begin(recipe, precision)
+    stage = Deriving(recipe, codec, kind, origin, wanted, folder, precision)
+    stage.learn_from(data_root)
+    if (state := folder.saved()) is not None:
+        stage.load(state)
+        folder.log.write("resume", position=stage.position, step=stage.step)
+    folder.go(stage, recipe.derive.checkpoint_every)
+    return stage.derivation()
 
 
 def next_position(wanted: Collection[int], done: Collection[int], start: int) -> tuple[int, int | None]:
@@ -108,54 +93,70 @@ def next_position(wanted: Collection[int], done: Collection[int], start: int) ->
     return position, source if done else None
 
 
-class _Deriver:
+class Deriving:
     """The rate points done, the one in work, and the latents of the pictures that they learn from."""
 
     def __init__(
-        self, recipe: Recipe, codec: Codec, kind: Kind, origin: str, data_root: Path, precision: Choice
+        self,
+        recipe: Recipe,
+        codec: Codec,
+        kind: Kind,
+        origin: str,
+        wanted: Collection[int],
+        run: Run,
+        precision: Choice,
     ) -> None:
         self._recipe, self._kind, self._origin, self._precision = recipe, kind, origin, precision
+        self._wanted, self._run = wanted, run
         self._codec = codec.requires_grad_(False).to(memory_format=torch.channels_last)
-        settings, data = recipe.derive, recipe.data
-        train = load_pictures([data_root / name for name in data.train])
-        held_out = load_pictures([data_root / name for name in data.validation])
-        # Whatever the staircases, the frozen analysis gives the same latents: once is enough.
-        self._pool = self._analyse(Crops(train, recipe.seed + 2).batch(0, settings.crops, settings.side))
-        self._held_out = self._analyse(Crops(held_out, recipe.seed).batch(0, _HELD_OUT, settings.side))
         self._done: dict[int, dict[str, Tensor]] = {}
         self._turn_to(recipe.shape.positions[len(recipe.shape.positions) // 2], None)
+
+    def learn_from(self, data_root: Path) -> None:
+        """Analyse crops of the recipe's pictures. Whatever the staircases, that gives the same latents."""
+        settings, data, seed = self._recipe.derive, self._recipe.data, self._recipe.seed
+        train = load_pictures([data_root / name for name in data.train])
+        held_out = load_pictures([data_root / name for name in data.validation])
+        self._pool = self._analyse(Crops(train, seed + 2).batch(0, settings.crops, settings.side))
+        self._held_out = self._analyse(Crops(held_out, seed).batch(0, _HELD_OUT, settings.side))
 
     def _analyse(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
         """Pictures (N, 3, H, W) in [0, 1] and their latents (N, C, h, w)."""
         latents = torch.cat([latents_of(self._codec, crop) for crop in pixels])
         return torch.from_numpy(pixels).float() / 255, latents
 
-    def turn_to_next(self, wanted: Collection[int]) -> bool:
-        """Go on with a rate point that is wanted; False if all are done."""
-        if set(wanted) <= set(self._done):
-            return False
+    @property
+    def is_done(self) -> bool:
+        """Whether all rate points that are wanted have their staircases."""
+        return set(self._wanted) <= set(self._done)
+
+    def advance(self) -> None:
+        """Take a step of the rate point in work, or finish it and turn to the next."""
         if self.step == 0 or self.position in self._done:
             anchor = self._recipe.rates.anchor
             middle = self._recipe.shape.positions[self._recipe.shape.rate_points // 2]
-            self._turn_to(*next_position(wanted, self._done, middle if anchor is None else anchor))
-        return True
+            self._turn_to(*next_position(self._wanted, self._done, middle if anchor is None else anchor))
+        if not self._is_learned:
+            self._learn()
+        if self._is_learned:
+            self._finish()
 
     def _turn_to(self, position: int, source: int | None) -> None:
         self.position, self.step = position, 0
         self._point = RatePoint(self._kind, self._recipe.derive)
         if source is not None:
             self._point.load_state_dict(self._done[source])
-        self._average = _copy(self._point.state_dict())
+        self._average = Average(self._point.state_dict(), self._recipe.derive.average)
         self._counts = no_counts()
         groups = [{"params": [one], "share": self._point.share_of(one)} for one in self._point.learned]
         self._optimiser = torch.optim.Adam(groups, self._recipe.derive.rate) if groups else None
         self._began = time.monotonic()
 
     @property
-    def is_learned(self) -> bool:
+    def _is_learned(self) -> bool:
         return self._optimiser is None or self.step >= self._recipe.derive.steps
 
-    def advance(self) -> None:
+    def _learn(self) -> None:
         """One step on crops that depend on the step and the position alone."""
         settings = self._recipe.derive
         rng = np.random.default_rng((self._recipe.seed, self.position, self.step))
@@ -168,32 +169,30 @@ class _Deriver:
         self._counts = (_KEPT * self._counts).astype(np.int64) + coded.counts
         assert self._optimiser is not None  # there is something to learn
         self._optimiser.zero_grad()
-        rate = settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps))
+        rate = settings.rate * falling(self.step / settings.steps)
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group["share"]
         self._cost(coded.bits, coded.picture, pictures).mean().backward()
         self._optimiser.step()
         self.step += 1
-        keep = min(settings.average, self.step / (self.step + 10))
-        for name, value in self._point.state_dict().items():
-            self._average[name].lerp_(value, 1 - keep)
+        self._average.follow(self._point.state_dict(), self.step)
 
     def _cost(self, bits: Tensor, decoded: Tensor, pictures: Tensor) -> Tensor:
         rates = self._recipe.rates
         error = distortion(rates.distortion, decoded.float(), pictures, rates.mixture)
         return _bpp(bits, pictures) + multiplier(torch.tensor([self.position]), rates.base) * error
 
-    def finish(self) -> tuple[str, dict[str, Any]]:
+    def _finish(self) -> None:
         """Keep the averaged staircases, or what they started from if held-out pictures cost less so."""
         plain = RatePoint(self._kind, self._recipe.derive)
         learned = RatePoint(self._kind, self._recipe.derive)
-        learned.load_state_dict(self._average)
+        learned.load_state_dict(self._average.weights)
         learned.settle()
         if self._kind == "stanh":
             learned = self._with_or_without_z(learned)
         before, after = self._validate(plain), self._validate(learned)
         kept = learned if after[0] <= before[0] else plain
-        self._done[self.position] = _copy(kept.state_dict())
+        self._done[self.position] = copied(kept.state_dict())
         point, seconds = kept.harden(), time.monotonic() - self._began
         names = ("cost", "bpp", "psnr")
         figures = {
@@ -206,11 +205,13 @@ class _Deriver:
             "seconds": round(seconds, 1),
         }
         change = 100 * (after[0] / before[0] - 1)
-        return (
+        self._run.log.write("derive", **figures)
+        self._run.say(
             f"d{self.position:<4d} rounding {before[1]:.4f}/{before[2]:.3f}  "
             f"{self._kind} {after[1]:.4f}/{after[2]:.3f}  cost {change:+.2f} %  "
             f"{point.size} bytes  {seconds:.0f} s{'' if kept is learned else '  not kept'}"
-        ), figures
+        )
+        self._run.keep(self)
 
     def _with_or_without_z(self, learned: RatePoint) -> RatePoint:
         """The rate point with z's thresholds as learned or as they were, whichever codes crops better.
@@ -262,7 +263,7 @@ class _Deriver:
             "position": self.position,
             "step": self.step,
             "point": self._point.state_dict(),
-            "average": self._average,
+            "average": self._average.weights,
             "counts": torch.from_numpy(self._counts),
             "optimiser": None if self._optimiser is None else self._optimiser.state_dict(),
         }
@@ -273,15 +274,16 @@ class _Deriver:
         self._done = state["done"]
         self._turn_to(state["position"], None)
         self._point.load_state_dict(state["point"])
-        self._average, self.step = state["average"], state["step"]
+        self._average.weights, self.step = state["average"], state["step"]
         self._counts = state["counts"].numpy()
         if self._optimiser is not None:
             self._optimiser.load_state_dict(state["optimiser"])
 
+    def keep(self, folder: Path) -> None:
+        """Write the staircases of all rate points done."""
+        if self._done:
+            write_derivation(folder / "staircases.json", self.derivation())
+
 
 def _bpp(bits: Tensor, pictures: Tensor) -> Tensor:
     return bits / (pictures.shape[-1] * pictures.shape[-2])
-
-
-def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in state.items()}

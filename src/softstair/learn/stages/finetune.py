@@ -11,11 +11,9 @@ Decoding costs what it did.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from torch import Tensor, nn
 
 from softstair.quantize.rates import POSITIONS_PER_POINT
 
-from ..checkpoint import hash_file, load_checkpoint, load_codec, save_checkpoint, save_snapshot
+from ..checkpoint import hash_file, load_codec, save_snapshot
 from ..codec import Codec
 from ..data import Pixels, load_pictures, training_crops
 from ..distortion import distortion
@@ -36,6 +34,8 @@ from ..optimiser import Optimiser
 from ..precision import Choice, choose_precision
 from ..processes import Processes
 from ..recipe import Recipe
+from ..run import Ahead, Average, Every, Run, Say, copied, say_nothing
+from ..schedule import falling
 from ..staircases import read_derivation, write_derivation
 from .quantized import Batch, Quantized
 
@@ -53,7 +53,7 @@ def finetune(
     *,
     staircases: Path | None = None,
     time_budget: float | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = say_nothing,
 ) -> Codec:
     """Retrain parts of a snapshot in the folder ``run``, or go on; the best averaged weights.
 
@@ -70,62 +70,31 @@ def finetune(
     Raises:
         UsageError: bad recipe, data, snapshot or checkpoint.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    settings = recipe.finetune
+    settings, processes = recipe.finetune, Processes(_CPU)
+    folder = Run(run, processes, time_budget, say)
     codec = load_codec(recipe, snapshot)
     derivation = None if staircases is None else read_derivation(staircases, snapshot)
     held_out = load_pictures([data_root / name for name in recipe.data.validation])
     crops = training_crops(recipe.data, data_root, recipe.seed, _START_SIDE, offset=1)
-    log = Log(run / "log.jsonl")
-    log.open_run(recipe, _CPU)
-    precision = choose_precision(recipe, Processes(_CPU))
-    log.write("precision", **asdict(precision))
-    trainer = _Trainer(recipe, codec, precision)
-    checkpoint = run / "checkpoint.json"
-    if checkpoint.exists():
-        trainer.load(load_checkpoint(checkpoint))
-        log.write("resume", step=trainer.step)
+    precision = choose_precision(recipe, processes)
+    folder.begin(recipe, precision)
+    stage = Finetuning(recipe, codec, precision, folder.log)
+    if (state := folder.saved()) is not None:
+        stage.load(state)
+        folder.log.write("resume", step=stage.step)
 
-    def quantizer(parts: dict[str, Tensor]) -> Quantized:
-        return Quantized(recipe, trainer.with_parts(parts), crops, derivation)
+    def quantizer(coding: Codec) -> Quantized:
+        return Quantized(recipe, coding, crops, derivation)
 
-    quantized = quantizer(trainer.coding)
-
-    def validate() -> None:
-        line, figures = trainer.validate(quantized, held_out)
-        log.write("validate", step=trainer.step, points=figures)
-        say(line)
-
-    if trainer.step == 0:
-        validate()
-    deadline = math.inf if time_budget is None else time.monotonic() + time_budget
-    with ThreadPoolExecutor(1) as loader:
-        upcoming: Future[Batch] = loader.submit(quantized.batch, trainer.step)
-        while trainer.step < settings.steps and not trainer.is_done:
-            batch = upcoming.result()
-            validating = (trainer.step + 1) % settings.validate_every == 0
-            if not validating:  # else the next batch waits for the quantizer
-                upcoming = loader.submit(quantized.batch, trainer.step + 1)
-            trainer.advance(batch)
-            if trainer.step % _LOG_EVERY == 0:
-                say(trainer.report(log))
-            if validating:
-                if trainer.decides_symbols:
-                    trainer.coding = trainer.averaged_parts()
-                    quantized = quantizer(trainer.coding)
-                validate()
-                upcoming = loader.submit(quantized.batch, trainer.step)
-            if trainer.step % settings.checkpoint_every == 0:
-                save_checkpoint(checkpoint, trainer.state())
-                if time.monotonic() > deadline:
-                    break
-        upcoming.cancel()
-    if trainer.step == settings.steps and settings.steps % settings.validate_every:
-        if trainer.decides_symbols:
-            quantized = quantizer(trainer.averaged_parts())
-        validate()
-    save_checkpoint(checkpoint, trainer.state())
-    best = trainer.with_parts(trainer.best)
+    with stage.feed(quantizer, held_out):
+        if stage.step == 0:
+            say(stage.validate())
+        lines = Every(_LOG_EVERY, stage.report), Every(settings.validate_every, stage.validate)
+        folder.go(stage, settings.checkpoint_every, *lines)
+        if stage.step == settings.steps and settings.steps % settings.validate_every:
+            say(stage.validate())
+            folder.keep(stage)
+    best = stage.best_codec()
     written = run / "snapshot.safetensors"
     save_snapshot(written, recipe.shape, best.state_dict())
     if derivation is not None:
@@ -134,14 +103,14 @@ def finetune(
     return best
 
 
-class _Trainer:
+class Finetuning:
     """The parts that learn, their optimiser, their running average and the best of it so far.
 
     coding: the parts that the quantizer works with.
     """
 
-    def __init__(self, recipe: Recipe, codec: Codec, precision: Choice) -> None:
-        self._recipe, self._frozen, self._precision = recipe, codec, precision
+    def __init__(self, recipe: Recipe, codec: Codec, precision: Choice, log: Log) -> None:
+        self._recipe, self._frozen, self._precision, self._log = recipe, codec, precision, log
         self._codec = deepcopy(codec)
         self._codec.requires_grad_(False).to(memory_format=torch.channels_last)
         settings = recipe.finetune
@@ -150,8 +119,8 @@ class _Trainer:
         ).requires_grad_(True)
         self.decides_symbols = bool({"mean", "scale"} & set(settings.parts))
         self._optimiser = Optimiser(self._parts, settings.muon_rate, settings.adam_rate, precision.dtype)
-        self._average = _copy(self._parts.state_dict())
-        self.coding, self.best = _copy(self._average), _copy(self._average)
+        self._average = Average(self._parts.state_dict(), settings.average)
+        self.coding, self.best = copied(self._average.weights), copied(self._average.weights)
         self._least = math.inf
         self._without_gain = 0
         self._recent: list[tuple[float, float]] = []
@@ -159,12 +128,23 @@ class _Trainer:
 
     @property
     def is_done(self) -> bool:
-        """Whether validation stopped getting better."""
-        return self._without_gain >= self._recipe.finetune.patience
+        """Whether all steps are taken, or validation stopped getting better."""
+        settings = self._recipe.finetune
+        return self.step >= settings.steps or self._without_gain >= settings.patience
 
-    def advance(self, batch: Batch) -> None:
-        """One step on rate and squared error, weighed as ``pretrain`` weighs them."""
+    @contextmanager
+    def feed(self, quantizer: Callable[[Codec], Quantized], held_out: list[Pixels]) -> Iterator[None]:
+        """Say how a codec quantizes crops, and what to validate on; batches are made ahead meanwhile."""
+        self._quantizer, self._held_out = quantizer, held_out
+        self._quantized = quantizer(self.with_parts(self.coding))
+        with Ahead(lambda step: self._quantized.batch(step)) as self._batches:
+            yield
+
+    def advance(self) -> None:
+        """One step on rate and distortion, weighed as ``pretrain`` weighs them."""
         settings, rates = self._recipe.finetune, self._recipe.rates
+        validating = (self.step + 1) % settings.validate_every == 0  # the next batch waits for it
+        batch = self._batches.take(self.step, go_on=not validating)
         # The cache of casts is shared by all threads, and the one that prepares batches empties it
         # at moments of its own: gradients would be summed in another order in every run.
         with self._precision.autocast(_CPU, cache_enabled=False):
@@ -175,11 +155,9 @@ class _Trainer:
         self._cost(bpp, error, batch.position).mean().backward()
         torch.nn.utils.clip_grad_norm_(self._parts.parameters(), self._recipe.pretrain.clip)
         warm = min(1.0, (self.step + 1) / settings.warm_up)
-        self._optimiser.step(warm * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps)))
+        self._optimiser.step(warm * falling(self.step / settings.steps))
         self.step += 1
-        keep = min(settings.average, self.step / (self.step + 10))
-        for name, value in self._parts.state_dict().items():
-            self._average[name].lerp_(value, 1 - keep)
+        self._average.follow(self._parts.state_dict(), self.step)
         self._recent.append((bpp.mean().item(), error.mean().item()))
 
     def _decode(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -198,38 +176,41 @@ class _Trainer:
         weight = multiplier(position, rates.base)
         return (bpp + weight * error) * weight**-rates.balance
 
-    def validate(self, quantized: Quantized, pictures: list[Pixels]) -> tuple[str, dict[int, Any]]:
-        """Held-out pictures at three positions; remembers the best weights."""
-        codec = self.averaged()
+    def validate(self) -> str:
+        """Held-out pictures at three positions; remembers the best weights.
+
+        Where symbols depend on what learns, the quantizer goes on with it from here.
+        """
+        if self.step and self.decides_symbols:
+            self.coding = copied(self._average.weights)
+            self._quantized = self._quantizer(self.with_parts(self.coding))
+        codec = self.with_parts(self._average.weights)
         top = (self._recipe.shape.rate_points - 1) * POSITIONS_PER_POINT
         anchor = self._recipe.rates.anchor
         positions = (top // 8, top // 2, 7 * top // 8) if anchor is None else (anchor,)
-        points = {at: quantized.figures(codec, pictures, at) for at in positions}
+        points = {at: self._quantized.figures(codec, self._held_out, at) for at in positions}
         cost = sum(
             self._cost(torch.tensor(one.bpp), torch.tensor(one.distortion), torch.tensor(at)).item()
             for at, one in points.items()
         )
         self._without_gain = 0 if cost < self._least else self._without_gain + 1
         if cost < self._least:
-            self._least, self.best = cost, self.averaged_parts()
+            self._least, self.best = cost, copied(self._average.weights)
         shown = "  ".join(f"d{at} {one.bpp:.4f}/{one.psnr:.3f}" for at, one in points.items())
         logged = {at: {"bpp": one.bpp, "psnr": one.psnr} for at, one in points.items()}
-        return f"{self.step:7d}  held out  {shown}  cost {cost:.5f}", logged
+        self._log.write("validate", step=self.step, points=logged)
+        return f"{self.step:7d}  held out  {shown}  cost {cost:.5f}"
 
-    def report(self, log: Log) -> str:
+    def report(self) -> str:
         """Mean bits a pixel and distortion since the last report."""
         bpp, error = (sum(column) / len(self._recent) for column in zip(*self._recent, strict=True))
         self._recent = []
-        log.write("train", step=self.step, bpp=bpp, distortion=error)
+        self._log.write("train", step=self.step, bpp=bpp, distortion=error)
         return f"{self.step:7d}  bpp {bpp:.4f}  distortion {error:.3f}"
 
-    def averaged_parts(self) -> dict[str, Tensor]:
-        """A copy of the running average of the parts."""
-        return _copy(self._average)
-
-    def averaged(self) -> Codec:
-        """The whole codec with averaged parts."""
-        return self.with_parts(self._average)
+    def best_codec(self) -> Codec:
+        """The whole codec with the best averaged parts so far."""
+        return self.with_parts(self.best)
 
     def with_parts(self, parts: dict[str, Tensor]) -> Codec:
         """The whole codec with given weights of its parts."""
@@ -244,7 +225,7 @@ class _Trainer:
     def state(self) -> dict[str, Any]:
         return {
             "parts": self._parts.state_dict(),
-            "average": self._average,
+            "average": self._average.weights,
             "coding": self.coding,
             "best": self.best,
             "least": self._least,
@@ -255,11 +236,11 @@ class _Trainer:
 
     def load(self, state: dict[str, Any]) -> None:
         self._parts.load_state_dict(state["parts"])
-        self._average, self.coding, self.best = state["average"], state["coding"], state["best"]
+        self._average.weights = state["average"]
+        self.coding, self.best = state["coding"], state["best"]
         self._least, self._without_gain = state["least"], state["without_gain"]
         self._optimiser.load_state(state["optimiser"])
         self.step = state["step"]
 
-
-def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in state.items()}
+    def keep(self, folder: Path) -> None:
+        """Nothing: the best weights are written at the end."""

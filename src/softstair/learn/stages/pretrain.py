@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,9 @@ from ..precision import Choice, choose_precision
 from ..principal import start_from_components
 from ..processes import Processes, join
 from ..recipe import Batches, Recipe
+from ..run import Ahead, Average, Every, Run, Say, copied, say_nothing
 from ..schedule import rate_factor, with_decay
+from ..shape import Shape
 from ..validation import validate
 
 _START_CROPS, _START_SIDE = 32, 256
@@ -42,7 +43,6 @@ _START_BATCH = 2**31 - 1  # as a step of the crops: one that no run reaches
 _OUTLIER = 4.0  # a loss this many times the running mean is skipped
 _PATIENCE = 5  # skipped steps in a row before going back
 _LOG_EVERY = 50
-_COMPILER = "inductor"
 _VALUES = ("loss", "bpp", "z_bpp", "distortion")  # of a step, for the log
 
 
@@ -58,6 +58,21 @@ class Fork:
     steps: int
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, where it is not what recipes describe: the seam for other designs.
+
+    codec: made of a shape. optimiser: made of a module, two learning rates and a dtype. start: sets the
+    weights of a new codec, from pictures (B, 3, H, W) in [0, 1] and the base of the rates. compiler: of
+    torch, for recipes that compile.
+    """
+
+    codec: Callable[[Shape], Codec] = Codec
+    optimiser: Callable[[Codec, float, float, torch.dtype], Optimiser] = Optimiser
+    start: Callable[[Codec, Tensor, float], None] = start_from_components
+    compiler: str = "inductor"
+
+
 def pretrain(
     recipe: Recipe,
     data_root: Path,
@@ -67,7 +82,8 @@ def pretrain(
     snapshot: Path | None = None,
     fork: Fork | None = None,
     time_budget: float | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = say_nothing,
+    parts: Parts = Parts(),
 ) -> Codec:
     """Train, or go on training, in the folder ``run``; returns the codec with averaged weights.
 
@@ -84,24 +100,21 @@ def pretrain(
             ``steps``, not the recipe's. A run that has a checkpoint of its own goes on from that.
         time_budget: seconds after which to stop at the next checkpoint.
         say: receives a line of progress now and then.
+        parts: of another design.
 
     Raises:
         UsageError: bad recipe, data or checkpoint.
         TrainingDiverged: steps stayed non-finite after going back to the last good state.
     """
     with join(device) as processes:
-        if not processes.leads:
-            say = _say_nothing
         smallest = min(part.count for part in recipe.pretrain.batches)
         if smallest < processes.count:
             raise UsageError(f"A batch of {smallest} crops cannot be shared by {processes.count} processes.")
-        checkpoint = run / "checkpoint.json"
-        if processes.leads:
-            run.mkdir(parents=True, exist_ok=True)
-            if fork is not None and not checkpoint.exists():
-                _fork_checkpoint(fork, checkpoint)
+        folder = Run(run, processes, time_budget, say)
+        if processes.leads and fork is not None and not folder.checkpoint.exists():
+            _fork_checkpoint(fork, folder.checkpoint)
         processes.wait()
-        state = load_checkpoint(checkpoint) if checkpoint.exists() else None
+        state = folder.saved()
         if fork is not None and state is not None and state["decay"] is None:
             raise UsageError(
                 f"{run} holds a run of its own, whose rates do not fall; name another folder for the fork of "
@@ -110,66 +123,37 @@ def pretrain(
         processes.wait()  # the first must not replace what another is reading
         if state is not None and state["decay"] is not None:
             recipe = with_decay(recipe, *state["decay"])
-        precision = choose_precision(recipe, processes)
-        log = Log(run / "log.jsonl" if processes.leads else None)
-        trainer = _Trainer(recipe, processes, log, precision)
+        stage = Pretraining(recipe, processes, folder.log, choose_precision(recipe, processes), parts)
         if state is not None:
-            trainer.load(state)
-        if trainer.is_done:
-            say(f"{run} has taken all its {trainer.step} steps; raise pretrain.steps to go on.")
+            stage.load(state)
+        if stage.is_done:
+            folder.say(f"{run} has taken all its {stage.step} steps; raise pretrain.steps to go on.")
         else:
-            _train(trainer, data_root, run, snapshot, time_budget, say)
-        return trainer.averaged()
+            _train(stage, folder, data_root, snapshot)
+        return stage.averaged()
 
 
-def _train(
-    trainer: _Trainer,
-    data_root: Path,
-    run: Path,
-    snapshot: Path | None,
-    time_budget: float | None,
-    say: Callable[[str], None],
-) -> None:
-    recipe, settings, processes = trainer.recipe, trainer.settings, trainer.processes
-    held_out = load_pictures([data_root / name for name in recipe.data.validation])
-    data = recipe.data
+def _train(stage: Pretraining, run: Run, data_root: Path, snapshot: Path | None) -> None:
+    recipe, settings, processes, data = stage.recipe, stage.settings, run.processes, stage.recipe.data
+    held_out = load_pictures([data_root / name for name in data.validation])
     crops = training_crops(
         data, data_root, recipe.seed, _START_SIDE, saturated=data.saturated, device=processes.device
     )
-    trainer.log.open_run(recipe, processes.device, processes.count)
-    trainer.log.write("precision", **asdict(trainer.precision))
-    if trainer.step:
-        trainer.log.write("resume", step=trainer.step)
+    run.begin(recipe, stage.precision)
+    if stage.step:
+        run.log.write("resume", step=stage.step)
     else:
-        trainer.start(snapshot, crops)
+        stage.start(snapshot, crops)
 
-    def keep() -> None:
-        if processes.leads:
-            save_checkpoint(run / "checkpoint.json", trainer.state())
-            save_snapshot(run / "snapshot.safetensors", recipe.shape, trainer.average)
-
-    def load(step: int) -> Tensor:
-        part = trainer.batch_at(step)
+    def make(step: int) -> Tensor:
+        part = stage.batch_at(step)
         cuts = crops.cuts(step, part.count, part.side)
         return crops.gather([cuts[index] for index in processes.share(part.count)], part.side)
 
-    deadline = math.inf if time_budget is None else time.monotonic() + time_budget
-    with ThreadPoolExecutor(1) as loader:
-        upcoming = loader.submit(load, trainer.step)
-        while not trainer.is_done:
-            batch = upcoming.result()
-            upcoming = loader.submit(load, trainer.step + 1)
-            trainer.advance(batch)
-            if trainer.step % _LOG_EVERY == 0 or trainer.is_done:
-                say(trainer.report())
-            if trainer.step % settings.validate_every == 0:
-                say(trainer.validate(held_out))
-            if trainer.step % settings.checkpoint_every == 0:
-                keep()
-                if processes.agree(time.monotonic() > deadline):
-                    break
-        upcoming.cancel()
-    keep()
+    lines = Every(_LOG_EVERY, stage.report, at_end=True), Every(settings.validate_every, stage.validate)
+    with Ahead(make) as batches:
+        stage.feed(batches, held_out)
+        run.go(stage, settings.checkpoint_every, *lines)
 
 
 def _fork_checkpoint(fork: Fork, checkpoint: Path) -> None:
@@ -182,27 +166,26 @@ def _fork_checkpoint(fork: Fork, checkpoint: Path) -> None:
     save_checkpoint(checkpoint, state)
 
 
-class _Trainer:
+class Pretraining:
     """The state of a run and its one step."""
 
-    def __init__(self, recipe: Recipe, processes: Processes, log: Log, precision: Choice) -> None:
+    def __init__(
+        self, recipe: Recipe, processes: Processes, log: Log, precision: Choice, parts: Parts = Parts()
+    ) -> None:
         self.recipe, self.settings = recipe, recipe.pretrain
-        self.processes, self.log, self.precision = processes, log, precision
+        self.processes, self.log, self.precision, self._parts = processes, log, precision, parts
         self.device = processes.device
         # Layers that are kept in float32 need its bits; TensorFloat32 has ten, bfloat16 has seven.
         torch.backends.cudnn.allow_tf32 = False
-        model = Codec(recipe.shape).to(self.device)
+        model = parts.codec(recipe.shape).to(self.device)
         self.codec: Codec = model.to(memory_format=torch.channels_last)
-        if self.settings.encoder_frozen:
-            for part in (self.codec.analysis, self.codec.hyper_analysis, self.codec.gains):
-                part.requires_grad_(False)
         self._pass: Callable[..., Passage] = self.codec
         if self.settings.compile:  # a version a size of batch: there are few
-            self._pass = torch.compile(self.codec, dynamic=False, backend=_COMPILER)
-        self.optimiser = Optimiser(
+            self._pass = torch.compile(self.codec, dynamic=False, backend=parts.compiler)
+        self.optimiser = parts.optimiser(
             self.codec, self.settings.muon_rate, self.settings.adam_rate, precision.dtype
         )
-        self.average = {k: v.clone() for k, v in self.codec.state_dict().items()}
+        self._average = self._new_average()
         self.step = 0
         self.skipped = 0
         self._decay: list[int] | None = None  # first and last step of a fork's falling rates
@@ -211,6 +194,8 @@ class _Trainer:
         self._recent: list[dict[str, float]] = []
         self._good: dict[str, Any] | None = None
         self._clock = time.monotonic()
+        self._batches: Ahead[Tensor] | None = None
+        self._held_out: list[Pixels] = []
 
     @property
     def is_done(self) -> bool:
@@ -219,25 +204,34 @@ class _Trainer:
     def start(self, snapshot: Path | None, crops: Crops) -> None:
         """Begin with a snapshot's weights, or with principal components of crops."""
         torch.manual_seed(self.recipe.seed)
-        codec = Codec(self.recipe.shape)
+        codec = self._parts.codec(self.recipe.shape)
         if snapshot is None:
             batch = torch.from_numpy(crops.batch(_START_BATCH, _START_CROPS, _START_SIDE))
-            start_from_components(codec, _unit(batch), self.recipe.rates.base)
+            self._parts.start(codec, _unit(batch), self.recipe.rates.base)
         else:
             load_snapshot(snapshot, codec)
         self.codec.load_state_dict(codec.state_dict())
         self.processes.follow_first(list(self.codec.state_dict().values()))
-        self.average = {k: v.clone() for k, v in self.codec.state_dict().items()}
+        self._average = self._new_average()
+
+    def feed(self, batches: Ahead[Tensor], held_out: list[Pixels]) -> None:
+        """Say what to learn from, this process's crops of every step, and what to validate on."""
+        self._batches, self._held_out = batches, held_out
 
     def batch_at(self, step: int) -> Batches:
         return max((b for b in self.settings.batches if b.start <= step), key=lambda b: b.start)
 
-    def advance(self, batch: Tensor) -> None:
-        """Take a step on this process's crops of it, uint8 (B, 3, side, side), and all others'."""
+    def advance(self) -> None:
+        """Take a step on this process's crops of it and all others'."""
+        assert self._batches is not None  # it was fed
+        self.learn(self._batches.take(self.step))
+
+    def learn(self, batch: Tensor) -> None:
+        """Take a step on crops, uint8 (B, 3, side, side)."""
         if self.step % self.settings.checkpoint_every == 0:
             self._good = self.state()
         self.codec.set_fixed(self._fixed)
-        values = self._descend(batch)
+        values = self.descend(batch)
         loss = values["loss"]
         accepted = self._plausible(loss)
         if accepted:
@@ -245,7 +239,7 @@ class _Trainer:
             accepted = bool(torch.isfinite(norm))
         if accepted:
             self.optimiser.step(rate_factor(self.settings, self.step))
-            self._update_average()
+            self._average.follow(self.codec.state_dict(), self.step + 1)
             self._recent.append({**values, "norm": norm.item()})
             self._skipped_in_a_row = 0
         else:
@@ -256,11 +250,7 @@ class _Trainer:
     def _fixed(self) -> bool:
         return self.settings.fixed_from is not None and self.step >= self.settings.fixed_from
 
-    @property
-    def _rounds(self) -> bool:
-        return self.settings.rounds_from is not None and self.step >= self.settings.rounds_from
-
-    def _descend(self, batch: Tensor) -> dict[str, float]:
+    def descend(self, batch: Tensor) -> dict[str, float]:
         """Compute gradients of the whole batch's loss; what the log says of it, means over crops.
 
         A process goes through its crops ``at_once`` at a time. Sums over passes and processes come
@@ -290,7 +280,7 @@ class _Trainer:
         count, side = self.batch_at(self.step).count, picture.shape[-1]
         spread = draw_spread(seed, self.step, count)[list(crops)]
         position = draw_positions(spread, shape.rate_points, rates.anchor).to(self.device)
-        noise = None if self._rounds else draw_noise(shape, seed, self.step, crops, side, self.device)
+        noise = draw_noise(shape, seed, self.step, crops, side, self.device)
         with self.precision.autocast(self.device):
             passage = self._pass(picture, position, noise)
         bpp = (passage.y_bits + passage.z_bits) / side**2
@@ -328,13 +318,11 @@ class _Trainer:
                 "lower muon_rate and adam_rate in the recipe and resume."
             )
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        keep = min(self.settings.average, (self.step + 1) / (self.step + 10))
-        for name, value in self.codec.state_dict().items():
-            self.average[name].lerp_(value, 1 - keep)
+    def _new_average(self) -> Average:
+        return Average(self.codec.state_dict(), self.settings.average, head_start=9)
 
     def report(self) -> str:
+        """Means over the steps accepted since the last report."""
         recent, self._recent = self._recent, []
         now, before = time.monotonic(), self._clock
         self._clock = now
@@ -346,17 +334,18 @@ class _Trainer:
         return f"{self.step:7d}  " + "  ".join(f"{k} {v:.4f}" for k, v in mean.items())
 
     def averaged(self) -> Codec:
-        codec = Codec(self.recipe.shape).to(self.device)
-        codec.load_state_dict(self.average)
+        codec = self._parts.codec(self.recipe.shape).to(self.device)
+        codec.load_state_dict(self._average.weights)
         codec.set_fixed(self._fixed)
         return codec.eval()
 
-    def validate(self, pictures: list[Pixels]) -> str:
+    def validate(self) -> str:
+        """Held-out pictures at some rates, with averaged weights."""
         top = self.recipe.shape.rate_points - 1
         positions = [round(top * part / 4) * POSITIONS_PER_POINT for part in range(5)]
         if self.recipe.rates.anchor is not None:
             positions = [self.recipe.rates.anchor]
-        points = validate(self.averaged(), pictures, positions, self.processes)
+        points = validate(self.averaged(), self._held_out, positions, self.processes)
         self.log.write("validate", step=self.step, points=[asdict(point) for point in points])
         return f"{self.step:7d}  held out  " + "  ".join(
             f"d{p.position} {p.bpp:.3f}/{p.psnr:.2f}" for p in points
@@ -365,40 +354,29 @@ class _Trainer:
     def state(self) -> dict[str, Any]:
         state = {
             "model": self.codec.state_dict(),
-            "average": self.average,
+            "average": self._average.weights,
             "optimiser": self.optimiser.state(),
             "step": self.step,
             "skipped": self.skipped,
             "running_loss": self._running_loss,
             "decay": self._decay,
         }
-        copied: dict[str, Any] = _copy(state)
-        return copied
+        result: dict[str, Any] = copied(state)
+        return result
 
     def load(self, state: dict[str, Any]) -> None:
-        state = _copy(state)
+        state = copied(state)
         self.codec.load_state_dict(state["model"])
-        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self._average.weights = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimiser.load_state(state["optimiser"])
         self.step, self.skipped = state["step"], state["skipped"]
         self._running_loss, self._decay = state["running_loss"], state["decay"]
+
+    def keep(self, folder: Path) -> None:
+        """Write the averaged weights."""
+        save_snapshot(folder / "snapshot.safetensors", self.recipe.shape, self._average.weights)
 
 
 def _unit(batch: Tensor) -> Tensor:
     """uint8 crops to float32 in [0, 1], channels last."""
     return (batch.float() / 255).contiguous(memory_format=torch.channels_last)
-
-
-def _say_nothing(line: str) -> None:
-    """What a process says that does not lead."""
-
-
-def _copy(value: Any) -> Any:
-    """A deep copy of nested containers of tensors."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_copy(item) for item in value]
-    return value
