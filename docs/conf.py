@@ -14,7 +14,7 @@ from sphinx.config import Config
 import softstair
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "scripts"))
+sys.path.insert(0, str(HERE / "build"))
 
 project = "Softstair"
 author = "The Softstair authors"

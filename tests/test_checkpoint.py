@@ -21,7 +21,7 @@ PIECE = 1500
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     """Of a checkpoint in several pieces, of step 0."""
-    monkeypatch.setattr(module, "_PIECE", PIECE)
+    monkeypatch.setattr(module, "PIECE_BYTES", PIECE)
     save_checkpoint(tmp_path / "checkpoint.json", state(0))
     return tmp_path / "checkpoint.json"
 
@@ -38,14 +38,14 @@ def step_of(path: Path) -> int:
 
 
 def test_pieces_travel_and_do_not_pile_up(path):
-    assert module._PIECE < 16 * 2**20
+    assert module.PIECE_BYTES < 16 * 2**20
     for step in range(1, 4):
         save_checkpoint(path, state(step))
         assert step_of(path) == step
     pieces = [file for file in path.parent.iterdir() if file != path]
     assert len(pieces) > 2
     assert max(piece.stat().st_size for piece in pieces) == PIECE
-    assert {piece.name for piece in pieces} == set(module._read_index(path).pieces)
+    assert {piece.name for piece in pieces} == set(module.read_index(path).pieces)
 
 
 class _Interruption(Exception):
@@ -96,7 +96,7 @@ def test_an_interruption_anywhere_leaves_the_old_or_the_new(path):
     assert set(passed) == {"open", "replace", "unlink", "fsync"}
     assert 2 < len(found) < last  # some were the old one, some the new
     assert step_of(path) == last + 1
-    assert len(list(path.parent.iterdir())) == 1 + len(module._read_index(path).pieces)
+    assert len(list(path.parent.iterdir())) == 1 + len(module.read_index(path).pieces)
 
 
 def test_a_run_that_goes_on_may_be_read(path, monkeypatch):
@@ -115,7 +115,7 @@ def test_a_run_that_goes_on_may_be_read(path, monkeypatch):
 
 
 def test_a_damaged_checkpoint_is_one_sentence(path):
-    first = path.with_name(module._read_index(path).pieces[0])
+    first = path.with_name(module.read_index(path).pieces[0])
     content = first.read_bytes()
     for damaged in (content[:-1], content[:50] + b"?" + content[51:]):
         first.write_bytes(damaged)
@@ -137,9 +137,9 @@ def test_a_checkpoint_runs_no_code(path):
     buffer = io.BytesIO()
     torch.save({"step": Attack()}, buffer)
     save_checkpoint(path, {"step": 1})
-    index = module._read_index(path)
+    index = module.read_index(path)
     path.with_name(index.pieces[0]).write_bytes(buffer.getvalue())
     digest = module.hashlib.sha256(buffer.getvalue()).hexdigest()
-    path.write_bytes(module.msgspec.json.encode(module._Index(0, index.pieces[:1], digest)))
+    path.write_bytes(module.msgspec.json.encode(module.Index(0, index.pieces[:1], digest)))
     with pytest.raises(UsageError, match="cannot be read"):
         load_checkpoint(path)

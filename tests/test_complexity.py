@@ -62,6 +62,6 @@ def test_both_directions_predict_symbols(tiny_bundle):
 
 
 def test_a_graph_that_cannot_be_read_is_named(tiny_bundle):
-    entries = tiny_bundle._entries | {"synthesis.onnx": b"no graph"}
+    entries = dict(tiny_bundle.entries) | {"synthesis.onnx": b"no graph"}
     with pytest.raises(InvalidBundle, match="The graph synthesis of broken cannot be counted"):
         complexity_of(Bundle(entries, "broken"), "tiny")

@@ -23,7 +23,6 @@ from softstair.learn.shape import Shape  # noqa: E402
 from softstair.learn.stages.pretrain import pretrain  # noqa: E402
 from softstair.mode import Mode  # noqa: E402
 
-from .conftest import ROOT  # noqa: E402
 from .tiny import photograph, write_data, write_recipe  # noqa: E402
 
 TOP = 160
@@ -106,7 +105,7 @@ def test_detail_is_added_to_a_network_and_left_out_again(project):
     recipe = read_recipe(narrow)
     old = pretrain(recipe, root, root / "run", torch.device("cpu"))
     save_snapshot(root / "old.safetensors", recipe.shape, old.state_dict())
-    run(root, "widen.py", narrow, root / "old.safetensors", wide, "wide.safetensors")
+    resize(root, narrow, root / "old.safetensors", wide, "wide.safetensors")
     new = load_codec(read_recipe(wide), root / "wide.safetensors")
     old, pictures = load_codec(recipe, root / "old.safetensors"), crops_of(root)
     with torch.no_grad():
@@ -115,14 +114,14 @@ def test_detail_is_added_to_a_network_and_left_out_again(project):
     torch.testing.assert_close(groups[:, :, :16].flatten(1, 2), core, rtol=1e-3, atol=1e-4)
     assert error(new, pictures) < error(old, pictures)
 
-    run(root, "shrink.py", wide, root / "wide.safetensors", narrow, "again.safetensors")
+    resize(root, wide, root / "wide.safetensors", narrow, "again.safetensors")
     again = load_codec(recipe, root / "again.safetensors").state_dict()
     for name, value in old.state_dict().items():
         torch.testing.assert_close(again[name], value, rtol=2e-3, atol=1e-4, msg=name)
 
     gated = root / "gated.toml"
     gated.write_text(wide.read_text().replace("blocks = ", "gated = true\nblocks = ", 1))
-    run(root, "shrink.py", wide, root / "wide.safetensors", gated, "gated.safetensors")
+    resize(root, wide, root / "wide.safetensors", gated, "gated.safetensors")
     other = load_codec(read_recipe(gated), root / "gated.safetensors")
     begun = {name for name in other.state_dict() if name.startswith("synthesis.") and "_blocks." in name}
     assert len(begun) == 3 * 10
@@ -131,7 +130,7 @@ def test_detail_is_added_to_a_network_and_left_out_again(project):
             torch.testing.assert_close(value, new.state_dict()[name], rtol=2e-3, atol=1e-4, msg=name)
 
 
-def run(root, script: str, *arguments) -> None:
+def resize(root, *arguments) -> None:
     *inputs, output = arguments
-    command = [sys.executable, ROOT / "scripts" / script, *inputs, "--data-root", root, "-o", root / output]
-    subprocess.run(command, check=True, capture_output=True)
+    command = [sys.executable, "-m", "softstair.learn.resize", *inputs]
+    subprocess.run([*command, "--data-root", root, "-o", root / output], check=True, capture_output=True)

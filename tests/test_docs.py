@@ -36,7 +36,7 @@ def test_every_figure_is_small_and_shown_somewhere():
     pages = [ROOT / "README.md", *DOCS.glob("**/*.md")]
     shown = "".join(page.read_text() for page in pages)
     for image in (DOCS / "images").iterdir():
-        made = (ROOT / "results" / f"{image.stem}.md").exists()  # scripts/results_pages.py shows it
+        made = (ROOT / "results" / f"{image.stem}.md").exists()  # docs/build/results_pages.py shows it
         assert made or f"images/{image.name})" in shown, f"no page shows {image.name}"
         if image.suffix == ".svg":
             assert image.stat().st_size < 150_000, image.name

@@ -22,8 +22,8 @@ from softstair.commands import files
 from softstair.commands.batch import Outcome, Product, Task, run_all, run_here
 from softstair.commands.jobs import Job, plan
 from softstair.commands.ledger import FOLDER, State, ledger_of
-from softstair.commands.whole_file import write_whole
 from softstair.errors import NoSpace, OutputExists, UsageError
+from softstair.whole_file import write_whole
 
 from .conftest import GOLDEN
 from .test_commands import run
@@ -260,7 +260,7 @@ def test_what_a_killed_writer_left_is_taken_over(tmp_path):
     code = (
         "import os, pathlib, sys\n"
         "os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
-        "from softstair.commands.whole_file import write_whole\n"
+        "from softstair.whole_file import write_whole\n"
         "write_whole(pathlib.Path(sys.argv[1]), bytes(1000))"
     )
     for _ in range(2):
@@ -284,7 +284,7 @@ def test_many_writers_of_one_file(tmp_path):
     path = tmp_path / "shared"
     code = (
         "import pathlib, sys, threading\n"
-        "from softstair.commands.whole_file import write_whole\n"
+        "from softstair.whole_file import write_whole\n"
         "def write(letter):\n"
         "    for size in range(40):\n"
         "        write_whole(pathlib.Path(sys.argv[1]), letter * (1000 * size + 1))\n"

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_figures_are_those_of_the_results():
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "figures.py", "--check"],
+        [sys.executable, ROOT / "docs" / "build" / "figures.py", "--check"],
         capture_output=True,
         text=True,
         check=False,

@@ -11,10 +11,10 @@ import threading
 import pytest
 from PIL import Image
 
+from softstair import whole_file as whole_file_module
 from softstair.commands import files
-from softstair.commands import whole_file as whole_file_module
-from softstair.commands.whole_file import write_whole
 from softstair.errors import OutputExists, UsageError
+from softstair.whole_file import write_whole
 
 from .test_commands import run
 from .tiny import photograph

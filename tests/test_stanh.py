@@ -65,7 +65,7 @@ def test_levels_are_where_the_index_says():
     stanh, u = disturbed(), values()
     stanh.eval()
     index = stanh.index(u)
-    edges = stanh._threshold(index), stanh._threshold(index + 1)
+    edges = stanh.threshold(index), stanh.threshold(index + 1)
     assert (edges[0] <= u).all()
     assert (u <= edges[1]).all()
 
@@ -76,7 +76,7 @@ def test_probabilities_of_all_levels_sum_to_one(symmetric):
     index = torch.arange(-200, 201).view(1, 1, -1)
     for sigma in (0.1, 1.0, 20.0):
         mass = gaussian_mass(torch.tensor(sigma, dtype=torch.float64))
-        total = mass(stanh._threshold(index), stanh._threshold(index + 1)).sum()
+        total = mass(stanh.threshold(index), stanh.threshold(index + 1)).sum()
         assert total.item() == pytest.approx(1, abs=1e-9)
 
 

@@ -321,7 +321,7 @@ def test_of_dropped_pictures_the_latest_are_kept(tiny_bundle):
             site.ask(f"pictures?name={name}", "POST", data).json["entry"]["number"] for name in "abcdef"
         ]
         kept = [number for number in numbers if site.ask(f"pictures/{number}").status == 200]
-        assert kept == numbers[-shelf._DROPPED :]
+        assert kept == numbers[-shelf.DROPPED :]
         assert "drop it again" in site.ask(f"pictures/{numbers[0]}").json["error"]
 
 
@@ -472,7 +472,7 @@ def test_a_browser_is_opened_unless_not_wanted(monkeypatch, bundle):
 
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
-    monkeypatch.setattr(server.LocalServer, "run", lambda self: self._listener.close())
+    monkeypatch.setattr(server.LocalServer, "run", lambda self: self.listener.close())
     assert CliRunner().invoke(cli, ["view", "--no-open"]).exit_code == 0
     assert opened == []
     done = CliRunner().invoke(cli, ["view"])

@@ -367,12 +367,12 @@ def test_a_blind_comparison_says_what_it_left_out(page, tiny_bundle, folder):
 def test_the_report_has_the_same_viewer(page, tmp_path):
     pytest.importorskip("scipy", reason="evaluation needs the extra eval")
     from softstair.evaluate.page import report_page
-    from softstair.evaluate.page_pictures import Shown, ShownPicture, View, _webp
+    from softstair.evaluate.page_pictures import Shown, ShownPicture, View, webp_url
 
     from .results_example import example_results
 
     views = [
-        View(codec, quality, 9, 9, 1.0, None, _webp(photograph(150, 220, seed)))
+        View(codec, quality, 9, 9, 1.0, None, webp_url(photograph(150, 220, seed)))
         for seed, (codec, quality) in enumerate([("original", None), ("ours", 1.0), ("jpeg", 2.0)])
     ]
     shown = Shown((ShownPicture("a.png", 220, 150, tuple(views)),), ())

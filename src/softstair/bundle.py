@@ -32,6 +32,7 @@ from softstair.quantize.scale_network import LAYERS, Layer, ScaleWeights
 from softstair.quantize.setting import Coding, Integers, Setting
 from softstair.quantize.staircase import Encoding, Staircase, check_thresholds
 from softstair.quantize.tables import TableSet
+from softstair.whole_file import write_whole
 
 SCHEMA = 1
 SUFFIX = ".stairs"
@@ -276,9 +277,7 @@ def write_bundle(path: Path, entries: Mapping[str, bytes]) -> None:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in (name for name in (*_ENTRIES, *_OPTIONAL) if name in entries):
             archive.writestr(zipfile.ZipInfo(name), entries[name])
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    write_whole(path, buffer.getvalue())
 
 
 def open_bundle(source: str | os.PathLike[str] | None = None) -> Bundle:

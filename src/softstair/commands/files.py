@@ -15,8 +15,7 @@ from pathlib import Path
 import click
 
 from softstair.errors import NoSpace, OutputExists, UsageError
-
-from .whole_file import descriptor_of, is_special, write_whole
+from softstair.whole_file import descriptor_of, is_special, write_whole
 
 __all__ = [
     "FULL",

@@ -32,7 +32,7 @@ class OnnxNetworks:
         threads: int,
         optimisation: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     ) -> None:
-        self._graph = graph
+        self.graph = graph
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._options.inter_op_num_threads = 1
@@ -61,7 +61,7 @@ class OnnxNetworks:
 
     def _start(self, name: str) -> ort.InferenceSession:
         try:
-            return ort.InferenceSession(self._graph(name), self._options, providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(self.graph(name), self._options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no public base class
             if ran_out_of_memory(error):
                 raise OutOfMemory from error

@@ -66,7 +66,7 @@ class OpenVinoNetworks(OnnxNetworks):
 
     def _compile(self, name: str) -> Any:
         try:
-            model = self._core.read_model(self._graph(name), b"")
+            model = self._core.read_model(self.graph(name), b"")
             return self._core.compile_model(model, "CPU", self._settings)
         except RuntimeError as error:
             if ran_out_of_memory(error):

@@ -117,7 +117,7 @@ def softstair_codec(
 def _code_hash() -> str:
     """Of all code that encodes and decodes: rows measured with other code are not reused."""
     root = Path(softstair.__file__).parent
-    paths = [root / "stream.py", root / "bundle.py", Path(_core.__file__)]
+    paths = [*(root / f"{name}.py" for name in ("stream", "bundle", "mode")), Path(_core.__file__)]
     for folder in ("codec", "engine", "quantize"):
         paths += sorted((root / folder).glob("*.py"))
     digest = hashlib.sha256()

@@ -158,15 +158,15 @@ def _view(codec: Codec, row: Row, pixels: Pixels) -> View:
         measured_bytes=row.file_bytes,
         bpp=8 * len(data) / (row.width * row.height),
         psnr=finite(psnr_of(mean_squared_error(pixels, decoded))),
-        webp=_webp(decoded),
+        webp=webp_url(decoded),
     )
 
 
 def _original(pixels: Pixels) -> View:
-    return View(ORIGINAL, None, pixels.size, pixels.size, 24.0, None, _webp(pixels))
+    return View(ORIGINAL, None, pixels.size, pixels.size, 24.0, None, webp_url(pixels))
 
 
-def _webp(pixels: Pixels) -> str:
+def webp_url(pixels: Pixels) -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=50, method=3)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from softstair.errors import UsageError
+from softstair.whole_file import write_whole
 
 from .machine import Machine
 from .metrics import psnr_of
@@ -178,10 +179,8 @@ def write_results(results: Results, path: Path) -> None:
     Raises:
         UsageError: it cannot be written.
     """
-    temporary = path.with_name(path.name + ".partial")
     try:
-        temporary.write_bytes(_to_json(results))
-        temporary.replace(path)
+        write_whole(path, _to_json(results))
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
 

@@ -11,19 +11,20 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from softstair.errors import UsageError
+from softstair.whole_file import write_whole
 
 from .codec import Codec
 from .recipe import Recipe
 from .shape import Shape
 
-_PIECE = 15_000_000  # bytes; some places that files must travel through take no more than 16 MiB
+PIECE_BYTES = 15_000_000  # bytes; some places that files must travel through take no more than 16 MiB
 
 
-class _Index(msgspec.Struct, frozen=True):
+class Index(msgspec.Struct, frozen=True):
     """The file that makes pieces a checkpoint.
 
     generation: grows with every checkpoint, so that names of pieces never return while they are in
@@ -44,16 +45,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getbuffer()
-    generation = _read_index(path).generation + 1 if path.exists() else 0
+    generation = read_index(path).generation + 1 if path.exists() else 0
     names = []
-    for number, start in enumerate(range(0, len(data), _PIECE)):
+    for number, start in enumerate(range(0, len(data), PIECE_BYTES)):
         names.append(f"{path.stem}-{generation:06d}-{number:02d}.part")
-        _write(path.with_name(names[-1]), data[start : start + _PIECE])
-    index = _Index(generation, names, hashlib.sha256(data).hexdigest())
-    temporary = path.with_name(path.name + ".partial")
-    _write(temporary, msgspec.json.encode(index))
+        write_whole(path.with_name(names[-1]), data[start : start + PIECE_BYTES])
+    index = Index(generation, names, hashlib.sha256(data).hexdigest())
     _flush_folder(path.parent)
-    temporary.replace(path)
+    write_whole(path, msgspec.json.encode(index))
     _flush_folder(path.parent)
     for piece in path.parent.glob(f"{path.stem}-*.part"):
         if piece.name not in names:
@@ -70,12 +69,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         while True:
-            index = _read_index(path)
+            index = read_index(path)
             try:
                 data = b"".join(path.with_name(name).read_bytes() for name in index.pieces)
                 break
             except FileNotFoundError:
-                if _read_index(path) == index:
+                if read_index(path) == index:
                     raise
         if hashlib.sha256(data).hexdigest() != index.sha256:
             raise UsageError(f"Checkpoint {path} cannot be read: its pieces have changed.")
@@ -85,18 +84,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def _read_index(path: Path) -> _Index:
+def read_index(path: Path) -> Index:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Index)
+        return msgspec.json.decode(path.read_bytes(), type=Index)
     except msgspec.MsgspecError as error:
         raise UsageError(f"Checkpoint {path} cannot be read: {error}.") from error
-
-
-def _write(path: Path, data: bytes | memoryview) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:
@@ -113,9 +105,7 @@ def _flush_folder(folder: Path) -> None:
 def save_snapshot(path: Path, shape: Shape, weights: dict[str, Tensor]) -> None:
     """Write weights in half precision with their shape: what a later run can start from."""
     half = {name: tensor.half().contiguous().cpu() for name, tensor in weights.items()}
-    temporary = path.with_name(path.name + ".partial")
-    save_file(half, temporary, metadata={"shape": msgspec.json.encode(shape).decode()})
-    temporary.replace(path)
+    write_whole(path, save(half, metadata={"shape": msgspec.json.encode(shape).decode()}))
 
 
 def load_snapshot(path: Path, codec: Codec) -> None:

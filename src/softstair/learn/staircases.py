@@ -10,6 +10,7 @@ import msgspec
 
 from softstair.errors import UsageError
 from softstair.quantize.staircase import LEVELS_PER_STEP, Staircase, check_thresholds
+from softstair.whole_file import write_whole
 
 from .checkpoint import hash_file
 
@@ -78,9 +79,7 @@ class Derivation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def write_derivation(path: Path, derivation: Derivation) -> None:
     """Write as JSON, whole or not at all."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(derivation), indent=1) + b"\n")
-    temporary.replace(path)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(derivation), indent=1) + b"\n")
 
 
 def read_derivation(path: Path, snapshot: Path | None = None) -> Derivation:

@@ -58,10 +58,10 @@ class LocalServer:
 
     def __init__(self, settings: Settings) -> None:
         token = secrets.token_urlsafe(24)
-        self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen()  # so that a browser may come before the server is up
-        port = self._listener.getsockname()[1]
+        self.listener = socket.socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen()  # so that a browser may come before the server is up
+        port = self.listener.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}/{token}/"
         self._desk = Desk()
         config = uvicorn.Config(
@@ -77,9 +77,9 @@ class LocalServer:
 
     def run(self) -> None:
         """Serve until interrupted or stopped."""
-        with self._listener:
+        with self.listener:
             try:
-                self._server.run(sockets=[self._listener])
+                self._server.run(sockets=[self.listener])
             except KeyboardInterrupt:
                 pass  # the way to end it
             finally:

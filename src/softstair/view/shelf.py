@@ -13,7 +13,7 @@ from .sources import Files, Named, uploaded
 from .subject import Subject
 
 _OPEN = 2  # pictures with their pixels and latents; others are opened again when asked for
-_DROPPED = 4  # photographs whose files are kept
+DROPPED = 4  # photographs whose files are kept
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Shelf:
         number, self._next = self._next, self._next + 1
         self._readers[number] = lambda: files
         self._dropped.append(number)
-        if len(self._dropped) > _DROPPED:
+        if len(self._dropped) > DROPPED:
             oldest = self._dropped.pop(0)
             del self._readers[oldest]
             self._open.pop(oldest, None)

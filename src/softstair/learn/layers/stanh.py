@@ -130,9 +130,9 @@ class STanH(nn.Module):
 
     def bits(self, index: Tensor, mass: Mass) -> Tensor:
         """What level k costs: the mass between its thresholds."""
-        return -torch.log2(mass(self._threshold(index), self._threshold(index + 1)).clamp_min(_LEAST_MASS))
+        return -torch.log2(mass(self.threshold(index), self.threshold(index + 1)).clamp_min(_LEAST_MASS))
 
-    def _threshold(self, index: Tensor) -> Tensor:
+    def threshold(self, index: Tensor) -> Tensor:
         """b_i, between the levels i - 1 and i, for any integers i."""
         below = index <= 0
         count = torch.where(below, 1 - index, index)
@@ -151,7 +151,7 @@ class STanH(nn.Module):
 
     def _rise(self, residual: Tensor, index: Tensor, beta: float) -> Tensor:
         """How far past the threshold b_i a value is, 0 to 1."""
-        return 0.5 + 0.5 * torch.tanh(beta / self._gap(index) * (residual - self._threshold(index)))
+        return 0.5 + 0.5 * torch.tanh(beta / self._gap(index) * (residual - self.threshold(index)))
 
     def _soft(self, residual: Tensor, index: Tensor, beta: float) -> Tensor:
         """The sum of tangents; those beyond the four nearest thresholds are saturated."""

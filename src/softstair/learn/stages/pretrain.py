@@ -73,6 +73,9 @@ class Parts:
     compiler: str = "inductor"
 
 
+STANDARD = Parts()
+
+
 def pretrain(
     recipe: Recipe,
     data_root: Path,
@@ -83,7 +86,7 @@ def pretrain(
     fork: Fork | None = None,
     time_budget: float | None = None,
     say: Say = say_nothing,
-    parts: Parts = Parts(),
+    parts: Parts = STANDARD,
 ) -> Codec:
     """Train, or go on training, in the folder ``run``; returns the codec with averaged weights.
 
@@ -170,7 +173,7 @@ class Pretraining:
     """The state of a run and its one step."""
 
     def __init__(
-        self, recipe: Recipe, processes: Processes, log: Log, precision: Choice, parts: Parts = Parts()
+        self, recipe: Recipe, processes: Processes, log: Log, precision: Choice, parts: Parts = STANDARD
     ) -> None:
         self.recipe, self.settings = recipe, recipe.pretrain
         self.processes, self.log, self.precision, self._parts = processes, log, precision, parts

@@ -1,0 +1,162 @@
+"""Fill in the figures of README.md from results/.
+
+python docs/build/figures.py [--check]
+
+Everything between `<!-- figures: NAME -->` and `<!-- end -->` is written here and nowhere else.
+`make figures DATA=...` measures all of it again first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from softstair.errors import UsageError
+from softstair.evaluate import Results, delta_rate, read_results
+from softstair.evaluate.curve_files import METRICS, Curve, Metric, curves_of, published_beside
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+RESULTS = ROOT / "results"
+DEFAULT_MODE = "tcq32"
+TIMED_BPP = 0.75
+DATA_SETS = {"kodak": ("psnr", "ms-ssim", "ssimulacra2"), "photos768": ("psnr",), "large1200": ("psnr",)}
+NAMES = {
+    "jpeg-420": "JPEG 4:2:0",
+    "jpeg-444": "JPEG 4:4:4",
+    "jpeg2000": "JPEG 2000",
+    "webp": "WebP, method 6",
+    "jxl-e7": "JPEG XL, effort 7",
+    "heic-420": "HEIC 4:2:0 (x265)",
+    "heic-444": "HEIC 4:4:4 (x265)",
+    "avif-420": "AVIF 4:2:0, speed 6",
+    "avif-444": "AVIF 4:4:4, speed 6",
+    "avif-420-s2": "AVIF 4:2:0, speed 2",
+    "avif-444-s2": "AVIF 4:4:4, speed 2",
+    "avif-444-psnr": "AVIF 4:4:4, speed 6, tuned for PSNR",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="fail if README.md says anything else")
+    arguments = parser.parse_args()
+    text = README.read_text()
+    filled = fill(text)
+    if arguments.check and filled != text:
+        sys.exit("README.md and results/ differ; run: python docs/build/figures.py")
+    README.write_text(filled)
+
+
+def quick() -> str:
+    """What the bundle photo-s takes, in its default mode."""
+    psnr = METRICS["psnr"]
+    rows = [f"| `photo-s` against | {' | '.join(DATA_SETS)} |", "| --- |" + " --: |" * len(DATA_SETS)]
+    curves = {}
+    for name in DATA_SETS:
+        (curves[name],) = curves_of(read_results(RESULTS / f"photo-s_{name}.json"), psnr)
+    first = f"softstair-small-{DEFAULT_MODE}"
+    peers = {peer: NAMES[peer] for peer in ("avif-420", "avif-444-psnr")} | {first: "`small`, the first"}
+    for peer, title in peers.items():
+        cells = []
+        for name in DATA_SETS:
+            others = {
+                curve.name: curve.points for curve in curves_of(read_results(RESULTS / f"{name}.json"), psnr)
+            }
+            cells.append(f"{delta_rate(others[peer], curves[name].points).pchip:+.1f} %")
+        rows.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def fill(text: str) -> str:
+    """The text with all its blocks of figures as results/ has them."""
+    kodak = read_results(RESULTS / "kodak.json")
+    blocks = {
+        "bits": bits(),
+        "published": published(kodak),
+        "times": times(kodak),
+        "speed": speed(),
+        "quick": quick(),
+    }
+
+    def block(match: re.Match[str]) -> str:
+        return f"<!-- figures: {match[1]} -->\n\n{blocks[match[1]]}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- figures: (\w+) -->.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def bits() -> str:
+    """Delta rates of the default mode against everything that was measured."""
+    columns = [(name, key) for name, keys in DATA_SETS.items() for key in keys]
+    found = {name: read_results(RESULTS / f"{name}.json") for name in DATA_SETS}
+    heads = [f"{name}: {METRICS[key].label}" for name, key in columns]
+    rows = [f"| against | {' | '.join(heads)} |", "| --- |" + " --: |" * len(columns)]
+    for peer, title in NAMES.items():
+        cells = [delta(found[name], peer, METRICS[key]) for name, key in columns]
+        if set(cells) != {"-"}:  # else it was not measured
+            rows.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def delta(results: Results, peer: str, metric: Metric) -> str:
+    """Delta rate of the default mode against a peer, in percent; "-" if there is none."""
+    curves = {curve.name: curve.points for curve in curves_of(results, metric)}
+    try:
+        return f"{delta_rate(curves[peer], own_curve(results, metric).points).pchip:+.1f} %"
+    except (UsageError, KeyError):
+        return "-"
+
+
+def published(results: Results) -> str:
+    """Delta rates of the default mode against what others published."""
+    own = own_curve(results, METRICS["psnr"])
+    rows = ["| published curve | PSNR |", "| --- | --: |"]
+    for curve in published_beside(own, METRICS["psnr"]):
+        with suppress(UsageError):  # too little in common
+            rows.append(f"| {curve.name} | {delta_rate(curve.points, beside(own, curve)).pchip:+.1f} % |")
+    return "\n".join(rows)
+
+
+def beside(own: Curve, other: Curve) -> list[tuple[float, float]]:
+    """Points of our curve in the range of another's values, and the next one on either side.
+
+    A published curve of low rates alone shares less than half of the range that ours has.
+    """
+    points, values = sorted(own.points), [value for _, value in other.points]
+    inside = [i for i, (_, value) in enumerate(points) if min(values) <= value <= max(values)]
+    return points[max(inside[0] - 1, 0) : inside[-1] + 2] if inside else []
+
+
+def own_curve(results: Results, metric: Metric) -> Curve:
+    """The curve of the default mode."""
+    name = next(codec.name for codec in results.codecs if codec.mode == DEFAULT_MODE)
+    return next(curve for curve in curves_of(results, metric) if curve.name == name)
+
+
+def times(results: Results) -> str:
+    """Milliseconds of every codec that was timed, at the quality nearest to a rate."""
+    rate = {(mean.codec, mean.quality): mean.bpp for mean in results.means}
+    rows = ["| codec | threads | bpp | encode ms | decode ms |", "| --- | --: | --: | --: | --: |"]
+    for codec in results.codecs:
+        timed = [timing for timing in results.timings if timing.codec == codec.name]
+        if not timed:
+            continue
+        one = min(timed, key=lambda timing: abs(rate[timing.codec, timing.quality] - TIMED_BPP))
+        rows.append(
+            f"| {NAMES.get(one.codec, one.codec)} | {one.threads} | {rate[one.codec, one.quality]:.2f} "
+            f"| {1000 * one.encode_seconds:.0f} | {1000 * one.decode_seconds:.0f} |"
+        )
+    return "\n".join(rows)
+
+
+def speed() -> str:
+    """The table of the whole path, as benchmarks/path.py printed it."""
+    lines = (RESULTS / "speed.md").read_text().splitlines()
+    return "\n".join(line for line in lines if line.startswith("|"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What training bought: held-out bits at equal PSNR against what a run had seen by then.
+
+    python docs/build/training_curves.py --chain results/runs/{a,b,d,e}.jsonl \\
+        --chain results/runs/{photo-s,photo-s-cooled}.jsonl \\
+        --chain results/runs/{photo-s-gated,photo-s-wider}.jsonl \\
+        --against results/runs/b.jsonl -o docs/images/training
+
+Runs of a chain each started from the weights of the one before. Every validation against the last
+one of a log: BD-rate over its rate points (the model's own estimate of bits). Writes a picture (.svg) and
+a table (.md); below the table, for every run at constant learning rates, what twice the training buys.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from softstair.evaluate import delta_rate
+
+Curve = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """megapixels: seen by the run so far. batch: of the last step, as 8x256. decays: whether the learning
+    rate was falling."""
+
+    run: str
+    step: int
+    megapixels: float
+    batch: str
+    decays: bool
+    curve: Curve
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--chain", nargs="+", type=Path, action="append", required=True, help="logs")
+    parser.add_argument("--against", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    anchor = list(validations(arguments.against))[-1].curve
+    chains = [
+        [[(one, delta_rate(anchor, one.curve).pchip) for one in validations(path)] for path in chain]
+        for chain in arguments.chain
+    ]
+    found = [run for chain in chains for run in chain]
+    arguments.output.with_suffix(".md").write_text(table(found) + "\n" + slopes(found))
+    draw(chains, arguments.output.with_suffix(".svg"))
+
+
+def validations(path: Path) -> Iterator[Validation]:
+    settings: dict[str, Any] = {}
+    for line in path.read_text().splitlines():
+        event = json.loads(line)
+        if event["event"] == "start":
+            settings = event["recipe"]["pretrain"]
+        elif event["event"] == "validate":
+            curve = [(point["bpp"], point["psnr"]) for point in event["points"]]
+            step, falls_from = event["step"], settings["decay_from"]
+            falls = falls_from is not None and step > falls_from
+            part = max((part["start"], part["count"], part["side"]) for part in started(settings, step))
+            batch = f"{part[1]}x{part[2]}"
+            yield Validation(path.stem, step, megapixels(settings, step), batch, falls, curve)
+
+
+def started(settings: dict[str, Any], step: int) -> list[dict[str, int]]:
+    return [part for part in settings["batches"] if part["start"] < step]
+
+
+def megapixels(settings: dict[str, Any], steps: int) -> float:
+    parts = sorted(settings["batches"], key=lambda part: part["start"])
+    ends = [part["start"] for part in parts[1:]] + [steps]
+    seen = sum(
+        max(min(end, steps) - part["start"], 0) * part["count"] * part["side"] ** 2
+        for part, end in zip(parts, ends, strict=True)
+    )
+    return float(seen / 1e6)
+
+
+def table(found: list[list[tuple[Validation, float]]]) -> str:
+    lines = [
+        "| run | step | megapixels seen | learning rate | bits at equal PSNR |",
+        "| --- | --: | --: | --- | --: |",
+    ]
+    for run in found:
+        for one, share in run:
+            rate = "falling" if one.decays else "constant"
+            lines.append(f"| {one.run} | {one.step} | {one.megapixels:.0f} | {rate} | {share:+.1f} % |")
+    return "\n".join(lines) + "\n"
+
+
+def slopes(found: list[list[tuple[Validation, float]]]) -> str:
+    """Bits that every doubling of what a run had seen saved at constant rates, by the size of its batches."""
+    lines = ["| run, constant rates | batch | megapixels | bits a doubling |", "| --- | --: | --: | --: |"]
+    for run in found:
+        steady = [(one, share) for one, share in run[1:] if not one.decays]  # the first is of the start
+        for batch, several in groupby(steady, lambda pair: pair[0].batch):
+            points = [(one.megapixels, share) for one, share in several]
+            if len(points) > 2:
+                seen, shares = zip(*points, strict=True)
+                slope = float(np.polyfit(np.log2(seen), shares, 1)[0])
+                span = f"{seen[0]:.0f} to {seen[-1]:.0f}"
+                lines.append(f"| {run[0][0].run} | {batch} | {span} | {slope:+.1f} % |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(chains: list[list[list[tuple[Validation, float]]]], path: Path) -> None:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for chain in chains:
+        before = last = 0.0
+        for run in chain:
+            if run[0][0].megapixels < last:  # a new count; a fork goes on with its run's
+                before += last
+            last = run[-1][0].megapixels
+            seen = [before + one.megapixels for one, _ in run]
+            axes.plot(seen, [share for _, share in run], "o-", markersize=3, label=f"run {run[0][0].run}")
+    axes.set_xlabel("megapixels of crops seen")
+    axes.set_ylabel("bits at equal PSNR, %")
+    axes.set_title("Held-out pictures, against the end of run b", loc="left")
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(frameon=False)
+    mpl.rcParams["svg.hashsalt"] = "softstair"
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

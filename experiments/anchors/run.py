@@ -1,0 +1,198 @@
+"""What few anchors and their derivations cost against networks trained at one rate each, from file bytes.
+
+    python -m experiments.anchors.run train experiments/anchors/plan.toml --data-root DATA
+    python -m experiments.anchors.run measure experiments/anchors/plan.toml DATASET --data-root DATA
+
+The plan's networks start from one snapshot and take the same steps; those with a ``kind`` are another one
+as it is, with staircases that ``softstair derive`` learns. All files are of the mode scalar. Of every
+system the curve runs through the points that its networks code; the anchor's rate times the plan's ratios
+says where systems are compared. Printed is how many more bits a system takes there than the reference at
+equal quality. Repeated, both go on from what there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import torch
+from experiments.harness import Arm, Means, measure
+from scipy.interpolate import PchipInterpolator
+
+from softstair.learn.export.bundle import export_snapshot
+from softstair.learn.recipe import Export, Finetune, Quantizer, Recipe, read_recipe
+from softstair.learn.stages.derive import derive
+from softstair.learn.stages.pretrain import pretrain
+from softstair.learn.staircases import Kind
+from softstair.mode import Mode
+
+# As the published release stands against its own fixed-rate networks on Kodak (docs/measured.md).
+PUBLISHED = {0.6: 17.2, 0.73: 2.5, 0.83: -0.6, 1.0: 0.5, 1.18: 3.6, 1.47: 12.3, 1.62: 18.9}
+
+Point = tuple[float, float]  # bits a pixel, quality in dB
+
+
+class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A network, trained at a rate position or, without one, at all; or one with staircases derived."""
+
+    anchor: int | None = None
+    of: str | None = None
+    kind: Kind | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is compared; paths are relative to the plan.
+
+    recipe: of all networks, but for the anchor and the distortion. start: snapshot that all start from.
+    runs: folder of a run for every network. anchor: whose rate is the ratio 1. system: rate positions by
+    network, by the name of the system; one of them is the reference.
+    """
+
+    recipe: str
+    start: str
+    runs: str
+    anchor: str
+    reference: str
+    network: dict[str, Network]
+    system: dict[str, dict[str, list[int]]]
+    ratios: list[float]
+    distortion: Literal["mse", "ms-ssim"] = "mse"
+    metric: str = "psnr"
+    crops: int = 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    training, measuring = commands.add_parser("train"), commands.add_parser("measure")
+    for command in (training, measuring):
+        command.add_argument("plan", type=Path)
+        command.add_argument("--data-root", type=Path, required=True)
+    measuring.add_argument("data_set")
+    arguments = parser.parse_args()
+    plan = msgspec.toml.decode(arguments.plan.read_bytes(), type=Plan)
+    if arguments.command == "train":
+        train(plan, arguments.plan.parent, arguments.data_root)
+    else:
+        measure_all(plan, arguments)
+
+
+def train(plan: Plan, folder: Path, data_root: Path) -> None:
+    """All runs of the plan that are not done, one after the other."""
+    for name, network in plan.network.items():
+        run, recipe = folder / plan.runs / name, recipe_of(plan, network, folder)
+        if network.kind is None:
+            start = folder / plan.start
+            pretrain(recipe, data_root, run, torch.device("cpu"), snapshot=start, say=print)
+        else:
+            snapshot = snapshot_of(plan, network, folder)
+            points = wanted(plan)[name] & set(recipe.shape.positions)  # others are interpolated
+            derive(recipe, snapshot, data_root, run, kind=network.kind, positions=points, say=print)
+
+
+def wanted(plan: Plan) -> dict[str, set[int]]:
+    """Rate positions that some system uses, by network."""
+    positions: dict[str, set[int]] = {}
+    for points in plan.system.values():
+        for name, used in points.items():
+            positions.setdefault(name, set()).update(used)
+    return positions
+
+
+def recipe_of(plan: Plan, network: Network, folder: Path) -> Recipe:
+    trained = network if network.of is None else plan.network[network.of]
+    recipe = read_recipe(folder / plan.recipe)
+    rates = msgspec.structs.replace(recipe.rates, anchor=trained.anchor, distortion=plan.distortion)
+    return msgspec.structs.replace(recipe, rates=rates)
+
+
+def snapshot_of(plan: Plan, network: Network, folder: Path) -> Path:
+    name = network.of or next(name for name, other in plan.network.items() if other is network)
+    return folder / plan.runs / name / "snapshot.safetensors"
+
+
+def measure_all(plan: Plan, arguments: argparse.Namespace) -> None:
+    """Measure what is missing, print the table."""
+    folder = arguments.plan.parent
+    arms = [
+        Arm(name, bundle_of(plan, name, folder, arguments.data_root), Mode.SCALAR, sorted(positions))
+        for name, positions in wanted(plan).items()
+    ]
+    runs = folder / plan.runs / "rows"
+    prefix = "" if plan.metric == "psnr" else f"{plan.metric.replace('_', '-')}_"
+    output = folder / f"{prefix}{arguments.data_set}.json"
+    print(
+        report(plan, measure(arms, arguments.data_root / arguments.data_set, runs, output, plan.metric)),
+        end="",
+    )
+
+
+def bundle_of(plan: Plan, name: str, folder: Path, data_root: Path) -> Path:
+    """A network's bundle with the mode scalar alone, kept beside its run.
+
+    Its name says what it was made from: thresholds are no part of a fingerprint.
+    """
+    network, runs = plan.network[name], folder / plan.runs
+    recipe, snapshot = recipe_of(plan, network, folder), snapshot_of(plan, network, folder)
+    staircases = runs / name / "staircases.json" if network.kind else None
+    digest = hashlib.sha256(msgspec.json.encode((recipe.shape, recipe.rates, plan.crops)))
+    for part in (snapshot, *([staircases] if staircases else [])):
+        digest.update(hashlib.sha256(part.read_bytes()).digest())
+    path = runs / "bundles" / f"{digest.hexdigest()[:16]}.stairs"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        export = Export(plan.crops, Mode.SCALAR, {Mode.SCALAR: Quantizer()})
+        plain = msgspec.structs.replace(recipe, export=export, finetune=Finetune())
+        export_snapshot(plain, snapshot, data_root, path, staircases=staircases)
+    return path
+
+
+def curve(means: Means, points: dict[str, list[int]]) -> list[Point]:
+    """Every position of every network of a system, by rate."""
+    return sorted(
+        (bpp, value) for network, at in points.items() for d, bpp, value in means.arms[network] if d in at
+    )
+
+
+def extra_bits(reference: list[Point], system: list[Point], rate: float) -> float:
+    """Per cent that a system takes more than the reference at the quality it has at a rate; NaN outside."""
+    rates, values = np.array(reference).T
+    points = np.array(system)
+    bits_at = PchipInterpolator(values, np.log(rates), extrapolate=False)
+    value_at = PchipInterpolator(np.log(points[:, 0]), points[:, 1], extrapolate=False)
+    return float(100 * np.expm1(np.log(rate) - bits_at(value_at(np.log(rate)))))
+
+
+def report(plan: Plan, means: Means) -> str:
+    """Extra bits of every system at every ratio; a dash outside what was measured."""
+    curves = {name: curve(means, points) for name, points in plan.system.items()}
+    ((anchor_rate, _),) = curve(means, {plan.anchor: [plan.network[plan.anchor].anchor or 0]})
+    reference = curves[plan.reference]
+    name = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}[plan.metric]
+    lines = [
+        f"{means.pictures} pictures of {means.data_set}, whole files, mode scalar; extra bits at equal",
+        f"{name} against {len(reference)} networks trained at one rate each: "
+        + ", ".join(f"{bpp:.3f} bpp {value:.2f} dB" for bpp, value in reference)
+        + ".",
+        "",
+        f"| rate / anchor's | {' | '.join(f'{ratio:g}' for ratio in plan.ratios)} |",
+        "| --- |" + " --: |" * len(plan.ratios),
+    ]
+    for system, points in curves.items():
+        if system == plan.reference:
+            continue
+        values = [extra_bits(reference, points, ratio * anchor_rate) for ratio in plan.ratios]
+        cells = ["-" if np.isnan(value) else f"{value:+.1f} %" for value in values]
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    if plan.metric == "psnr":
+        published = [f"{PUBLISHED[ratio]:+.1f} %" if ratio in PUBLISHED else "-" for ratio in plan.ratios]
+        lines.append(f"| the paper's release, its own networks, Kodak | {' | '.join(published)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

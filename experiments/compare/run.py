@@ -1,0 +1,267 @@
+"""Comparisons of design and training: one thing changed at a time, everybody the same time of one thread.
+
+    python -m experiments.compare.run time --data-root DATA [--snapshot SNAPSHOT] -o TIMES.json
+    python -m experiments.compare.run train GROUP NAME --data-root DATA --times TIMES.json -o ROWS.json
+    python -m experiments.compare.run table GROUP ROWS.json --times TIMES.json
+
+The groups, and what is changed, are in ``variants.py``.
+
+transforms, training: the network of photo-s from its beginning, so many minutes of 16 crops of 128.
+entropy: the means and scales, and z, of a network from their beginning; transforms and gains are those of a
+snapshot (``--snapshot``; the shipped one if none is named) and stay, so that a step is short.
+
+A run takes as many steps as fit into its minutes by the time that a step takes on an idle machine, the
+second half of them with falling rates. It is judged by held-out pictures as training does: bits by the
+model at equal PSNR, over the rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from experiments.compare.variants import GROUPS, Variant, recipe_of
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from softstair.engine.onnx_runtime import OnnxNetworks
+from softstair.evaluate import delta_rate
+from softstair.learn.checkpoint import load_checkpoint
+from softstair.learn.codec import Codec
+from softstair.learn.data import Crops, load_pictures
+from softstair.learn.export.graphs import export_graphs
+from softstair.learn.log import Log, commit
+from softstair.learn.precision import choose_precision
+from softstair.learn.principal import calibrate
+from softstair.learn.processes import join
+from softstair.learn.recipe import Recipe
+from softstair.learn.shape import Shape
+from softstair.learn.stages.pretrain import Parts, Pretraining, pretrain
+from softstair.learn.validation import Point, validate
+from softstair.quantize.phases import PHASES
+
+SNAPSHOT = Path(__file__).parents[2] / "snapshots" / "small.safetensors"
+KEPT = ("analysis.", "synthesis.", "gains.")
+ROWS, COLUMNS = 32, 48  # latents of 768x512 pixels
+CPU = torch.device("cpu")
+POSITIONS = [0, 32, 80, 128, 160]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    timing, training, tabling = (commands.add_parser(name) for name in ("time", "train", "table"))
+    timing.add_argument("--data-root", type=Path, required=True)
+    timing.add_argument("--group", choices=GROUPS)
+    timing.add_argument("--name")
+    for command in (timing, training):
+        command.add_argument("--snapshot", type=Path, default=SNAPSHOT)
+    timing.add_argument("-o", "--output", type=Path, required=True)
+    training.add_argument("group", choices=GROUPS)
+    training.add_argument("name")
+    training.add_argument("--minutes", type=float, default=20.0)
+    training.add_argument("--seed", type=int, default=1)
+    training.add_argument("--data-root", type=Path, required=True)
+    training.add_argument("--times", type=Path, required=True)
+    training.add_argument("-o", "--output", type=Path, required=True)
+    tabling.add_argument("group", choices=GROUPS)
+    tabling.add_argument("rows", type=Path)
+    tabling.add_argument("--times", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.command == "time":
+        time_all(arguments)
+    elif arguments.command == "train":
+        train(arguments)
+    else:
+        times = json.loads(arguments.times.read_text())[arguments.group]
+        rows = [row for row in json.loads(arguments.rows.read_text()) if row["group"] == arguments.group]
+        print(table(rows, times), end="")
+
+
+def parts_of(group: str, variant: Variant, snapshot: Path) -> Parts:
+    """A variant's parts; of the group entropy those start from a snapshot's transforms and gains."""
+    if group != "entropy":
+        return variant.parts
+
+    def start(codec: Codec, pictures: Tensor, base: float) -> None:
+        variant.parts.start(codec, pictures, base)
+        kept = {name: value.float() for name, value in load_file(snapshot).items() if name.startswith(KEPT)}
+        missing = codec.load_state_dict(kept, strict=False)
+        assert not missing.unexpected_keys
+        assert not any(name.startswith(KEPT) for name in missing.missing_keys)
+        calibrate(codec, pictures)
+
+    return replace(variant.parts, start=start)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Take a variant's steps and add a row to the output."""
+    group, name = arguments.group, arguments.name
+    variant, shape = GROUPS[group][name], shape_of(arguments.snapshot)
+    steps = int(60 * arguments.minutes / json.loads(arguments.times.read_text())[group][name]["step"])
+    recipe = recipe_of(group, name, steps, arguments.seed, shape)
+    parts = parts_of(group, variant, arguments.snapshot)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        averaged = pretrain(recipe, arguments.data_root, run, CPU, say=print, parts=parts)
+        state = load_checkpoint(run / "checkpoint.json")
+    last = parts.codec(recipe.shape)
+    last.load_state_dict(state["model"])
+    last.set_fixed(True)
+    held_out = load_pictures([arguments.data_root / part for part in recipe.data.validation])
+    row = {
+        "group": group,
+        "name": name,
+        "seed": arguments.seed,
+        "minutes": arguments.minutes,
+        "steps": steps,
+        "skipped": state["skipped"],
+        "commit": commit(),
+        "recipe": msgspec.to_builtins(recipe),
+        "points": points_of(validate(averaged, held_out, POSITIONS)),
+        "last weights": points_of(validate(last.eval(), held_out, POSITIONS)),
+    }
+    rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
+    same = ("group", "name", "seed", "minutes")
+    rows = [other for other in rows if any(other[key] != row[key] for key in same)]
+    arguments.output.write_text(json.dumps([*rows, row], indent=1) + "\n")
+
+
+def shape_of(snapshot: Path) -> Shape:
+    """The shape that a snapshot says it has."""
+    with safe_open(snapshot, "pt") as file:
+        return msgspec.json.decode(file.metadata()["shape"], type=Shape)
+
+
+def points_of(points: list[Point]) -> list[dict[str, float]]:
+    return [{k: round(v, 5) for k, v in asdict(point).items()} for point in points]
+
+
+def time_all(arguments: argparse.Namespace) -> None:
+    """Seconds of a step and milliseconds of a decoder, of all variants or of one; machine idle.
+
+    A variant and the first of its group take turns, and what the first took scales what is noted:
+    machines are faster at some times than at others.
+    """
+    times = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    pictures = load_pictures([arguments.data_root / "train/heldout.tar"])
+    for group in GROUPS if arguments.group is None else [arguments.group]:
+        kept = times.setdefault(group, {})
+        for name in GROUPS[group] if arguments.name is None else [arguments.name]:
+            base = next(iter(GROUPS[group]))
+            measured = dict(
+                zip((base, name), measure(group, (base, name), pictures, arguments.snapshot), strict=True)
+            )
+            kept.setdefault(base, measured[base])
+            kept[name] = {
+                key: round(value / measured[base][key] * kept[base][key], 4)
+                for key, value in measured[name].items()
+            }
+            print(group, name, kept[name], flush=True)
+            arguments.output.write_text(json.dumps(times, indent=1) + "\n")
+
+
+def measure(
+    group: str, names: tuple[str, ...], pictures: list[Any], snapshot: Path
+) -> list[dict[str, float]]:
+    """``step`` in seconds and ``decoder_1``, ``decoder_2`` in ms of variants that take turns."""
+    actions: dict[str, list[Callable[[], None]]] = {"step": []}
+    with join(CPU) as processes:
+        crops = Crops(pictures, 1, CPU)
+        for name in names:
+            recipe, variant = recipe_of(group, name, 1000, 1, shape_of(snapshot)), GROUPS[group][name]
+            precision = choose_precision(recipe, processes)
+            stage = Pretraining(recipe, processes, Log(None), precision, variant.parts)
+            part = recipe.pretrain.batches[0]
+            batch = crops.gather(crops.cuts(0, part.count, part.side), part.side)
+            actions["step"].append(partial(learn_once, stage, batch))
+            if group != "training":
+                for threads in (1, 2):
+                    action = decoder(variant, recipe, threads)
+                    actions.setdefault(f"decoder_{threads}", []).append(action)
+        medians = {key: take_turns(several) for key, several in actions.items()}
+    unit = {"step": 1.0}
+    return [
+        {key: values[index] * unit.get(key, 1e3) for key, values in medians.items()}
+        for index in range(len(names))
+    ]
+
+
+def learn_once(stage: Pretraining, batch: Tensor) -> None:
+    stage.step = 1  # not one of a checkpoint
+    stage.learn(batch)
+
+
+def take_turns(actions: list[Callable[[], None]]) -> list[float]:
+    seconds: list[list[float]] = [[] for _ in actions]
+    for _ in range(9):
+        for kept, action in zip(seconds, actions, strict=True):
+            start = time.perf_counter()
+            action()
+            kept.append(time.perf_counter() - start)
+    return [statistics.median(kept[2:]) for kept in seconds]
+
+
+def decoder(variant: Variant, recipe: Recipe, threads: int) -> Callable[[], None]:
+    """Means and synthesis of 768x512 pixels, float32, ONNX Runtime."""
+    codec = (variant.parts.codec if variant.passes == PHASES else Codec)(recipe.shape).eval()
+    shape = codec.shape
+    graphs = OnnxNetworks(export_graphs(codec).__getitem__, threads)
+    hat = np.eye(shape.rate_points, dtype=np.float32)[5:6]
+    z = np.zeros((1, shape.hyper_latents, ROWS // 2, COLUMNS // 2), np.float32)
+    y = np.random.default_rng(0).normal(0, 1, (1, shape.latents, ROWS, COLUMNS)).astype(np.float32)
+
+    def decode() -> None:
+        base = graphs.mean_base(z, hat) if variant.passes else z
+        for phase in range(variant.passes):
+            graphs.mean(y, base, np.eye(4, dtype=np.float32)[phase % 4][None])
+        graphs.synthesis(y, hat)
+
+    return decode
+
+
+def table(rows: list[dict[str, Any]], times: dict[str, dict[str, float]]) -> str:
+    """A row a run; bits against the group's first variant with the same minutes and the first seed."""
+    has_decoder = any("decoder_1" in row for row in times.values())
+    lines = [
+        "| | seed | minutes | steps | bits at equal PSNR | bits, PSNR at position 80 |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
+    if has_decoder:
+        lines = [lines[0] + " decoder, 1 thread | 2 threads |", lines[1] + " --: | --: |"]
+    base = next(name for name in GROUPS[rows[0]["group"]])
+    for row in rows:
+        (first,) = [
+            other
+            for other in rows
+            if other["name"] == base and other["minutes"] == row["minutes"] and other["seed"] == 1
+        ]
+        bits = delta_rate(pairs(first), pairs(row)).pchip
+        middle = next(point for point in row["points"] if point["position"] == 80)
+        cells = [row["name"], row["seed"], f"{row['minutes']:.0f}", row["steps"], f"{bits:+.1f} %"]
+        cells.append(f"{middle['bpp']:.3f} {middle['psnr']:.2f}")
+        if has_decoder:
+            cells += [f"{times[row['name']][f'decoder_{threads}']:.0f} ms" for threads in (1, 2)]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def pairs(row: dict[str, Any]) -> list[tuple[float, float]]:
+    return [(point["bpp"], point["psnr"]) for point in row["points"]]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""What is compared: the networks of the recipes with one thing changed each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from softstair.learn import networks
+from softstair.learn.codec import Codec, Passage, Walk
+from softstair.learn.layers.blocks import convolution
+from softstair.learn.layers.densities import SIGMA_MAX, SIGMA_MIN, gaussian_bits
+from softstair.learn.layers.fixed import FixedConvolution
+from softstair.learn.layers.rates import hat_weights
+from softstair.learn.layers.rounding import straight_through_round
+from softstair.learn.noise import Noise
+from softstair.learn.optimiser import Optimiser
+from softstair.learn.principal import calibrate
+from softstair.learn.recipe import Batches, Recipe, read_recipe
+from softstair.learn.shape import Shape
+from softstair.learn.stages.pretrain import STANDARD, Parts
+from softstair.quantize.phases import PHASES
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a table.
+
+    shape, rates, data, pretrain: settings of the recipe that differ. parts: of ``pretrain``. passes: of the
+    mean network in a decoder.
+    """
+
+    shape: dict[str, Any] = field(default_factory=dict)
+    rates: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    pretrain: dict[str, Any] = field(default_factory=dict)
+    parts: Parts = STANDARD
+    passes: int = PHASES
+
+
+class Unconditioned(networks.Synthesis):
+    """A synthesis that does not know the rate."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.rate.table.requires_grad_(False)
+
+
+class ConstantMeans(networks.MeanNetwork):
+    """A mean a channel, and no network."""
+
+    def forward(self, known: Tensor, base: Tensor, deviation: Tensor, phase: Tensor) -> Tensor:
+        bias = self.head.layer.bias[None, :, None, None].expand_as(known)
+        return bias * deviation + 0 * phase.sum()  # a graph keeps its inputs
+
+    def base(self, z_hat: Tensor, hat: Tensor) -> Tensor:
+        return z_hat
+
+
+class HyperMeans(networks.MeanNetwork):
+    """Means of z^ alone, the same in all phases and so computed in the first."""
+
+    def forward(self, known: Tensor, base: Tensor, deviation: Tensor, phase: Tensor) -> Tensor:
+        if phase[0, 0] > 0:
+            self.kept = super().forward(torch.zeros_like(known), base, deviation, phase)
+        return self.kept
+
+
+class TwoLayerMeans(networks.MeanNetwork):
+    """Two 3x3 layers a phase, not one."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        again = (convolution(shape.context, shape.context), nn.LeakyReLU(networks.SLOPE))
+        self.body = nn.Sequential(*self.body, *again)
+
+
+class HyperScales(networks.ScaleNetwork):
+    """Scales of z^ alone."""
+
+    def correction(self, entered: Tensor, magnitude: Tensor, phase: int) -> Tensor:
+        return torch.zeros_like(magnitude)
+
+
+class NearScales(networks.ScaleNetwork):
+    """3x3 positions of earlier symbols, not 5x5."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.neighbours = FixedConvolution(shape.latents, shape.latents, 3, groups=shape.latents)
+
+
+class AdamAlone(Optimiser):
+    """AdamW for everything."""
+
+    def __init__(self, model: nn.Module, muon_rate: float, adam_rate: float, dtype: torch.dtype) -> None:
+        groups = [{"params": list(model.parameters()), "lr": adam_rate}]
+        self.rate, self.adam = adam_rate, torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
+
+    def step(self, factor: float) -> None:
+        self.adam.param_groups[0]["lr"] = self.rate * factor
+        self.adam.step()
+
+    def state(self) -> dict[str, Any]:
+        return self.adam.state_dict()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.adam.load_state_dict(state)
+
+
+def with_parts(**made_of: Any) -> Parts:
+    """A codec some of whose parts are others."""
+    return Parts(codec=type("Codec", (Codec,), made_of))
+
+
+class Priced(Codec):
+    """Prices the latents of an analysis that stays; errors of latents count as bits, not those of pictures.
+
+    It is to be trained with a balance of 0: the weights of rates do not matter.
+    """
+
+    error_weight = 6.0  # bits that a squared step is worth: slope of rate and distortion at fine steps
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        for part in (self.analysis, self.synthesis, self.gains):
+            part.requires_grad_(False)
+
+    def forward(self, picture: Tensor, position: Tensor, noise: Noise | None) -> Passage:
+        assert noise is not None
+        hat = hat_weights(position, self.shape.rate_points)
+        octaves = self.gains.log2(position, hat)
+        gain = torch.exp2(octaves)
+        with torch.no_grad():
+            y = self.analysis(picture)
+        z = self.hyper_analysis(y, self.deviation, gain, hat)
+        z_bits = self.z_density.bits(z + noise.z, hat)
+        walk = self.quantize(y, straight_through_round(z), octaves, hat)
+        sigma = torch.exp2(walk.log_scale).clamp(SIGMA_MIN, SIGMA_MAX)
+        y_bits = gaussian_bits((y - walk.mean) * gain + noise.y, sigma)
+        error = ((walk.decoded - y) * gain).square()
+        priced = y_bits.sum((1, 2, 3)) + self.error_weight * error.sum((1, 2, 3))
+        return Passage(picture, priced, z_bits.sum((1, 2, 3)))
+
+
+class BoundedResidual(Priced):
+    """After all phases y^ moves by at most half a step, as a fifth pass of the mean network's kind says."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.mover = networks.MeanNetwork(shape)
+
+    def quantize(self, y: Tensor, z_hat: Tensor, octaves: Tensor, hat: Tensor) -> Walk:
+        decoded, mean, log_scale = super().quantize(y, z_hat, octaves, hat)
+        base = self.mover.base(z_hat, hat)
+        first = torch.eye(PHASES, device=y.device)[:1]
+        moved = torch.tanh(self.mover(decoded.detach(), base, self.deviation, first) / self.deviation)
+        return Walk(decoded + 0.5 * torch.exp2(-octaves) * moved, mean, log_scale)
+
+
+def random_start(codec: Codec, pictures: Tensor, base: float) -> None:
+    """Weights as torch draws them; only the entropy networks' constants are measured."""
+    calibrate(codec, pictures)
+
+
+# Widths are such that a decoder takes about as many milliseconds as that of photo-s.
+TRANSFORMS = {
+    "dense": Variant(),
+    "more at 1/8": Variant({"synthesis_inner": (8, 64, 80)}),
+    "more at 1/4": Variant({"synthesis_inner": (32, 32, 64)}),
+    "light encoder": Variant({"analysis_inner": (16, 48, 96)}),
+    "heavy encoder": Variant({"analysis_inner": (32, 96, 192)}),
+    "unconditioned": Variant(parts=with_parts(synthesis_of=Unconditioned)),
+    "gated decoder": Variant({"synthesis_inner": (28, 80, 208), "gated": True}),
+    "64 of detail": Variant({"latents": 320, "detail": 64}),
+}
+
+
+def _pricing(**made_of: Any) -> Parts:
+    return Parts(codec=type("Priced", (Priced,), made_of))
+
+
+ENTROPY = {
+    "four phases, 5x5": Variant(parts=_pricing()),
+    "a mean a channel": Variant(parts=_pricing(mean_network_of=ConstantMeans), passes=0),
+    "means of z alone": Variant(parts=_pricing(mean_network_of=HyperMeans), passes=1),
+    "two 3x3 layers a phase": Variant(parts=_pricing(mean_network_of=TwoLayerMeans)),
+    "bounded residual": Variant(parts=Parts(codec=BoundedResidual), passes=5),
+    "scales of z alone": Variant(parts=_pricing(scale_network_of=HyperScales)),
+    "3x3 symbols": Variant(parts=_pricing(scale_network_of=NearScales)),
+    "scales, width 32": Variant({"scale": 32}, parts=_pricing()),
+    "scales, width 128": Variant({"scale": 128}, parts=_pricing()),
+}
+
+TRAINING = {
+    "as in the recipe": Variant(),
+    "AdamW alone": Variant(parts=Parts(optimiser=AdamAlone)),
+    "8 crops": Variant(pretrain={"batches": [Batches(0, 8, 128)]}),
+    "48 crops": Variant(pretrain={"batches": [Batches(0, 48, 128)]}),
+    "4 crops of 256": Variant(pretrain={"batches": [Batches(0, 4, 256)]}),
+    "half the rates": Variant(pretrain={"muon_rate": 0.75e-3, "adam_rate": 0.6e-3}),
+    "twice the rates": Variant(pretrain={"muon_rate": 3e-3, "adam_rate": 2.4e-3}),
+    "random start": Variant(parts=Parts(start=random_start)),
+    "balance 0.3": Variant(rates={"balance": 0.3}),
+    "balance 0.6": Variant(rates={"balance": 0.6}),
+    "a fifth saturated": Variant(data={"saturated": 0.2}),
+}
+
+GROUPS = {"transforms": TRANSFORMS, "entropy": ENTROPY, "training": TRAINING}
+BATCH = Batches(0, 16, 128)
+# What transforms and training begin with: photo-s as it was when the first rows were taken.
+FIRST = {
+    "analysis_inner": (24, 64, 128),
+    "synthesis_inner": (16, 48, 96),
+    "gated": False,
+    "latents": 256,
+    "detail": 0,
+}
+
+
+def recipe_of(group: str, name: str, steps: int, seed: int, entropy: Shape) -> Recipe:
+    """The recipe of a variant: so many steps, the second half with falling rates on integer grids.
+
+    entropy: the shape of the network whose latents are priced.
+    """
+    variant = GROUPS[group][name]
+    recipe = read_recipe(RECIPES / "photo-s.toml")
+    settings: dict[str, Any] = {
+        "batches": [BATCH],
+        "steps": steps,
+        "decay_from": steps // 2,
+        "fixed_from": steps // 2,
+        "muon_rate": 1.5e-3,
+        "adam_rate": 1.2e-3,
+        "warm_up": 100,
+        "validate_every": steps,
+        "checkpoint_every": 250,
+    }
+    first = entropy if group == "entropy" else msgspec.structs.replace(recipe.shape, **FIRST)
+    pretrain = msgspec.structs.replace(recipe.pretrain, **settings | variant.pretrain)
+    shape = msgspec.structs.replace(first, **variant.shape)
+    balance = {"balance": 0.0} if group == "entropy" else {}
+    rates = msgspec.structs.replace(recipe.rates, **balance | variant.rates)
+    data = msgspec.structs.replace(recipe.data, **{"saturated": 0.0} | variant.data)
+    return msgspec.structs.replace(recipe, shape=shape, pretrain=pretrain, rates=rates, data=data, seed=seed)

@@ -1,0 +1,1 @@
+"""What makes one network from another: narrower layers, fewer latents, blocks of another kind, detail."""
