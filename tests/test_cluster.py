@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 import softstair
-from softstair.commands import cluster
-from softstair.commands.batch import Task
-from softstair.commands.jobs import Job, WorkList
 from softstair.errors import UsageError
+from softstair.folders import cluster
+from softstair.folders.jobs import Job, WorkList
+from softstair.folders.work import Task
 
 from .test_commands import run
 from .test_folders import Reverse, names

@@ -18,11 +18,12 @@ import pytest
 from PIL import Image
 
 import softstair
-from softstair.commands import files
-from softstair.commands.batch import Outcome, Product, Task, run_all, run_here
-from softstair.commands.jobs import Job, plan
-from softstair.commands.ledger import FOLDER, State, ledger_of
+from softstair import files
+from softstair.commands.running import run_all
 from softstair.errors import NoSpace, OutputExists, UsageError
+from softstair.folders.jobs import Job, plan
+from softstair.folders.ledger import FOLDER, State, ledger_of
+from softstair.folders.work import Outcome, Product, Task, run_here
 from softstair.whole_file import write_whole
 
 from .conftest import GOLDEN

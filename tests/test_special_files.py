@@ -11,8 +11,8 @@ import threading
 import pytest
 from PIL import Image
 
+from softstair import files
 from softstair import whole_file as whole_file_module
-from softstair.commands import files
 from softstair.errors import OutputExists, UsageError
 from softstair.whole_file import write_whole
 
@@ -91,7 +91,7 @@ def test_standard_output_by_its_names(tmp_path, name):
     with open(tmp_path / "all", "ab") as output:
         output.write(b"before")
         output.flush()
-        code = f"from softstair.commands import files; files.write({name!r}, b' and after')"
+        code = f"from softstair import files; files.write({name!r}, b' and after')"
         assert (
             os.spawnv(os.P_WAIT, "/bin/sh", ["sh", "-c", f'{sys.executable} -c "{code}" >> {output.name}'])
             == 0

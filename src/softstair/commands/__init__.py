@@ -10,10 +10,11 @@ from typing import NoReturn
 
 import click
 
+from softstair import files
 from softstair.errors import OutOfMemory, SoftstairError, ran_out_of_memory
+from softstair.exits import exit_code
 
-from . import files
-from .exits import exit_code
+from .speech import say
 
 _COMMANDS = {
     "encode": "Compress pictures to .stair files.",
@@ -69,7 +70,7 @@ def main() -> None:
         sys.stdout.flush()
         sys.exit(code)
     except (click.Abort, KeyboardInterrupt):
-        files.say("Interrupted.")
+        say("Interrupted.")
         sys.exit(130)
     except click.ClickException as error:
         error.show()
@@ -94,9 +95,9 @@ def main() -> None:
 
 
 def _fail(error: SoftstairError) -> NoReturn:
-    files.say(f"softstair: {error}")
+    say(f"softstair: {error}")
     sys.exit(exit_code(error))
 
 
 def _say_warning(message: Warning | str, *_details: object, **_more: object) -> None:
-    files.say(f"softstair: {message}")
+    say(f"softstair: {message}")

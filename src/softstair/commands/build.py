@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .learning import import_torch, jobs_option, recipe_argument, say, start_option
+from .learning import import_torch, jobs_option, recipe_argument, start_option
+from .speech import say
 
 
 @click.command("build")

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import click
 
-from . import files
+from softstair import files
+
+from . import options
+from .speech import say
 
 
 @click.command("compare")
 @click.argument("photo")
 @click.option("-o", "--output", metavar="FILE.html", help="By default beside the photograph.")
 @click.option("-q", "--quality", type=click.FloatRange(0, 100), help="0 to 100; 75 if nothing is asked for.")
-@click.option("--target-size", type=files.Size(), help="Largest file, like 180k; not exceeded.")
+@click.option("--target-size", type=options.Size(), help="Largest file, like 180k; not exceeded.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
 @click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
@@ -53,4 +56,4 @@ def command(
             lambda done, total: progress.update(task, completed=done, total=total),
         ).encode()
     files.write(target, page)
-    files.say(f"{photo} -> {target}: {len(page) / 1e6:.1f} MB")
+    say(f"{photo} -> {target}: {len(page) / 1e6:.1f} MB")

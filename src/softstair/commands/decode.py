@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from softstair import __version__
+from softstair import __version__, files
 from softstair.errors import IncompleteStream, UsageError
+from softstair.folders.jobs import Job, plan
+from softstair.folders.work import Product, run_here
 from softstair.pictures import FORMATS
 from softstair.stream import MAX_PIXELS, read_header
 
-from . import batch, files
-from .jobs import Job, plan
+from . import options, running
 
 if TYPE_CHECKING:
     from softstair.codec import View
@@ -40,7 +41,7 @@ class Decoding:
         """The stream itself names its bundle; limits, memory and threads decide no pixel."""
         return msgspec.json.encode([__version__, self.view, self.to, sorted(self.strip)])
 
-    def __call__(self, source: bytes, job: Job) -> batch.Product:
+    def __call__(self, source: bytes, job: Job) -> Product:
         from softstair.bundle import open_bundle
         from softstair.codec import decode_view
         from softstair.pictures import check_writable, strip, write_and_tell
@@ -60,7 +61,7 @@ class Decoding:
         damage = decoded.damage and IncompleteStream(f"{job.target} is not complete: {decoded.damage}.")
         height, width = decoded.picture.pixels.shape[:2]
         line = f"{job.source} -> {job.target}: {width}x{height}"
-        return batch.Product(written.data, line, written.notes, damage or None)
+        return Product(written.data, line, written.notes, damage or None)
 
 
 class _Region(click.ParamType[tuple[int, int, int, int]]):
@@ -97,7 +98,9 @@ class _Region(click.ParamType[tuple[int, int, int, int]]):
 @click.option("--allow-partial", is_flag=True, help="Fill tiles that are damaged or missing; exits with 3.")
 @click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
 @click.option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True)
-@click.option("--max-memory", type=files.Size(), help="Most memory a picture may take, about; 2G by default.")
+@click.option(
+    "--max-memory", type=options.Size(), help="Most memory a picture may take, about; 2G by default."
+)
 @click.option(
     "--strip",
     metavar="KINDS",
@@ -137,10 +140,10 @@ def command(
         max(1, cores // workers),
         max_pixels,
         MAX_MEMORY if max_memory is None else max_memory,
-        files.kinds_of(strip),
+        options.kinds_of(strip),
     )
-    runner = batch.run_here(workers)
-    batch.run_all(work_list, work, runner, "Decoding", force=force, keep_times=keep_times)
+    runner = run_here(workers)
+    running.run_all(work_list, work, runner, "Decoding", force=force, keep_times=keep_times)
 
 
 def _suffix(target: str, to: str | None) -> str:

@@ -12,10 +12,10 @@ from .learning import (
     import_torch,
     jobs_option,
     recipe_argument,
-    say,
     snapshot_argument,
     time_budget_option,
 )
+from .speech import say
 
 
 @click.command("derive")

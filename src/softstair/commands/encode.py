@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from softstair import __version__
+from softstair import __version__, files
 from softstair.errors import UsageError
+from softstair.folders.jobs import Job, WorkList, plan
+from softstair.folders.work import Product, run_here
 from softstair.quantize.staircase import STATES
 
-from . import batch, files
-from .jobs import Job, WorkList, plan
+from . import options, running
 
 if TYPE_CHECKING:
     from softstair.codec import Rate
@@ -45,7 +46,7 @@ class Encoding:
         deciding = [__version__, self.fingerprint, self.rate, self.mode, sorted(self.strip)]
         return msgspec.json.encode(deciding)
 
-    def __call__(self, source: bytes, job: Job) -> batch.Product:
+    def __call__(self, source: bytes, job: Job) -> Product:
         from softstair.bundle import open_bundle
         from softstair.codec import encode_picture
         from softstair.pictures import Note, read_picture, strip
@@ -67,9 +68,9 @@ class Encoding:
             larger = f"It is larger as a .stair file: {size} bytes, and {len(source)} as it was"
             if self.keeps_sources:
                 line = f"{job.source} is kept: {len(source)} bytes, and {size} as a .stair file"
-                return batch.Product(None, line, notes)
+                return Product(None, line, notes)
             notes += (Note("larger than the source", f"{larger}; --skip-larger keeps such sources."),)
-        return batch.Product(
+        return Product(
             encoded.data,
             f"{job.source} -> {job.target}: {width}x{height}, {size} bytes, "
             f"{8 * size / (width * height):.3f} bpp, rate position {encoded.position}",
@@ -100,7 +101,7 @@ class _Page(click.ParamType[int | str]):
     help="File, or folder for several inputs; - is standard output.",
 )
 @click.option("-q", "--quality", type=click.FloatRange(0, 100), help="0 to 100; 75 if nothing is asked for.")
-@click.option("--target-size", type=files.Size(), help="Largest file, like 180k; not exceeded.")
+@click.option("--target-size", type=options.Size(), help="Largest file, like 180k; not exceeded.")
 @click.option(
     "--target-bpp",
     type=click.FloatRange(0, min_open=True),
@@ -122,7 +123,9 @@ class _Page(click.ParamType[int | str]):
     "--mode", type=click.Choice(list(STATES)), help="How symbols are chosen; the bundle's own by default."
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
-@click.option("--max-memory", type=files.Size(), help="Most memory a picture may take, about; 2G by default.")
+@click.option(
+    "--max-memory", type=options.Size(), help="Most memory a picture may take, about; 2G by default."
+)
 @click.option(
     "--strip",
     metavar="KINDS",
@@ -172,21 +175,20 @@ def command(
     """
     from softstair.bundle import open_bundle
     from softstair.codec import MAX_MEMORY, Rate, choose_mode, usable_cores
+    from softstair.folders.cluster import absolute, run_on_cluster
     from softstair.pictures import missing_suffixes, source_suffixes
-
-    from .cluster import absolute, run_on_cluster
 
     if scheduler is not None and jobs is not None:
         raise UsageError("The workers of a cluster decide how much is done at once; leave --jobs away.")
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr)
-    kinds = files.kinds_of(strip)
+    kinds = options.kinds_of(strip)
     work_list = plan(sources, output, ".stair", source_suffixes(), missing_suffixes())
     work_list = _on_pages(_checked(work_list), page)
     bundle = open_bundle(model)
     chosen = choose_mode(bundle, effort, mode)
     cores = jobs or usable_cores()
     workers = min(cores, len(work_list.jobs))
-    runner = batch.run_here(workers)
+    runner = run_here(workers)
     if scheduler is not None:
         work_list, runner, workers = absolute(work_list), run_on_cluster(scheduler), cores
     work = Encoding(
@@ -199,7 +201,7 @@ def command(
         MAX_MEMORY if max_memory is None else max_memory,
         skip_larger,
     )
-    batch.run_all(work_list, work, runner, "Encoding", force=force, keep_times=keep_times)
+    running.run_all(work_list, work, runner, "Encoding", force=force, keep_times=keep_times)
 
 
 def _checked(work_list: WorkList) -> WorkList:

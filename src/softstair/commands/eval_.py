@@ -55,6 +55,7 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
+    from softstair import files
     from softstair.errors import UsageError
     from softstair.evaluate import (
         absent_judges,
@@ -65,8 +66,6 @@ def command(
         markdown,
         softstair_codec,
     )
-
-    from . import files
 
     try:
         positions = [int(part) for part in rate_positions.split(",") if part.strip()] or None

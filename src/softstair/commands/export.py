@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
-from . import files
+from softstair import files
+
 from .learning import data_root_option, import_torch, recipe_argument, snapshot_argument, staircases_option
+from .speech import say
 
 
 @click.command("export")
@@ -43,4 +45,4 @@ def command(
     bundle = export_snapshot(
         read_recipe(recipe), snapshot, data_root, output, staircases=staircases, syntheses=own
     )
-    files.say(f"{output}: {bundle.name} {bundle.fingerprint.hex()}, {bundle.size} bytes")
+    say(f"{output}: {bundle.name} {bundle.fingerprint.hex()}, {bundle.size} bytes")

@@ -11,11 +11,11 @@ from .learning import (
     import_torch,
     jobs_option,
     recipe_argument,
-    say,
     snapshot_argument,
     staircases_option,
     time_budget_option,
 )
+from .speech import say
 
 
 @click.command("finetune")

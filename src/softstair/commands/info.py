@@ -6,9 +6,10 @@ import json
 
 import click
 
+from softstair import files
 from softstair.stream import measure_parts, read_header
 
-from . import files
+from .speech import say
 
 
 @click.command("info")
@@ -39,4 +40,4 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
             click.echo(json.dumps({key.replace(" ", "_"): value for key, value in fields.items()}))
         else:
             for key, value in fields.items():
-                files.say(f"{key:>15}  {value}", on_output=True)
+                say(f"{key:>15}  {value}", on_output=True)

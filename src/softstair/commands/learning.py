@@ -43,8 +43,3 @@ def import_torch(jobs: int | None = None) -> Any:
     if jobs is not None:
         torch.set_num_threads(jobs)
     return torch
-
-
-def say(line: str) -> None:
-    """A line of progress."""
-    click.echo(line, err=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from softstair import files
 from softstair.errors import UsageError
 
-from . import files
 from .bdrate import METRIC_KEYS
 
 

@@ -28,11 +28,12 @@ def command(results: Path, output: str, data_root: Path | None, pictures: int, f
     from rich.console import Console
     from rich.progress import Progress
 
+    from softstair import files
     from softstair.evaluate import read_results
     from softstair.evaluate.page import report_page
     from softstair.evaluate.page_pictures import show_pictures
 
-    from . import files
+    from .speech import say
 
     files.check_free(output, force=force, sources=[str(results)])
     found = read_results(results)
@@ -47,5 +48,5 @@ def command(results: Path, output: str, data_root: Path | None, pictures: int, f
     page = report_page(found, shown).encode()
     files.write(output, page)
     for note in shown.notes:
-        files.say(note)
-    files.say(f"{output}: {len(page) / 1e6:.1f} MB")
+        say(note)
+    say(f"{output}: {len(page) / 1e6:.1f} MB")

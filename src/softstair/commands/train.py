@@ -13,10 +13,10 @@ from .learning import (
     import_torch,
     jobs_option,
     recipe_argument,
-    say,
     start_option,
     time_budget_option,
 )
+from .speech import say
 
 
 @click.command("train")

@@ -10,7 +10,9 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from . import files
+from softstair import files
+
+from .speech import say
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -51,7 +53,7 @@ def command(photo: str, quality: float, output: str | None, force: bool) -> None
     files.write(back, write_picture(decoded, ".png"))
 
     height, width = picture.pixels.shape[:2]
-    files.say(f"{photo}: {width}x{height}, {3 * width * height} bytes as pixels", on_output=True)
+    say(f"{photo}: {width}x{height}, {3 * width * height} bytes as pixels", on_output=True)
     click.echo()
     click.echo(f"{'':10}{'bytes':>9}{'bpp':>8}{'PSNR':>9}")
     _row("stair", len(encoded.data), picture.rgb, decoded.rgb)

@@ -10,8 +10,8 @@ from typing import Any
 
 from softstair.errors import UsageError
 
-from .batch import Failure, Outcome, Runner, Task
 from .jobs import Job, WorkList
+from .work import Failure, Outcome, Runner, Task
 
 _SECONDS_TO_ANSWER = 10
 

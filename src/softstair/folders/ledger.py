@@ -23,7 +23,7 @@ from threading import Lock
 
 import msgspec
 
-from .files import cannot_write, read_regular
+from softstair.files import cannot_write, read_regular
 
 FOLDER = ".softstair"
 

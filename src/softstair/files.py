@@ -1,10 +1,9 @@
-"""Inputs and outputs of commands: files, whole or not at all, and standard streams."""
+"""Inputs and outputs: files, whole or not at all, standard streams, and names fit to be shown."""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import sys
 import unicodedata
@@ -12,63 +11,28 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-import click
-
 from softstair.errors import NoSpace, OutputExists, UsageError
 from softstair.whole_file import descriptor_of, is_special, write_whole
 
 __all__ = [
     "FULL",
     "STANDARD",
-    "Size",
     "cannot_write",
     "check_free",
     "check_sources",
     "is_special",
-    "kinds_of",
     "make_folder",
     "printable",
     "read",
     "read_regular",
-    "say",
     "write",
 ]
 
 STANDARD = "-"
-_UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1_000_000, "G": 1_000_000_000}
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # Of names: what moves a cursor or colours a terminal, has no letter, or turns the line around.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 _TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-class Size(click.ParamType[int]):
-    """A number of bytes such as 180000, 180k, 1.5M or 2G."""
-
-    name = "bytes"
-
-    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)([kKMG]?)", str(value), re.ASCII)
-        if match is None:
-            self.fail(f"{value!r} is not a size; write it like 180000, 180k, 1.5M or 2G.", param, ctx)
-        return int(float(match[1]) * _UNITS[match[2]])
-
-
-def kinds_of(strip: str) -> frozenset[str]:
-    """Kinds of metadata that ``--strip`` names.
-
-    Raises:
-        UsageError: there is no such kind.
-    """
-    from softstair.pictures import KINDS
-
-    kinds = {kind.strip() for kind in strip.split(",") if kind.strip()}
-    if "all" in kinds:
-        return KINDS
-    if kinds - KINDS:
-        known = ", ".join(sorted(KINDS))
-        raise UsageError(f"--strip takes {known} or all, not {', '.join(sorted(kinds - KINDS))}.")
-    return frozenset(kinds)
 
 
 def read(source: str) -> bytes:
@@ -190,11 +154,6 @@ def cannot_write(target: str, error: OSError) -> UsageError:
     """What to raise where the system refused to write a file or to make a folder."""
     kind = NoSpace if error.errno in FULL else UsageError
     return kind(f"{target} cannot be written: {error.strerror}.")
-
-
-def say(line: str, *, on_output: bool = False) -> None:
-    """A line on standard error, or on standard output. Names in it cannot command the terminal."""
-    click.echo(printable(line), err=not on_output)
 
 
 def printable(text: str) -> str:

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from softstair.errors import UsageError
-
-from .files import STANDARD, check_sources
+from softstair.files import STANDARD, check_sources
 
 _SHOWN = 3  # collisions that a message lists
 
