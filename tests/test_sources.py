@@ -553,3 +553,48 @@ def test_a_stair_file_is_not_encoded_again(tiny_bundle):
     data = softstair.encode(photograph(20, 20), bundle=tiny_bundle)
     with pytest.raises(UnreadablePicture, match="a .stair file already"):
         read(data)
+
+
+# Damage
+
+
+def scan_of(data: bytes) -> int:
+    """Where the pixels of a JPEG begin."""
+    at = data.index(b"\xff\xda")
+    return at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("optimise", [False, True])
+@pytest.mark.parametrize("restart", [0, 3])
+def test_jpegs_whose_data_is_damaged_are_named(progressive, optimise, restart, grey):
+    for size, quality in (((1, 1), 90), ((17, 33), 5), ((90, 120), 95)):
+        pixels = photograph(*size)
+        image = Image.fromarray(pixels[..., 0] if grey else pixels)
+        options = {"quality": quality, "progressive": progressive, "optimize": optimise}
+        data = saved(image, "JPEG", restart_marker_blocks=restart, **options)
+        assert kinds(read(data)) == []
+    middle = (scan_of(data) + len(data)) // 2
+    zeros = data[:middle] + bytes(len(data) - middle - 2) + data[-2:]
+    assert kinds(read(zeros)) == ["damaged"]
+    assert kinds(read(data[: middle - 200] + data[middle + 200 :])) == ["damaged"]
+
+
+def test_a_jpeg_with_a_few_bytes_too_many_is_not_called_damaged():
+    data = people.jpeg()
+    assert kinds(read(data[:-2] + bytes(8) + data[-2:])) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_bytes_are_checked_without_a_crash(data):
+    from softstair import _core
+
+    damaged = bytearray(data.draw(st.sampled_from(SOURCES[:2] + PROGRESSIVE)))
+    for _ in range(data.draw(st.integers(0, 8))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    assert _core.jpeg_is_damaged(bytes(damaged[: data.draw(st.integers(0, len(damaged)))])) in (False, True)
+
+
+PROGRESSIVE = [saved(Image.fromarray(photograph(40, 50)), "JPEG", progressive=True)]

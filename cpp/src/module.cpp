@@ -16,6 +16,7 @@
 #include <malloc.h>
 #endif
 
+#include "jpeg_check.hpp"
 #include "tile_encoder.hpp"
 
 namespace nb = nanobind;
@@ -105,6 +106,15 @@ NB_MODULE(_core, m) {
   m.def(
       "release_memory", &release_memory, nb::call_guard<nb::gil_scoped_release>(),
       "Give back to the system what is free, where its allocator would keep it (glibc).");
+
+  m.def(
+      "jpeg_is_damaged",
+      [](nb::bytes data) {
+        const std::span<const std::uint8_t> view(static_cast<const std::uint8_t*>(data.data()), data.size());
+        nb::gil_scoped_release release;
+        return check_jpeg(view) == JpegHealth::damaged;
+      },
+      "data"_a, "True if Huffman codes of a JPEG file are not what its headers announce.");
 
   nb::class_<Tables>(m, "Tables", "A set of integer CDFs, one row after the other.")
       .def(

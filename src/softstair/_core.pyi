@@ -13,6 +13,9 @@ def simd_available() -> bool:
 def release_memory() -> None:
     """Give back to the system what is free, where its allocator would keep it (glibc)."""
 
+def jpeg_is_damaged(data: bytes) -> bool:
+    """True if Huffman codes of a JPEG file are not what its headers announce."""
+
 class Tables:
     """A set of integer CDFs, one row after the other."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from softstair import _core
 from softstair.errors import LimitExceeded, UnreadablePicture, UsageError
 
 from . import jpeg, png
@@ -206,6 +207,19 @@ def _what_else(image: Image.Image, data: bytes) -> tuple[Note, ...]:
             return (Note("further pictures not kept", "Its gain map or depth picture is not kept."),)
     if image.format not in ("JPEG", "MPO"):
         return ()
+    return (*_damage(data), *_behind(data))
+
+
+def _damage(data: bytes) -> tuple[Note, ...]:
+    """What libjpeg would warn of, were it asked: it fills what is damaged, and nobody hears of it."""
+    if not _core.jpeg_is_damaged(data):
+        return ()
+    text = "It is damaged: a part of its pixels is missing or wrong, and was filled as viewers fill it."
+    return (Note("damaged", text),)
+
+
+def _behind(data: bytes) -> tuple[Note, ...]:
+    """Films and pictures that follow the picture in its file."""
     segments = jpeg.read_segments(data)
     rest = jpeg.rest_of(data, segments)
     if any(sign in rest[:4096] or sign in rest[-(1 << 16) :] for sign in _FILM):
