@@ -2,7 +2,10 @@
 # make test   lint, types and the quick tests
 # make train  train RECIPE from its newest checkpoint on
 # make docs   the documentation site, build/docs/index.html
+# make fuzz   hostile files, FUZZ_SECONDS for each of seven targets
 PYTHON ?= python3
+WORKERS ?= 2
+FUZZ_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -14,7 +17,7 @@ PLOTTED := softstair-small-tcq32 jpeg-420 webp jxl-e7 avif-420 avif-444-psnr
 PEERS := jpeg,jpeg2000,webp,avif,jxl-e7,heic
 POSITIONS := 8,24,40,56,72,88,104,120,136,152
 
-.PHONY: try test test-all train lint core-tests sanitize figures docs clean
+.PHONY: try test test-all train lint core-tests sanitize fuzz figures docs clean
 
 $(VENV)/runtime: pyproject.toml CMakeLists.txt $(wildcard cpp/src/*)
 	$(PYTHON) -m venv $(VENV)
@@ -40,7 +43,7 @@ lint: $(VENV)/dev
 	$(BIN)/lint-imports
 
 test: lint core-tests
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 # The C++ core's own tests.
 core-tests: $(VENV)/dev
@@ -49,7 +52,7 @@ core-tests: $(VENV)/dev
 	$(BIN)/ctest --test-dir build/core --output-on-failure
 
 test-all: lint sanitize docs
-	$(BIN)/pytest -m 'long or not long'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'long or not long'
 
 # The C++ core's own tests under AddressSanitizer and UBSan.
 sanitize: $(VENV)/dev
@@ -57,6 +60,24 @@ sanitize: $(VENV)/dev
 	  -DSOFTSTAIR_CORE_TESTS=ON -DSOFTSTAIR_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	$(BIN)/cmake --build build/sanitize
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+
+# libFuzzer on the C++ entry points (needs Clang), Atheris on the Python ones. What is found lies in build/fuzz.
+FUZZED := -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=20 -print_final_stats=1
+fuzz: $(VENV)/dev
+	$(PIP) atheris
+	CXX=clang++ $(BIN)/cmake -S . -B build/fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+	  -DSOFTSTAIR_C_LIBRARY=ON -DSOFTSTAIR_FUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	$(BIN)/cmake --build build/fuzz --target fuzz_stream fuzz_bundle fuzz_tile fuzz_exact
+	for name in stream bundle tile exact; do \
+	  mkdir -p build/fuzz/corpus/$$name && \
+	  build/fuzz/fuzz_$$name $(FUZZED) -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus/$$name tests/golden/v1 \
+	    || exit 1; \
+	done
+	for name in stream bundle plugin; do \
+	  mkdir -p build/fuzz/corpus/py-$$name && \
+	  $(BIN)/python fuzz/$$name.py $(FUZZED) -artifact_prefix=build/fuzz/py-$$name- build/fuzz/corpus/py-$$name \
+	    tests/golden/v1 || exit 1; \
+	done
 
 # Warnings are errors: a link or a name that leads nowhere, a page that is in no menu.
 docs: $(VENV)/docs

@@ -10,7 +10,7 @@ from PIL import Image
 import softstair
 from softstair.bundle import Bundle, read_bundle
 
-from .tiny import photograph
+from .tiny import photograph, write_data, write_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -48,3 +48,16 @@ def kodak() -> list[Path]:
     if not paths:
         pytest.skip("the Kodak pictures are not beside this checkout (../shared/data/kodak)")
     return paths
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, the recipe tiny.toml and a run of it in run/; nobody writes into it."""
+    torch = pytest.importorskip("torch", reason="the extra learn is not installed")
+    from softstair.learn.recipe import read_recipe
+    from softstair.learn.stages.pretrain import pretrain
+
+    root = tmp_path_factory.mktemp("trained")
+    write_data(root)
+    pretrain(read_recipe(write_recipe(root / "tiny.toml")), root, root / "run", torch.device("cpu"))
+    return root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import msgspec
 import numpy as np
@@ -21,7 +22,6 @@ from softstair.learn.export.bundle import export_snapshot  # noqa: E402
 from softstair.learn.layers.rates import hat_weights  # noqa: E402
 from softstair.learn.recipe import read_recipe  # noqa: E402
 from softstair.learn.stages.finetune import finetune  # noqa: E402
-from softstair.learn.stages.pretrain import pretrain  # noqa: E402
 from softstair.learn.stages.quantized import Quantized  # noqa: E402
 from softstair.learn.staircases import Derivation, Point, read_derivation, write_derivation  # noqa: E402
 from softstair.mode import Mode  # noqa: E402
@@ -83,14 +83,13 @@ def test_a_recipe_without_an_end_is_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def derived(tmp_path_factory):
+def derived(tmp_path_factory, trained):
     """A folder with data, a snapshot and staircases that differ from rounding; its recipe."""
-    root = tmp_path_factory.mktemp("derived")
-    write_data(root)
-    recipe = read_recipe(write_recipe(root / "tiny.toml"))
+    root = tmp_path_factory.mktemp("derived") / "trained"
+    shutil.copytree(trained, root)
+    recipe = read_recipe(root / "tiny.toml")
     finetuning = msgspec.structs.replace(recipe.finetune, mode=Mode.SCALAR)
     recipe = msgspec.structs.replace(recipe, finetune=finetuning)
-    pretrain(recipe, root, root / "run", torch.device("cpu"))
     snapshot = root / "run" / "snapshot.safetensors"
     point = Point(step=3, levels=[490, 980], thresholds=[600], z_thresholds=[560])
     points = dict.fromkeys(recipe.shape.positions, point)

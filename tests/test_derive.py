@@ -32,19 +32,15 @@ from softstair.mode import Mode  # noqa: E402
 from softstair.quantize.staircase import Staircase, thresholds_at  # noqa: E402
 from softstair.quantize.tables import measured_tables  # noqa: E402
 
-from .tiny import photograph, write_data, write_recipe  # noqa: E402
+from .tiny import photograph  # noqa: E402
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A folder with data and a snapshot, and its recipe."""
-    root = tmp_path_factory.mktemp("project")
-    write_data(root)
-    recipe = read_recipe(write_recipe(root / "tiny.toml"))
-    pretrain(recipe, root, root / "run", CPU)
-    return root, recipe, root / "run" / "snapshot.safetensors"
+def project(trained):
+    """A folder with data, its recipe and a snapshot."""
+    return trained, read_recipe(trained / "tiny.toml"), trained / "run" / "snapshot.safetensors"
 
 
 def with_derive(recipe, **changes):
@@ -221,15 +217,15 @@ def test_files_that_are_no_staircases_are_refused(tmp_path, text):
         read_derivation(tmp_path / "s.json")
 
 
-def test_one_anchor_is_trained_alone_and_serves_all_rates(project):
+def test_one_anchor_is_trained_alone_and_serves_all_rates(project, tmp_path):
     """Parameters of other rate points stay as they were made; pinned, all rates have the anchor's z."""
     root, recipe, _ = project
     recipe = msgspec.structs.replace(recipe, rates=msgspec.structs.replace(recipe.rates, anchor=80))
-    trained = pretrain(recipe, root, root / "anchored", CPU)
-    table = trained.synthesis.rate.table
+    anchored = pretrain(recipe, root, tmp_path, CPU)
+    table = anchored.synthesis.rate.table
     assert (table[5] != 0).any()
     assert (np.delete(table.detach().numpy(), 5, 0) == 0).all()
-    codec = load_codec(recipe, root / "anchored" / "snapshot.safetensors")
+    codec = load_codec(recipe, tmp_path / "snapshot.safetensors")
     latents = analysed(codec, np.ascontiguousarray(photograph(64, 96).transpose(2, 0, 1)))
     integers = integers_of(codec, {Mode.SCALAR: Quantizer()})
     y, coder = torch.from_numpy(latents.latents), TileCoder(integers, TorchNetworks(codec), Mode.SCALAR)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from typing import ClassVar
 
@@ -46,10 +47,24 @@ def losses(run) -> dict[int, list[dict]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.fixture(scope="module")
+def trained_codec(trained):
+    """With averaged weights, as ``pretrain`` returned it."""
+    recipe = read_recipe(trained / "tiny.toml")
+    codec = Codec(recipe.shape)
+    codec.load_state_dict(load_checkpoint(trained / "run" / "checkpoint.json")["average"])
+    codec.set_fixed(True)
+    return codec.eval()
+
+
 @pytest.fixture
-def codec(project):
-    root, recipe = project
-    return stage.pretrain(recipe, root, root / "run", CPU)
+def codec(trained_codec):
+    return deepcopy(trained_codec)
+
+
+@pytest.fixture
+def snapshot(trained):
+    return trained / "run" / "snapshot.safetensors"
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(project):
@@ -96,11 +111,9 @@ def test_passes_cost_the_same_after_resuming(project):
     ("parts", "modules"),
     [(("synthesis",), ("synthesis.",)), (("mean", "scale"), ("mean_network.", "scale_network."))],
 )
-def test_finetuning_resumes_exactly_and_touches_its_parts_alone(project, parts, modules):
+def test_finetuning_resumes_exactly_and_touches_its_parts_alone(project, snapshot, parts, modules):
     root, recipe = project
     recipe = with_finetune(recipe, parts=parts)
-    stage.pretrain(recipe, root, root / "run", CPU)
-    snapshot = root / "run" / "snapshot.safetensors"
     before = Codec(recipe.shape)
     load_snapshot(snapshot, before)
     whole = finetune(recipe, snapshot, root, root / "whole").state_dict()
@@ -150,11 +163,9 @@ def test_finetuning_can_be_set_otherwise(project):
             change_finetune(recipe, wrong)
 
 
-def test_finetuning_stops_when_nothing_is_gained(project):
+def test_finetuning_stops_when_nothing_is_gained(project, snapshot):
     root, recipe = project
-    stage.pretrain(recipe, root, root / "run", CPU)
     recipe = with_finetune(recipe, steps=40, validate_every=2, patience=2, muon_rate=1.0, adam_rate=1.0)
-    snapshot = root / "run" / "snapshot.safetensors"
     best = finetune(recipe, snapshot, root, root / "fine").state_dict()
     validated = [entry["step"] for entry in losses(root / "fine") if entry["event"] == "validate"]
     assert validated[-1] < 40
@@ -223,10 +234,9 @@ def test_ms_ssim_needs_crops_that_it_can_see(project):
         read_recipe(path)
 
 
-def test_the_log_opens_with_everything_that_decides_the_run(project):
-    root, recipe = project
-    stage.pretrain(recipe, root, root / "run", CPU)
-    first = losses(root / "run")[0]
+def test_the_log_opens_with_everything_that_decides_the_run(project, trained):
+    _, recipe = project
+    first = losses(trained / "run")[0]
     assert first["recipe"]["pretrain"]["steps"] == recipe.pretrain.steps
     assert {"torch", "python", "threads", "device"} <= set(first["environment"])
 

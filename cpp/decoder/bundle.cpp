@@ -118,8 +118,8 @@ void Bundle::read_staircases(Bytes bytes) {
     need(known != kModes.end(), "it has an unknown mode");
     Mode mode;
     for (const auto& [key, value] : entry.object()) need(key == "step" || key == "skip" || key == "levels", "a mode has an unknown member");
-    const auto number = [&](const char* key, int low, int high) {
-      const Json* found = entry.find(key);
+    const auto number = [&of = entry](const char* key, int low, int high) {
+      const Json* found = of.find(key);
       const std::int64_t value = found == nullptr ? 0 : found->integer();
       need(value >= low && value <= high, "a mode has a number out of range");
       return static_cast<int>(value);
