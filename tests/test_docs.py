@@ -71,3 +71,14 @@ def test_the_site_asks_no_other_host_for_anything(site):
         assert not FETCHES.search(page.read_text()), page
     for sheet in site.glob("**/*.css"):
         assert not STYLE_FETCHES.search(sheet.read_text()), sheet
+
+
+def test_the_architecture_names_every_room():
+    """The picture is drawn from the imports; the table says what each room holds."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    package = ROOT / "src" / "softstair"
+    rooms = {
+        path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    missing = {room for room in rooms - {"models"} if not room.startswith("_") and f"`{room}`" not in text}
+    assert not missing
