@@ -17,10 +17,10 @@ from softstair.learn.data import Crops, load_pictures  # noqa: E402
 from softstair.learn.export.bundle import export_bundle  # noqa: E402
 from softstair.learn.layers.rates import hat_weights  # noqa: E402
 from softstair.learn.networks import with_detail  # noqa: E402
-from softstair.learn.principal import start_from_components  # noqa: E402
 from softstair.learn.recipe import Quantizer, read_recipe  # noqa: E402
 from softstair.learn.shape import Shape  # noqa: E402
 from softstair.learn.stages.pretrain import pretrain  # noqa: E402
+from softstair.learn.start import start_from_components  # noqa: E402
 from softstair.mode import Mode  # noqa: E402
 
 from .tiny import photograph, write_data, write_recipe  # noqa: E402

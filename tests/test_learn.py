@@ -43,7 +43,7 @@ def project(tmp_path):
     return tmp_path, read_recipe(write_recipe(tmp_path / "tiny.toml"))
 
 
-def losses(run) -> dict[int, list[dict]]:
+def losses(run) -> list[dict]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 

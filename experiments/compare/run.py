@@ -44,11 +44,11 @@ from softstair.learn.data import Crops, load_pictures
 from softstair.learn.export.graphs import export_graphs
 from softstair.learn.log import Log, commit
 from softstair.learn.precision import choose_precision
-from softstair.learn.principal import calibrate
 from softstair.learn.processes import join
 from softstair.learn.recipe import Recipe
 from softstair.learn.shape import Shape
 from softstair.learn.stages.pretrain import Parts, Pretraining, pretrain
+from softstair.learn.start import calibrate
 from softstair.learn.validation import Point, validate
 from softstair.quantize.phases import PHASES
 

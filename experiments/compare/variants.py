@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from softstair.learn import networks
 from softstair.learn.codec import Codec, Passage, Walk
-from softstair.learn.layers.blocks import convolution
+from softstair.learn.layers.blocks import SLOPE, convolution
 from softstair.learn.layers.densities import SIGMA_MAX, SIGMA_MIN, gaussian_bits
 from softstair.learn.layers.fixed import FixedConvolution
 from softstair.learn.layers.rates import hat_weights
 from softstair.learn.layers.rounding import straight_through_round
 from softstair.learn.noise import Noise
 from softstair.learn.optimiser import Optimiser
-from softstair.learn.principal import calibrate
 from softstair.learn.recipe import Batches, Recipe, read_recipe
 from softstair.learn.shape import Shape
 from softstair.learn.stages.pretrain import STANDARD, Parts
+from softstair.learn.start import calibrate
 from softstair.quantize.phases import PHASES
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -77,7 +77,7 @@ class TwoLayerMeans(networks.MeanNetwork):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
-        again = (convolution(shape.context, shape.context), nn.LeakyReLU(networks.SLOPE))
+        again = (convolution(shape.context, shape.context), nn.LeakyReLU(SLOPE))
         self.body = nn.Sequential(*self.body, *again)
 
 

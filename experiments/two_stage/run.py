@@ -171,7 +171,9 @@ def say(line: str) -> None:
 
 def measure_all(arms: list[Arm], recipe: Recipe, arguments: argparse.Namespace) -> None:
     """Files of every arm that is trained, in its modes."""
-    bundles = [(STAGE_1, MODES, bundle_of(recipe, arguments.snapshot, arguments))]
+    bundles: list[tuple[str, tuple[Mode, ...], Path]] = [
+        (STAGE_1, MODES, bundle_of(recipe, arguments.snapshot, arguments))
+    ]
     for arm in arms:
         run = folder_of(arm, arguments.runs)
         if not is_done(run):

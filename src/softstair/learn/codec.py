@@ -49,20 +49,20 @@ class Codec(nn.Module):
     analysis_of and so on make its parts of a shape; other designs replace them in a class of their own.
     """
 
-    analysis_of: Callable[[Shape], nn.Module] = Analysis
-    synthesis_of: Callable[[Shape], nn.Module] = Synthesis
-    mean_network_of: Callable[[Shape], nn.Module] = MeanNetwork
-    scale_network_of: Callable[[Shape], nn.Module] = ScaleNetwork
+    analysis_of: type[Analysis] = Analysis
+    synthesis_of: type[Synthesis] = Synthesis
+    mean_network_of: type[MeanNetwork] = MeanNetwork
+    scale_network_of: type[ScaleNetwork] = ScaleNetwork
     deviation: Tensor
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.analysis = type(self).analysis_of(shape)
-        self.synthesis = type(self).synthesis_of(shape)
+        self.analysis = self.analysis_of(shape)
+        self.synthesis = self.synthesis_of(shape)
         self.hyper_analysis = HyperAnalysis(shape)
-        self.scale_network = type(self).scale_network_of(shape)
-        self.mean_network = type(self).mean_network_of(shape)
+        self.scale_network = self.scale_network_of(shape)
+        self.mean_network = self.mean_network_of(shape)
         self.gains = Gains(shape.rate_points, shape.latents)
         self.z_density = LogisticMixture(shape.rate_points, shape.hyper_latents)
         self.register_buffer("deviation", torch.ones(1, shape.latents, 1, 1))

@@ -53,7 +53,7 @@ def choose_precision(recipe: Recipe, processes: Processes) -> Choice:
 
 def _measure(recipe: Recipe, device: torch.device) -> dict[str, float]:
     """Median seconds of a small pass forward and back; the two take turns."""
-    codec = Codec(recipe.shape).to(device).to(memory_format=torch.channels_last)
+    codec = Codec(recipe.shape).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     picture = torch.full((_CROPS, 3, _SIDE, _SIDE), 0.5, device=device)
     picture = picture.contiguous(memory_format=torch.channels_last)
     position = torch.zeros(_CROPS, dtype=torch.int64, device=device)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from softstair.bundle import GRAPHS
 
 from ..codec import Codec
-from .layout import shuffle_in_blocks, with_strides
+from .rewrites import shuffle_in_blocks, with_strides
 
 _OPSET = 17
 _HALF_FROM = 64  # elements; smaller constants stay in float32

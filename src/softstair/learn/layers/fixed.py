@@ -58,6 +58,7 @@ class FixedConvolution(nn.Conv2d):
             dtype = torch.promote_types(x.dtype, torch.float32)
             weight = straight_through_grid(self.weight.to(dtype), WEIGHT_BITS)
             # A bias is added to the accumulator, whose grid is finer; this one is exact in both.
+            assert self.bias is not None  # a fixed layer has one
             bias = straight_through_grid(self.bias.to(dtype), WEIGHT_BITS)
             return F.conv2d(x.to(dtype), weight, bias, 1, self.padding, 1, self.groups)
 

@@ -108,7 +108,7 @@ class Deriving:
     ) -> None:
         self._recipe, self._kind, self._origin, self._precision = recipe, kind, origin, precision
         self._wanted, self._run = wanted, run
-        self._codec = codec.requires_grad_(False).to(memory_format=torch.channels_last)
+        self._codec = codec.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._done: dict[int, dict[str, Tensor]] = {}
         self._turn_to(recipe.shape.positions[len(recipe.shape.positions) // 2], None)
 

@@ -112,7 +112,7 @@ class Finetuning:
     def __init__(self, recipe: Recipe, codec: Codec, precision: Choice, log: Log) -> None:
         self._recipe, self._frozen, self._precision, self._log = recipe, codec, precision, log
         self._codec = deepcopy(codec)
-        self._codec.requires_grad_(False).to(memory_format=torch.channels_last)
+        self._codec.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         settings = recipe.finetune
         self._parts = nn.ModuleDict(
             {name: self._codec.get_submodule(_MODULES[name]) for name in settings.parts}

@@ -30,12 +30,12 @@ from ..log import Log
 from ..noise import draw_noise, draw_spread
 from ..optimiser import Optimiser
 from ..precision import Choice, choose_precision
-from ..principal import start_from_components
 from ..processes import Processes, join
 from ..recipe import Batches, Recipe
 from ..run import Ahead, Average, Every, Run, Say, copied, say_nothing
 from ..schedule import rate_factor, with_decay
 from ..shape import Shape
+from ..start import start_from_components
 from ..validation import validate
 
 _START_CROPS, _START_SIDE = 32, 256
@@ -181,7 +181,7 @@ class Pretraining:
         # Layers that are kept in float32 need its bits; TensorFloat32 has ten, bfloat16 has seven.
         torch.backends.cudnn.allow_tf32 = False
         model = parts.codec(recipe.shape).to(self.device)
-        self.codec: Codec = model.to(memory_format=torch.channels_last)
+        self.codec: Codec = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._pass: Callable[..., Passage] = self.codec
         if self.settings.compile:  # a version a size of batch: there are few
             self._pass = torch.compile(self.codec, dynamic=False, backend=parts.compiler)
