@@ -337,9 +337,9 @@ def test_runs_that_make_no_sense_are_refused(data_set, tmp_path):
     peer, output = counting_peer(), tmp_path / "results.json"
     with pytest.raises(UsageError, match="names that differ"):
         evaluate([peer, peer], data_set, output)
-    with pytest.raises(UsageError, match="at least one job"):
+    with pytest.raises(UsageError, match="jobs must be 1 or more"):
         evaluate([peer], data_set, output, jobs=0)
-    with pytest.raises(UsageError, match="no fewer than no timings"):
+    with pytest.raises(UsageError, match="timings must be 0 or more"):
         evaluate([peer], data_set, output, timings=-1)
     with pytest.raises(UsageError, match="cannot be written"):
         evaluate([peer], data_set, tmp_path / "missing" / "results.json")

@@ -3,7 +3,7 @@
     y = analysis(x);  z^ = round(hyper analysis(y))
     in four phases: mu from z^ and y^ so far;  q = quantize((y - mu) * gain);  y^ = mu + q / gain
 
-The decoder reads all q in integers; float networks only turn into pixels what was read.
+The decoder reads all q in integers; float networks only turn decoded symbols into pixels.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ from .speech import say
 @click.option(
     "--fork",
     type=click.Path(path_type=Path),
-    help="Another folder, where the run ends from its newest checkpoint on; it stays as it is itself.",
+    help="Copy the newest checkpoint into this folder and finish training there; "
+    "the original run is untouched.",
 )
 @click.option("--decay", type=click.IntRange(1), help="Steps in which its learning rates fall to zero.")
 @time_budget_option

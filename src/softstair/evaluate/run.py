@@ -89,10 +89,9 @@ def evaluate(
     names = [codec.name for codec in codecs]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"Codecs to evaluate need names that differ, not: {', '.join(names)}.")
-    if jobs < 1 or timings < 0:
-        raise UsageError(
-            f"An evaluation needs at least one job, not {jobs}, and no fewer than no timings, not {timings}."
-        )
+    for name, value, least in (("jobs", jobs, 1), ("timings", timings, 0)):
+        if value < least:
+            raise UsageError(f"{name} must be {least} or more, not {value}.")
     plan = _plan(codecs, data_set, tuple(judges))
     machine = describe_machine()
     if not resume:

@@ -143,7 +143,7 @@ class Quantizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a bundle is made: crops to measure tables on, its modes, and the one that is taken
-    where nothing else is asked for."""
+    by default."""
 
     crops: int = 240
     mode: Mode = Mode.SCALAR

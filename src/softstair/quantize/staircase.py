@@ -66,7 +66,7 @@ def _rises(levels: list[int]) -> bool:
 class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an encoder does with a bundle and a decoder need not know.
 
-    mode: where nothing else is asked for. rate_weights: squared steps that a bit is worth where
+    mode: by default. rate_weights: squared steps that a bit is worth where
     symbols are decided, by mode; where none is given, 0: the nearest. thresholds: by mode, of every
     rate point, where the levels 1, 2, .. begin, in 1/1024 step; those beyond the last begin half-way.
     z_thresholds: the same for z, in all modes.

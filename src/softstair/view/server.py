@@ -1,4 +1,4 @@
-"""The page, served on this machine to who was given its address."""
+"""Serves the page on this machine to whoever has its secret address."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def export_bundle(
         name, description, licence, provenance: go into the manifest.
         quantizers: modes and their settings; tables are measured on symbols chosen so. By
             default all modes as if they were plain.
-        mode: what an encoder takes where nothing else is asked for.
+        mode: what an encoder takes by default.
         derivation: staircases that were learned; those of y are for the mode scalar, where
             thresholds decide.
         syntheses: of modes that have their own; codecs that differ from ``codec`` in nothing else.
