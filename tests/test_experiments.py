@@ -61,7 +61,9 @@ def test_every_variant_has_a_recipe_and_a_codec():
             assert variant.parts.codec is not None
 
 
-@pytest.mark.parametrize("arm", [arm for arm in two_stage.ARMS if arm.stage == "pretrain"], ids=str)
+@pytest.mark.parametrize(
+    "arm", [arm for arm in two_stage.ARMS if arm.stage == "pretrain"], ids=lambda arm: arm.name
+)
 def test_controls_train_with_parts_of_their_own(tmp_path, arm):
     write_data(tmp_path)
     from softstair.learn.recipe import read_recipe
