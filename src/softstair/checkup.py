@@ -29,6 +29,7 @@ PURPOSES = {
     "cluster": "softstair encode --scheduler",
     "eval": "softstair eval, bdrate, plot, report",
     "web": "softstair view",
+    "formats": "HEIC and JPEG XL as sources",
     "learn": "softstair build, train, derive, finetune, export",
 }
 _POSITION = 2 * POSITIONS_PER_OCTAVE

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 import warnings
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -38,6 +38,10 @@ _COMMANDS = {
 _MODULES = {"try": "try_", "eval": "eval_"}
 
 
+class _ReaderGone(Exception):
+    """Whoever read standard output has gone."""
+
+
 class _Lazy(click.Group):
     """Imports a command's module when it is called: starting the command should cost nothing."""
 
@@ -50,6 +54,12 @@ class _Lazy(click.Group):
         module = importlib.import_module(f"{__name__}.{_MODULES.get(cmd_name, cmd_name)}")
         command: click.Command = module.command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # click would exit with 1, which is said to be a bug
+            raise _ReaderGone from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -75,7 +85,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGone):
         # As a program that the signal ends; and nothing more is written there at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -32,9 +32,7 @@ def kinds_of(strip: str) -> frozenset[str]:
     from softstair.pictures import KINDS
 
     kinds = {kind.strip() for kind in strip.split(",") if kind.strip()}
-    if "all" in kinds:
-        return KINDS
-    if kinds - KINDS:
+    if unknown := kinds - KINDS - {"all"}:
         known = ", ".join(sorted(KINDS))
-        raise UsageError(f"--strip takes {known} or all, not {', '.join(sorted(kinds - KINDS))}.")
-    return frozenset(kinds)
+        raise UsageError(f"--strip takes {known} or all, not {', '.join(sorted(unknown))}.")
+    return KINDS if "all" in kinds else frozenset(kinds)
