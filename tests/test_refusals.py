@@ -143,7 +143,7 @@ def called(arguments: list[str], monkeypatch) -> int:
     monkeypatch.setattr("warnings.showwarning", lambda *given, **more: None)
     with pytest.raises(SystemExit) as stop:
         main()
-    return stop.value.code or 0
+    return int(stop.value.code or 0)
 
 
 @pytest.mark.parametrize(("code", "line", "sentence"), REFUSALS, ids=[line[:60] for _, line, _ in REFUSALS])
