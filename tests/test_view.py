@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -499,3 +500,41 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch):
     done = CliRunner().invoke(cli, ["view", "--no-open"])
     assert isinstance(done.exception, UsageError)
     assert "pip install 'softstair[web]'" in str(done.exception)
+
+
+# Who connects without asking
+
+
+def raw(site: Site, sent: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=20) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+@pytest.mark.parametrize("target", ["*", "/*", "//", "/"])
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_odd_targets_find_nothing(site, method, target):
+    answer = raw(site, f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n\r\n".encode())
+    assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 400"))
+
+
+def test_silent_connections_block_nobody(site, monkeypatch):
+    from softstair.view import server
+
+    monkeypatch.setattr(server, "_SILENCE", 0.5)
+    silent = [socket.create_connection(("127.0.0.1", site.port), timeout=20) for _ in range(100)]
+    try:
+        assert [one.recv(1) for one in silent] == [b""] * 100  # closed: too many, or too long silent
+        assert site.ask("").status == 200
+    finally:
+        for one in silent:
+            one.close()
+
+
+def test_an_upload_that_is_broken_off_is_nobodys_fault(site, capfd):
+    head = f"POST /{site.token}/pictures?name=a HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n"
+    with socket.create_connection(("127.0.0.1", site.port), timeout=20) as connection:
+        connection.sendall(f"{head}Content-Length: 1000000\r\n\r\n".encode() + bytes(1000))
+    assert site.ask("").status == 200
+    assert "Traceback" not in capfd.readouterr().err

@@ -53,8 +53,9 @@ class Guard:
             return PlainTextResponse("This page is for this machine alone.", 421)
         if headers.get("origin", f"http://{hosts[0]}") not in [f"http://{host}" for host in hosts]:
             return PlainTextResponse("Other sites cannot use this page.", 403)
-        _, token, *rest = scope["path"].split("/", 2)
-        if not rest or not compare_digest(token.encode(), self.token.encode()):
+        # A path may be a lone asterisk, which has no parts.
+        token, slash, rest = scope["path"].removeprefix("/").partition("/")
+        if not slash or not compare_digest(token.encode(), self.token.encode()):
             return PlainTextResponse("There is nothing here; open the address that was printed.", 404)
-        scope["path"] = f"/{rest[0]}"
+        scope["path"] = f"/{rest}"
         return self.inner

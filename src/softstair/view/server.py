@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import Any
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from softstair.bundle import Bundle
 from softstair.errors import LimitExceeded, SoftstairError, UsageError
@@ -26,6 +28,8 @@ from .shelf import Entry, Shelf
 from .sources import MAX_BYTES, Named, check_bytes
 from .views import Check, Description
 
+_CONNECTIONS = 64
+_SILENCE = 10.0  # seconds
 _NAME = 120  # characters of a file's name that are shown
 
 
@@ -50,6 +54,30 @@ class Settings:
     blind: tuple[int, ...] = ()
 
 
+class _Patience(H11Protocol):
+    """A connection of which there are not too many, and that asks for something in time.
+
+    A browser needs a handful; others, which need no token to connect, could use up all there are.
+    """
+
+    _heard = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > _CONNECTIONS:
+            transport.abort()
+        else:
+            self.loop.call_later(_SILENCE, self._leave)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        super().data_received(data)
+
+    def _leave(self) -> None:
+        if not self._heard and not self.transport.is_closing():
+            self.transport.abort()
+
+
 class LocalServer:
     """Listens on a free port of this machine's loopback address alone.
 
@@ -66,6 +94,7 @@ class LocalServer:
         self._desk = Desk()
         config = uvicorn.Config(
             application(settings, self._desk, port, token),
+            http=_Patience,
             lifespan="off",
             ws="none",
             access_log=False,
@@ -144,7 +173,12 @@ def application(settings: Settings, desk: Desk, port: int, token: str) -> ASGIAp
             Route("/pictures/{number:int}", describe),
             Route("/pictures/{number:int}/{codec}", view),
         ],
-        exception_handlers={SoftstairError: _refused, Superseded: _superseded, Exception: _failed},
+        exception_handlers={
+            SoftstairError: _refused,
+            Superseded: _superseded,
+            ClientDisconnect: _gone,
+            Exception: _failed,
+        },
     )
     return Guard(inner, port, token, page.policy)
 
@@ -173,6 +207,11 @@ def _refused(_request: Request, error: Exception) -> Response:
 
 def _superseded(_request: Request, _error: Exception) -> Response:
     return _json({"error": "Something else was asked for since."}, 409)
+
+
+def _gone(_request: Request, _error: Exception) -> Response:
+    """Whoever sent something broke it off; nobody reads the answer."""
+    return Response(status_code=400)
 
 
 def _failed(_request: Request, _error: Exception) -> Response:
