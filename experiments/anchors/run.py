@@ -30,7 +30,7 @@ from softstair.learn.stages.pretrain import pretrain
 from softstair.learn.staircases import Kind
 from softstair.mode import Mode
 
-# As the published release stands against its own fixed-rate networks on Kodak (docs/measured.md).
+# As the published release stands against its own fixed-rate networks on Kodak (docs/decisions/anchors.md).
 PUBLISHED = {0.6: 17.2, 0.73: 2.5, 0.83: -0.6, 1.0: 0.5, 1.18: 3.6, 1.47: 12.3, 1.62: 18.9}
 
 Point = tuple[float, float]  # bits a pixel, quality in dB

@@ -47,7 +47,7 @@ class Residual(nn.Module):
 class Gated(nn.Module):
     """x + W (a * b): what two pairs of a 1x1 and a depthwise 3x3 convolution make of x, multiplied.
 
-    It does what ``Residual`` does in fewer milliseconds of a CPU (docs/measured.md), without
+    It does what ``Residual`` does in fewer milliseconds of a CPU (docs/decisions/designs.md), without
     normalisation (L. Chen et al., "Simple Baselines for Image Restoration", ECCV 2022, has one).
     """
 
