@@ -275,7 +275,8 @@ def borders(name: str, pixels: Pixels, quality: int, settings: Settings) -> str:
     from softstair import decode, open_bundle
     from softstair.codec.budget import MAX_MEMORY, Plan
     from softstair.codec.crew import Crew
-    from softstair.codec.encoder import PictureCoder, choose_layout
+    from softstair.codec.encoder import choose_layout
+    from softstair.codec.picture_coder import PictureCoder
     from softstair.pictures import Picture
     from softstair.stream import Colour, Header, Metadata, join_stream, pack_extras
     from softstair.tiles import TileGrid

@@ -205,7 +205,6 @@ def test_a_bundle_from_a_folder(tmp_path):
         (5, ["decode", "{stair}", "-o", "{out}", "--max-memory", "10M"]),
         (5, ["encode", "{photo}", "-o", "{made}", "--max-memory", "10M"]),
         (6, ["encode", "{photo}", "--target-size", "20", "-o", "{made}"]),
-        (6, ["encode", "{photo}", "--target-psnr", "90", "-o", "{made}"]),
     ],
 )
 def test_exit_codes_and_nothing_half_written(picture, code, arguments):

@@ -272,7 +272,7 @@ def test_a_bitmap_of_more_tiles_than_there_are_is_corrupt():
 def test_an_exact_payload_has_a_learned_part_and_an_image():
     payload = ExactPayload(b"l" * 300, b"image")
     assert read_exact_payload(payload.pack(), 7) == payload
-    with pytest.raises(TruncatedStream, match="learned part of tile 7"):
+    with pytest.raises(CorruptStream, match="learned part of tile 7"):
         read_exact_payload(payload.pack()[:200], 7)
-    with pytest.raises(TruncatedStream, match="learned part of tile 7"):
+    with pytest.raises(CorruptStream, match="learned part of tile 7"):
         read_exact_payload(b"", 7)

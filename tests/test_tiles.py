@@ -16,8 +16,8 @@ import softstair
 from softstair.codec import Rate, View, decode_view, encode_picture, networks_of
 from softstair.codec.budget import LARGEST_WINDOW, Plan, plan_decoder, plan_encoder
 from softstair.codec.crew import Crew
-from softstair.codec.encoder import PictureCoder
 from softstair.codec.geometry import Geometry, borders_of
+from softstair.codec.picture_coder import PictureCoder
 from softstair.codec.reach import analysis_reach, synthesis_reach
 from softstair.codec.tile import TileCoder
 from softstair.codec.windows import analyse_box
@@ -321,7 +321,7 @@ def test_latents_that_are_kept_and_those_computed_anew(tiny_bundle):
         for keep in (True, False)
     )
     for position in (40, 90):
-        assert kept.psnr(position) == anew.psnr(position)
+        assert kept.error(position) == anew.error(position)
         assert kept.code(position) == anew.code(position)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from softstair.bundle import Bundle
 from softstair.codec.budget import Plan
 from softstair.codec.crew import Crew
-from softstair.codec.encoder import PictureCoder
+from softstair.codec.picture_coder import PictureCoder
 from softstair.mode import Mode
 from softstair.pictures import picture_from
 from softstair.stream import Colour, Header, Metadata, join_stream, pack_extras

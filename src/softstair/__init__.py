@@ -24,7 +24,7 @@ from softstair.errors import (
     UsageError,
 )
 from softstair.pictures import picture_from
-from softstair.stream import MAX_PIXELS, Buffer, Header, read_header
+from softstair.stream import MAX_PIXELS, MAX_SIDE, Buffer, StreamReader
 
 __version__ = "0.1.0"
 __all__ = [
@@ -48,8 +48,9 @@ __all__ = [
 class StreamInfo:
     """What a stream says of itself, read without a bundle.
 
-    colour: "rgb" or "grey". mode: how symbols were chosen. fingerprint: of the bundle, hex. tiles:
-    how many the picture is cut into.
+    colour: "rgb" or "grey". mode: how symbols were chosen. fingerprint: of the bundle, hex; zeros if
+    nothing is learned, and then mode and rate position say nothing. tiles: how many the picture is cut
+    into. exact_tiles: how many of them are exact, at least in part.
     """
 
     width: int
@@ -59,6 +60,7 @@ class StreamInfo:
     rate_position: int
     fingerprint: str
     tiles: int
+    exact_tiles: int
 
 
 def encode(
@@ -69,22 +71,24 @@ def encode(
     target_size: int | None = None,
     target_bpp: float | None = None,
     target_psnr: float | None = None,
+    lossless: bool = False,
     effort: int | None = None,
     mode: str | None = None,
     bundle: Bundle | None = None,
     threads: int | None = None,
     max_memory: int = MAX_MEMORY,
 ) -> bytes:
-    """Encode a picture; ask for at most one of quality, rate position and targets.
+    """Encode a picture; ask for at most one of quality, rate position, targets and lossless.
 
     Args:
         image: a PIL image of any mode, whose ICC, EXIF and XMP are kept, or a uint8 array (H, W),
             (H, W, 3), or with alpha as a last channel (docs/pictures.md).
-        quality: 0 to 100, by default 75.
+        quality: 0 to 100, by default 75; 100 is lossless.
         rate_position: the native knob, 0 to ``bundle.last_position``, 1/32 octave of step size.
         target_size: bytes of the file, not exceeded.
         target_bpp: bits per pixel of the file, not exceeded.
         target_psnr: dB (RGB), at least.
+        lossless: every sample as it is, of hidden colours, too.
         effort: 1 to 9, from fast to small (docs/modes.md).
         mode: how symbols are chosen: scalar, rdoq, tcq4, tcq8, tcq16 or tcq32; by default the
             bundle's own.
@@ -102,7 +106,7 @@ def encode(
     Warns:
         PictureChanged: something of the image is not encoded as it was.
     """
-    rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr)
+    rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr, lossless)
     bundle = bundle or open_bundle()
     chosen = choose_mode(bundle, effort, mode)
     picture = picture_from(image)
@@ -155,12 +159,13 @@ def decode(
 
 
 def info(data: Buffer) -> StreamInfo:
-    """Read a stream's header; needs no bundle.
+    """Read a stream's header and index; needs no bundle.
 
     Raises:
-        StreamError: not a stream, or cut inside its header.
+        StreamError: not a stream, or cut inside its index.
     """
-    header: Header = read_header(data)
+    reader = StreamReader(data, max_pixels=MAX_SIDE * MAX_SIDE)
+    header = reader.header
     return StreamInfo(
         header.width,
         header.height,
@@ -169,4 +174,5 @@ def info(data: Buffer) -> StreamInfo:
         header.position,
         header.fingerprint.hex(),
         header.grid.count,
+        len(reader.exact),
     )

@@ -43,6 +43,7 @@ _OPTIONS: dict[str, type] = {
     "target_size": Integral,
     "target_bpp": Real,
     "target_psnr": Real,
+    "lossless": bool,
     "effort": Integral,
     "mode": str,
     "bundle": Bundle,
@@ -173,7 +174,8 @@ def _max_pixels() -> int:
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    options = {name: _checked(name, image.encoderinfo.get(name)) for name in _OPTIONS}
+    given = {name: _checked(name, image.encoderinfo.get(name)) for name in _OPTIONS}
+    options = {name: value for name, value in given.items() if value is not None}
     picture = picture_from(image)
     picture = replace(picture, metadata=_chosen(picture.metadata, image.encoderinfo))
     try:
@@ -187,7 +189,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
 
 def _checked(name: str, value: Any) -> Any:
     kind = _OPTIONS[name]
-    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool)):
         raise ValueError(f"{name} must be of type {kind.__name__}, not {value!r}.")
     return value
 

@@ -169,11 +169,13 @@ def read_exact_payload(payload: bytes, index: int) -> ExactPayload:
     """The parts of the exact payload of a tile.
 
     Raises:
-        StreamError: they are longer than the payload.
+        CorruptStream: the learned part is longer than the payload.
     """
-    cursor = _Cursor(payload)
-    learned = cursor.take(cursor.varint(f"learned part of tile {index}"), f"learned part of tile {index}")
-    return ExactPayload(learned, cursor.take(cursor.left, "image"))
+    cursor, name = _Cursor(payload), f"learned part of tile {index}"
+    try:
+        return ExactPayload(cursor.take(cursor.varint(name), name), payload[cursor.offset :])
+    except TruncatedStream as error:
+        raise CorruptStream(f"The {name} is longer than its payload of {len(payload)} bytes.") from error
 
 
 def pack_extras(alpha: bytes | None, metadata: Metadata, grid: TileGrid) -> Extras:

@@ -24,6 +24,10 @@ _WINDOW_MARGIN = 160  # pixels that windows overlap by, both sides together
 # of the scale network, the search of the trellis; and while it is decoded.
 _ENCODED_LATENT = 95
 _DECODED_LATENT = 45
+# Bytes a pixel of a tile while it is coded exactly, with the decoder's own; and of its samples, held.
+_ENCODED_EXACT = 60
+_DECODED_EXACT = 35
+_SAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,28 @@ def plan_decoder(
     return _plan(fixed, held, grid, _tile_bytes(grid, channels, _DECODED_LATENT), max_memory, threads)
 
 
+def exact_bytes(grid: TileGrid, region: Box) -> int:
+    """Bytes for the exact pixels of a row of tiles that a region meets, and for decoding one of them."""
+    tile = grid.largest
+    columns = min(grid.width, region.columns + 2 * tile.columns)
+    return tile.rows * (_SAMPLES * columns + _DECODED_EXACT * tile.columns)
+
+
+def exact_tile_bytes(grid: TileGrid) -> int:
+    """Bytes while a tile is coded exactly."""
+    return _ENCODED_EXACT * grid.largest.rows * grid.largest.columns
+
+
+def check_exact(fixed: int, grid: TileGrid, max_memory: int) -> None:
+    """That a picture which needs no network fits.
+
+    Raises:
+        LimitExceeded: it does not.
+    """
+    if _PROCESS + fixed > max_memory:
+        raise _too_large(grid, _PROCESS + fixed, max_memory)
+
+
 def latent_bytes(pixels: int, channels: int) -> int:
     """Bytes of the latents of so many pixels in float32."""
     return 4 * channels * pixels // STRIDE**2
@@ -76,7 +102,11 @@ def _plan(
         needed = base + max(_window_bytes(grid, window), tile)
         if needed <= max_memory:
             return Plan(window, min(threads, grid.count, (max_memory - base) // tile))
-    raise LimitExceeded(
+    raise _too_large(grid, needed, max_memory)
+
+
+def _too_large(grid: TileGrid, needed: int, max_memory: int) -> LimitExceeded:
+    return LimitExceeded(
         f"The picture of {grid.width}x{grid.height} pixels needs about {needed / 1e6:.0f} MB of memory, "
         f"more than the limit of {max_memory / 1e6:.0f} MB; raise the limit."
     )

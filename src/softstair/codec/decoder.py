@@ -8,20 +8,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from softstair.bundle import Bundle, find_bundle
-from softstair.engine import Planes
-from softstair.errors import CorruptStream, StreamError, UnsupportedStream, UsageError
+from softstair.errors import CorruptStream, StreamError, UsageError
 from softstair.pictures import Picture, for_a_part
-from softstair.stream import MAX_PIXELS, Buffer, Colour, Header, Metadata, StreamReader
+from softstair.stream import (
+    MAX_PIXELS,
+    NO_BUNDLE,
+    Buffer,
+    Colour,
+    Header,
+    Metadata,
+    StreamReader,
+    read_exact_payload,
+)
 from softstair.tiles import Box, TileGrid
 
-from .budget import MAX_MEMORY, plan_decoder
+from .budget import MAX_MEMORY, check_exact, exact_bytes, plan_decoder
 from .crew import Crew, networks_of, usable_cores
-from .geometry import STRIDE, Geometry, borders_of
+from .geometry import STRIDE, Geometry
 from .plane import LatentPlane
+from .source import ExactCover, TileSource
 from .tile import Symbols, TileCoder
 from .windows import Pixels, synthesise_windows
 
-_LEAST_READ = 1 / 64  # of the tiles; where fewer are there, there is no picture to be completed
 SCALES = (1, 2, 4, 8, 16)  # one over the size of what is decoded
 
 
@@ -82,9 +90,10 @@ class View:
 class Decoded:
     """A picture, or what a view shows of it.
 
-    missing: tiles that the view needed but were damaged or not there, filled with grey or with what
-    the network makes of no information; only with ``allow_partial``. needed: how many tiles the view
-    needed. complete_extras: False if alpha and metadata were damaged and left out.
+    missing: tiles that the view needed but were damaged or not there, filled with what the
+    network makes of no information, or with grey where there is none; only with ``allow_partial``.
+    needed: how many tiles the view needed. complete_extras: False if alpha and metadata were damaged
+    and left out.
     """
 
     picture: Picture
@@ -143,30 +152,24 @@ def decode_view(
     """
     reader = StreamReader(data, max_pixels=max_pixels)
     header = reader.header
-    if reader.exact:
-        raise UnsupportedStream("The stream has exact tiles; update this release.")
     region = view.box(header)
-    bundle = _bundle_of(header, bundle)
-    threads = threads or usable_cores()
+    source = TileSource(reader, partial_allowed=view.allow_partial)
     fixed = _fixed_bytes(reader, view, region)
-    plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
-    crew = Crew(bundle, header.mode, threads, plan.workers)
-    windows = TileGrid(header.height, header.width, plan.window)
-    in_one_piece = windows.count == 1 and region == windows.whole
-    reach = 0 if in_one_piece else crew.synthesis_reach()
-    source = TileSource(reader, crew, partial_allowed=view.allow_partial)
-    source.check(region.cells(STRIDE).grown(reach, windows.whole.cells(STRIDE)).times(STRIDE))
+    if header.fingerprint == NO_BUNDLE:
+        windows = _exact_windows(reader, source, region, fixed, max_memory)
+    else:
+        bundle = _bundle_of(header, bundle)
+        windows = _windows(reader, source, bundle, region, fixed, threads or usable_cores(), max_memory)
     alpha, metadata, complete_extras = _extras(reader, view, region)
-    if region != windows.whole or view.divisor > 1:
+    if region != reader.grid.whole or view.divisor > 1:
         metadata = for_a_part(metadata, *view.shown(header))
-    plane = LatentPlane(reader.grid, source.latents)
+    cover = ExactCover(reader, source)
     pixels: Pixels | None = None
     target = region.cells(view.divisor)
-    for box, window in synthesise_windows(
-        crew.whole, plane, header.position, windows, region, reach, source.has_nothing
-    ):
+    for box, window in windows:
         if header.colour is Colour.GREY:
             window = np.rint(window.mean(axis=2)).astype(np.uint8)
+        cover.put_over(box, window)
         window = _reduced(window, view.divisor)
         if box == region:
             pixels = np.ascontiguousarray(window)
@@ -182,68 +185,52 @@ def decode_view(
 def read_symbols(
     data: Buffer, bundle: Bundle | None = None, *, threads: int | None = None
 ) -> Iterator[Symbols]:
-    """The symbols of every tile of a .stair file: what must be the same on every machine."""
+    """The symbols of every tile of a .stair file that has any: what must be the same on every machine."""
     reader = StreamReader(data)
+    if reader.header.fingerprint == NO_BUNDLE:
+        return
     header, bundle = reader.header, _bundle_of(reader.header, bundle)
     networks = networks_of(bundle, threads or usable_cores(), header.mode)
     coder = TileCoder(bundle, networks, header.mode)
     for index in range(reader.grid.count):
         box = reader.grid.box(index)
         geometry = Geometry(box.columns, box.rows)
-        yield coder.read_symbols(reader.tile(index), geometry, header.position, index)
+        payload = reader.tile(index)
+        if index in reader.exact and not (payload := read_exact_payload(payload, index).learned):
+            continue
+        yield coder.read_symbols(payload, geometry, header.position, index)
 
 
-class TileSource:
-    """Decodes tiles of a stream; where it may, it makes up for those that it cannot.
+def _windows(
+    reader: StreamReader,
+    source: TileSource,
+    bundle: Bundle,
+    region: Box,
+    fixed: int,
+    threads: int,
+    max_memory: int,
+) -> Iterator[tuple[Box, Pixels]]:
+    """Learned pixels of a region, window by window; whatever they need was checked before."""
+    header = reader.header
+    fixed += exact_bytes(reader.grid, region) if reader.exact else 0
+    plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
+    crew = Crew(bundle, header.mode, threads, plan.workers)
+    windows = TileGrid(header.height, header.width, plan.window)
+    in_one_piece = windows.count == 1 and region == windows.whole
+    reach = 0 if in_one_piece or source.hides(region) else crew.synthesis_reach()
+    source.check(region.cells(STRIDE).grown(reach, windows.whole.cells(STRIDE)).times(STRIDE))
+    plane = LatentPlane(reader.grid, lambda indices: source.latents(crew, indices))
+    return synthesise_windows(crew.whole, plane, header.position, windows, region, reach, source.is_blank)
 
-    missing: tiles that were made up for. needed: how many were checked.
-    """
 
-    def __init__(self, reader: StreamReader, crew: Crew, *, partial_allowed: bool) -> None:
-        self._reader, self._crew, self._partial = reader, crew, partial_allowed
-        self.missing: set[int] = set()
-        self.needed = 0
-
-    def check(self, box: Box) -> None:
-        """Check all tiles that a box of pixels needs, before time is spent on any of them.
-
-        Raises:
-            StreamError: one is truncated or corrupt; where gaps are allowed, all but a few are.
-        """
-        last: StreamError | None = None
-        for index in self._reader.grid.meeting(box):
-            self.needed += 1
-            try:
-                self._reader.tile(index)
-            except StreamError as error:
-                if not self._partial:
-                    raise
-                self.missing.add(index)
-                last = error
-        if last is not None and self.needed - len(self.missing) < max(1, self.needed * _LEAST_READ):
-            raise last
-
-    def has_nothing(self, box: Box) -> bool:
-        """True if all tiles that a box of pixels meets are missing."""
-        return all(index in self.missing for index in self._reader.grid.meeting(box))
-
-    def latents(self, indices: Sequence[int]) -> Iterator[Planes]:
-        """y^ of tiles, (1, C, rows, columns); zero where it is missing."""
-        return self._crew.map(self._decode, indices)
-
-    def _decode(self, coder: TileCoder, index: int) -> Planes:
-        header, box = self._reader.header, self._reader.grid.box(index)
-        geometry = Geometry(box.columns, box.rows)
-        if index not in self.missing:
-            try:
-                payload = self._reader.tile(index)
-                borders = borders_of(box, self._reader.grid.whole)
-                return coder.decode(payload, geometry, header.position, index, borders)
-            except StreamError:
-                if not self._partial:
-                    raise
-                self.missing.add(index)
-        return np.zeros((1, coder.channels, geometry.rows, geometry.columns), np.float32)
+def _exact_windows(
+    reader: StreamReader, source: TileSource, region: Box, fixed: int, max_memory: int
+) -> Iterator[tuple[Box, Pixels]]:
+    """Grey pixels of a region, tile by tile, to be covered; tiles were checked before."""
+    check_exact(fixed + exact_bytes(reader.grid, region), reader.grid, max_memory)
+    source.check(region)
+    boxes = (reader.grid.box(index).within(region) for index in reader.grid.meeting(region))
+    return ((box, np.full((box.rows, box.columns, 3), 128, np.uint8)) for box in boxes)
 
 
 def _extras(reader: StreamReader, view: View, region: Box) -> tuple[Pixels | None, Metadata, bool]:

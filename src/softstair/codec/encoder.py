@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 
-from softstair import _core
 from softstair.bundle import Bundle
-from softstair.engine import Planes
 from softstair.errors import LimitExceeded, TargetOutOfReach, UsageError
 from softstair.mode import Mode
 from softstair.pictures import Picture, check_size, fill_hidden
-from softstair.stream import Colour, Header, join_stream, pack_extras
+from softstair.stream import NO_BUNDLE, Colour, Header, join_stream, pack_extras
 from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
-from .budget import MAX_MEMORY, Plan, latent_bytes, plan_encoder
+from .budget import MAX_MEMORY, Plan, check_exact, exact_tile_bytes, latent_bytes, plan_encoder
 from .crew import Crew, usable_cores
-from .geometry import Geometry, borders_of
-from .plane import LatentPlane
+from .flatness import Cells, exact_cells, spread
+from .forms import Form, exact_images, wholly_exact, worth_of_a_bit
+from .picture_coder import PictureCoder
 from .rate_control import largest_within, smallest_reaching, weight_within
-from .tile import Analysed, CodedTile, TileCoder
-from .windows import analyse_box, synthesise_windows
 
 DEFAULT_QUALITY = 75.0
 # Tiles of 2048 pixels: 0.1 to 0.2 % more bytes than one tile, where 1024 costs 0.4 to 0.9 %.
 _LAYOUT = 8
-_REMEMBERED = 3  # codings of a picture: a search ends beside what it will return
 # What the time of an encoder buys: mode by effort.
 MODE_OF_EFFORT = {
     1: Mode.SCALAR,
@@ -47,6 +44,7 @@ MODE_OF_EFFORT = {
 class Rate:
     """What is asked for; exactly one field is set, or none for the default quality.
 
+    lossless: every sample as it is; so is a quality of 100.
     quality: 0 to 100, linear in the rate position. position: the native knob. target_size: bytes
     of the file. target_bpp: bits per pixel of the file. target_psnr: dB, RGB, at least.
     """
@@ -56,9 +54,10 @@ class Rate:
     target_size: int | None = None
     target_bpp: float | None = None
     target_psnr: float | None = None
+    lossless: bool | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name, value in vars(self).items() if value is not None]
+        given = [name for name, value in vars(self).items() if value is not None and value is not False]
         if len(given) > 1:
             raise UsageError(f"Ask for one of {' and '.join(given)}, not for {len(given)} at once.")
         if any(not math.isfinite(value) for value in vars(self).values() if value is not None):
@@ -68,6 +67,11 @@ class Rate:
                 raise UsageError(f"{name.replace('_', ' ').capitalize()} must be more than 0, not {value:g}.")
         if self.quality is not None and not 0 <= self.quality <= 100:
             raise UsageError(f"Quality runs from 0 to 100, not to {self.quality:g}.")
+
+    @property
+    def is_exact(self) -> bool:
+        """True if nothing may be lost."""
+        return bool(self.lossless) or self.quality == 100
 
     @property
     def is_target(self) -> bool:
@@ -81,20 +85,17 @@ class Rate:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file and what is known of it. table_bits: what the tables alone charge for the payload."""
+    """A file and what is known of it.
+
+    position: rate position of what is learned; None if nothing is. table_bits: what the tables alone
+    charge for that, which has ``payload_bytes``. exact_tiles: how many are, at least in part.
+    """
 
     data: bytes
-    position: int
+    position: int | None
     table_bits: float
     payload_bytes: int
-
-
-@dataclass(frozen=True)
-class Payloads:
-    """Payloads of all tiles at a rate position."""
-
-    tiles: tuple[bytes, ...]
-    table_bits: float
+    exact_tiles: int
 
 
 def choose_mode(bundle: Bundle, effort: int | None = None, mode: str | None = None) -> Mode:
@@ -174,158 +175,205 @@ class PictureEncoder:
         check_size(width, height, "The picture")
         self._bundle, self._mode = bundle, choose_mode(bundle, mode=mode)
         self._grid = TileGrid(height, width, choose_layout(height, width))
-        plan, keep = _plan(
-            picture, bundle, self._grid, max_memory, threads or usable_cores(), keep=many, decodes=decodes
-        )
-        crew = Crew(bundle, self._mode, threads or usable_cores(), plan.workers)
-        picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
-        self._coder = PictureCoder(picture, self._grid, crew, plan, keep=keep)
+        self._original, self._picture = picture, _without_hidden(picture)
+        self._many, self._decodes = many, decodes
+        self._threads, self._max_memory = threads or usable_cores(), max_memory
         alpha = None if picture.alpha is None else picture.alpha.tobytes()
         self._extras = pack_extras(alpha, picture.metadata, self._grid)
         self._colour = Colour.GREY if picture.is_grey else Colour.RGB
 
     def analyse(self) -> None:
         """Do now what all rate positions share; else it is done for the first of them."""
-        self._coder.analyse()
+        for form in self._forms:
+            if form.coder is not None:
+                form.coder.analyse()
 
     def position_for(self, rate: Rate) -> int:
-        """The rate position that is asked for, or that meets a target."""
-        pixels = self._grid.height * self._grid.width
-        try:
-            return _choose(rate, self._bundle, pixels, lambda p: len(self._stream(p)), self._coder.psnr)
-        except TargetOutOfReach as error:
-            beside = len(self._extras.packed)
-            limit = rate.size_limit(pixels)
-            if limit is None or beside < limit / 2:
-                raise
-            raise TargetOutOfReach(
-                f"{beside} bytes of the file are metadata and alpha, which no rate makes smaller, and "
-                f"{limit} were asked for in all; leave metadata out with --strip, or ask for more bytes."
-            ) from error
+        """The rate position that is asked for, or that meets a target; the last if nothing may be lost.
+
+        Raises:
+            TargetOutOfReach, UsageError: as for ``fit``.
+        """
+        position = self._choose(rate)[1]
+        return self._bundle.last_position if position is None else position
 
     def encode(self, position: int, rate_weight: float | None = None) -> Encoded:
-        """The file at a rate position, with the mode's rate weight or another one."""
-        payloads = self._coder.code(position, rate_weight)
-        size = sum(map(len, payloads.tiles))
-        return Encoded(self._stream(position, rate_weight), position, payloads.table_bits, size)
+        """The file at a rate position, with the mode's rate weight or another one.
+
+        What is exact, if anything, is what costs less: a bit saved, or the error that it would save.
+        """
+        return self._encoded(self._form_at(position), position, rate_weight)
 
     def fit(self, rate: Rate) -> Encoded:
         """The file that is asked for.
 
         Files of neighbouring positions are some 2 % apart. Where a size is asked for, the next position
         with a heavier rate weight comes nearer, if the mode has a search to weigh rate in.
+
+        Raises:
+            TargetOutOfReach: no file is as small as asked for.
+            UsageError: there is no such rate position.
         """
-        position = self.position_for(rate)
-        limit, after = rate.size_limit(self._grid.height * self._grid.width), position + 1
-        if limit is None or after > self._bundle.last_position:
-            return self.encode(position)
+        form, position = self._choose(rate)
+        limit = rate.size_limit(self._pixels)
+        if limit is None or position is None or position == self._bundle.last_position:
+            return self._encoded(form, position)
+        after = position + 1
         setting = self._bundle.at(after, self._mode)
         if setting.thresholds is not None:
-            return self.encode(position)
+            return self._encoded(form, position)
         weight = weight_within(
-            lambda weight: len(self._stream(after, weight)),
+            lambda weight: len(self._stream(form, after, weight)),
             limit,
-            len(self._stream(position)),
+            len(self._stream(form, position)),
             setting.rate_weight,
         )
-        return self.encode(position) if weight is None else self.encode(after, weight)
+        if weight is None:
+            return self._encoded(form, position)
+        return self._encoded(form, after, weight)
 
-    def _stream(self, position: int, rate_weight: float | None = None) -> bytes:
-        grid = self._grid
-        header = Header(
-            self._bundle.fingerprint, grid.width, grid.height, self._colour, self._mode, position, grid.layout
+    @property
+    def _pixels(self) -> int:
+        return self._grid.height * self._grid.width
+
+    @cached_property
+    def _forms(self) -> tuple[Form, ...]:
+        """All that may be best; the learned one first, the exact one last."""
+        cells = exact_cells(self._picture.pixels)
+        if cells is None:
+            return (self._learned(None),)
+        try:
+            exact = self._exact
+        except LimitExceeded:
+            return (self._learned(None),)
+        mixed = () if cells.all() else (self._learned(cells, several=True),)
+        return self._learned(None, several=True), *mixed, exact
+
+    @cached_property
+    def _exact(self) -> Form:
+        """All that can be seen is exact."""
+        return self._exact_form(self._picture)
+
+    @cached_property
+    def _lossless(self) -> Form:
+        """All is exact, seen or hidden."""
+        return self._exact if self._picture is self._original else self._exact_form(self._original)
+
+    def _exact_form(self, picture: Picture) -> Form:
+        alpha = 0 if picture.alpha is None else 3 * picture.alpha.nbytes
+        fixed = 2 * picture.pixels.nbytes + alpha + exact_tile_bytes(self._grid)
+        check_exact(fixed, self._grid, self._max_memory)
+        return Form(None, exact_images(picture, self._grid))
+
+    def _learned(self, cells: Cells | None, *, several: bool = False) -> Form:
+        """The form with these cells exact; their pixels give way to what costs the learned part little.
+
+        several: others compete, so that they are decoded and held beside each other.
+        """
+        picture, grid = self._picture, self._grid
+        if cells is not None:
+            visible = np.where(spread(cells, grid.whole), np.uint8(0), np.uint8(255))
+            picture = replace(picture, alpha=visible if picture.alpha is None else visible & picture.alpha)
+        plan, keep = _plan(
+            picture,
+            self._bundle,
+            grid,
+            self._max_memory,
+            self._threads,
+            keep=self._many,
+            decodes=self._decodes or several,
+            forms=2 if several else 1,
         )
-        return join_stream(header, self._coder.code(position, rate_weight).tiles, self._extras)
+        crew = Crew(self._bundle, self._mode, self._threads, plan.workers)
+        picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
+        if cells is None:
+            return Form(PictureCoder(picture, grid, crew, plan, keep=keep))
+        left_out = wholly_exact(grid, cells, crew.synthesis_reach() if grid.count > 1 else 0)
+        coder = PictureCoder(picture, grid, crew, plan, keep=keep, left_out=left_out)
+        return Form(coder, exact_images(self._picture, grid, cells))
 
+    def _choose(self, rate: Rate) -> tuple[Form, int | None]:
+        """The form that is best for what is asked for, and its rate position; None if nothing is learned."""
+        if rate.is_exact:
+            return self._lossless, None
+        if (limit := rate.size_limit(self._pixels)) is not None:
+            return self._within(limit)
+        if rate.target_psnr is not None:
+            return self._reaching(rate.target_psnr)
+        position = _position(rate, self._bundle.last_position)
+        return self._form_at(position), position
 
-class PictureCoder:
-    """Codes one picture at as many rate positions as are asked for.
+    def _form_at(self, position: int) -> Form:
+        """Of all forms the one whose bytes and error together cost least at a rate position."""
+        worth = worth_of_a_bit(100 * position / self._bundle.last_position)
+        best, *others = reversed(self._forms)
+        if not others:
+            return best
+        least = 8.0 * self._size(best, position)
+        for form in others:
+            bits = 8.0 * self._size(form, position)
+            if bits < least and (cost := bits + form.error(position) / worth) < least:
+                best, least = form, cost
+        return best
 
-    Args:
-        keep: hold the latents of all tiles, so that they are computed once; else once a position.
-    """
+    def _within(self, limit: int) -> tuple[Form, int | None]:
+        """The best of at most so many bytes: exact if that fits."""
+        last = self._bundle.last_position
+        if len(self._forms) > 1 and self._size(self._exact, None) <= limit:
+            return self._exact, None
+        found: list[tuple[Form, int]] = []
+        missed: list[TargetOutOfReach] = []
+        for form in self._forms:
+            if form.coder is None:
+                continue
+            try:
+                found.append((form, largest_within(partial(self._size, form), limit, last)))
+            except TargetOutOfReach as error:
+                missed.append(error)
+        if not found:
+            raise missed[0]
+        form, position = found[0] if len(found) == 1 else min(found, key=lambda pair: pair[0].error(pair[1]))
+        if position == last and self._size(self._exact, None) <= limit:
+            return self._exact, None
+        return form, position
 
-    def __init__(self, picture: Picture, grid: TileGrid, crew: Crew, plan: Plan, *, keep: bool) -> None:
-        self._pixels, self._alpha, self._grid, self._crew = picture.pixels, picture.alpha, grid, crew
-        self._windows = TileGrid(grid.height, grid.width, plan.window)
-        self._kept: dict[int, Analysed] | None = {} if keep else None
-        # The latest ones, by position and rate weight.
-        self._coded: dict[tuple[int, float | None], Payloads] = {}
-        self._measured: dict[int, float] = {}
+    def _reaching(self, floor: float) -> tuple[Form, int | None]:
+        """The smallest with a PSNR of at least ``floor`` dB; an exact one reaches any."""
+        found: list[tuple[Form, int | None]] = []
+        for form in self._forms:
+            if form.coder is None:
+                continue
+            with suppress(TargetOutOfReach):
+                position = smallest_reaching(partial(self._psnr, form), floor, self._bundle.last_position)
+                found.append((form, position))
+        if not found or len(self._forms) > 1:
+            found.append((self._exact, None))
+        return found[0] if len(found) == 1 else min(found, key=lambda pair: self._size(*pair))
 
-    def analyse(self) -> None:
-        """Compute the latents that are kept, if they are."""
-        if self._kept is not None:
-            for index in range(self._grid.count):
-                self._analysed(index)
+    def _psnr(self, form: Form, position: int) -> float:
+        """In dB, over all samples that can be seen."""
+        alpha = self._picture.alpha
+        seen = self._pixels if alpha is None else int(np.count_nonzero(alpha))
+        error = form.error(position)
+        return math.inf if error == 0 else 10 * math.log10(255**2 * 3 * seen / error)
 
-    def code(self, position: int, rate_weight: float | None = None) -> Payloads:
-        """Payloads of all tiles, with the mode's rate weight or another one."""
-        key = position, rate_weight
-        if key not in self._coded:
-            coded = self._code_tiles(range(self._grid.count), position, rate_weight)
-            self._remember(key, [(tile.payload, tile.table_bits) for tile in coded])
-        return self._coded[key]
+    def _encoded(self, form: Form, position: int | None, rate_weight: float | None = None) -> Encoded:
+        payloads = form.code(position or 0, rate_weight)
+        data = self._stream(form, position, rate_weight)
+        known = None if form.coder is None else position
+        return Encoded(data, known, payloads.table_bits, payloads.learned_bytes, len(form.exact))
 
-    def psnr(self, position: int) -> float:
-        """PSNR in dB, over all samples that can be seen. Codes the picture, too."""
-        if position not in self._measured:
-            self._measured[position] = self._measure(position)
-        return self._measured[position]
+    def _size(self, form: Form, position: int | None) -> int:
+        return len(self._stream(form, position))
 
-    def _remember(self, key: tuple[int, float | None], tiles: Iterable[tuple[bytes, float]]) -> None:
-        payloads, table_bits = zip(*tiles, strict=True)
-        self._coded[key] = Payloads(payloads, sum(table_bits))
-        if len(self._coded) > _REMEMBERED:
-            del self._coded[next(iter(self._coded))]
-
-    def _measure(self, position: int) -> float:
-        coded: dict[int, tuple[bytes, float]] = {}
-
-        def decoded(indices: Sequence[int]) -> Iterator[Planes]:
-            for index, tile in zip(indices, self._code_tiles(indices, position), strict=True):
-                coded[index] = tile.payload, tile.table_bits
-                yield tile.latents
-
-        whole, plane = self._grid.whole, LatentPlane(self._grid, decoded)
-        reach = 0 if self._windows.count == 1 else self._crew.synthesis_reach()
-        error, seen = 0.0, 0
-        for box, pixels in synthesise_windows(self._crew.whole, plane, position, self._windows, whole, reach):
-            original = self._pixels[box.slices]
-            if original.ndim == 2:
-                original = original[..., None]
-            squares = np.square(pixels.astype(np.float32) - original)
-            if self._alpha is not None:
-                squares = squares[self._alpha[box.slices] > 0]
-            error += float(squares.sum(dtype=np.float64))
-            seen += squares.size
-        self._remember((position, None), (coded[index] for index in range(self._grid.count)))
-        return float("inf") if error == 0 else float(10 * np.log10(255**2 * seen / error))
-
-    def _code_tiles(
-        self, indices: Sequence[int], position: int, rate_weight: float | None = None
-    ) -> Iterator[CodedTile]:
-        """As many tiles at a time as may be worked on."""
-
-        def work(coder: TileCoder, analysed: Analysed) -> CodedTile:
-            return coder.code(analysed, position, rate_weight=rate_weight)
-
-        for first in range(0, len(indices), self._crew.workers):
-            batch = [self._analysed(index) for index in indices[first : first + self._crew.workers]]
-            yield from self._crew.map(work, batch)
-            if self._grid.count > 1:
-                _core.release_memory()
-
-    def _analysed(self, index: int) -> Analysed:
-        if self._kept is not None and index in self._kept:
-            return self._kept[index]
-        box = self._grid.box(index)
-        latents = analyse_box(self._crew.whole, self._pixels, box, self._windows, self._crew.analysis_reach)
-        borders = borders_of(box, self._grid.whole)
-        analysed = Analysed(Geometry(box.columns, box.rows), latents, borders)
-        if self._kept is not None:
-            self._kept[index] = analysed
-        return analysed
+    def _stream(self, form: Form, position: int | None, rate_weight: float | None = None) -> bytes:
+        grid = self._grid
+        fingerprint, mode = self._bundle.fingerprint, self._mode
+        if form.coder is None:
+            fingerprint, mode, position = NO_BUNDLE, Mode.SCALAR, 0
+        assert position is not None  # what is learned has one
+        header = Header(fingerprint, grid.width, grid.height, self._colour, mode, position, grid.layout)
+        return join_stream(header, form.code(position, rate_weight).tiles, self._extras, form.exact)
 
 
 def _plan(
@@ -337,35 +385,35 @@ def _plan(
     *,
     keep: bool,
     decodes: bool,
+    forms: int,
 ) -> tuple[Plan, bool]:
-    """What fits into the memory, and whether the latents may stay for another position."""
+    """What fits into the memory, and whether the latents of all forms may stay for another position."""
     alpha = 0 if picture.alpha is None else 3 * picture.alpha.nbytes  # with its differences
     filled = 0 if picture.alpha is None or picture.alpha.all() else picture.pixels.nbytes
     fixed, channels = picture.pixels.nbytes + alpha + filled, bundle.channels
     if keep:
         try:
-            latents = latent_bytes(grid.height * grid.width, channels)
+            latents = forms * latent_bytes(grid.height * grid.width, channels)
             return plan_encoder(grid, channels, fixed + latents, max_memory, threads, decodes=decodes), True
         except LimitExceeded:
             pass
     return plan_encoder(grid, channels, fixed, max_memory, threads, decodes=decodes), False
 
 
-def _choose(
-    rate: Rate,
-    bundle: Bundle,
-    pixels: int,
-    size: Callable[[int], int],
-    psnr: Callable[[int], float],
-) -> int:
-    last = bundle.last_position
-    if rate.position is not None:
-        if not 0 <= rate.position <= last:
-            raise UsageError(f"Rate positions run from 0 to {last}, not to {rate.position}.")
-        return rate.position
-    if (limit := rate.size_limit(pixels)) is not None:
-        return largest_within(size, limit, last)
-    if rate.target_psnr is not None:
-        return smallest_reaching(psnr, rate.target_psnr, last)
-    quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
-    return round(quality / 100 * last)
+def _position(rate: Rate, last: int) -> int:
+    """The rate position that is asked for, where no target is."""
+    if rate.position is None:
+        quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
+        return round(quality / 100 * last)
+    if not 0 <= rate.position <= last:
+        raise UsageError(f"Rate positions run from 0 to {last}, not to {rate.position}.")
+    return rate.position
+
+
+def _without_hidden(picture: Picture) -> Picture:
+    """Black where alpha is 0, which costs nothing that is coded exactly."""
+    if picture.alpha is None or picture.alpha.all():
+        return picture
+    shown = picture.alpha > 0
+    pixels = picture.pixels * (shown if picture.is_grey else shown[..., None])
+    return replace(picture, pixels=pixels.astype(np.uint8))

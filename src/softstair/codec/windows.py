@@ -60,7 +60,7 @@ def synthesise_windows(
     windows: TileGrid,
     region: Box,
     reach: int,
-    is_blank: Callable[[Box], bool] = lambda box: False,
+    is_blank: Callable[[Box, Box], bool] = lambda box, seen: False,
 ) -> Iterator[tuple[Box, Pixels]]:
     """Pixels of a region, window by window from the top: boxes and (rows, columns, 3).
 
@@ -68,7 +68,8 @@ def synthesise_windows(
         windows: how the picture is cut for this.
         region: in pixels.
         reach: of the synthesis, in cells; 0 does where there is one window.
-        is_blank: whether nothing is known of a box of pixels, which is then grey without a network.
+        is_blank: whether nobody sees a box of pixels, the first, or nothing is known of the box that it
+            is made of, the second; it is then grey without a network.
     """
     for row in range(windows.rows):
         boxes = [windows.box(row * windows.columns + column) for column in range(windows.columns)]
@@ -80,7 +81,7 @@ def synthesise_windows(
         plane.prepare(Box(seen[0].top, seen[0].left, seen[0].bottom, seen[-1].right))
         for core, cells in zip(cores, seen, strict=True):
             box = cells.times(STRIDE).within(windows.whole)
-            if is_blank(box):
+            if is_blank(core, box):
                 yield core, np.full((core.rows, core.columns, 3), _GREY, np.uint8)
                 continue
             pixels = coder.synthesise(plane.window(cells), Geometry(box.columns, box.rows), position)

@@ -18,7 +18,7 @@ from softstair.quantize.staircase import STATES
 from . import options, running
 
 if TYPE_CHECKING:
-    from softstair.codec import Rate
+    from softstair.codec import Encoded, Rate
 
 _ALL = "all"  # pages
 _LAST_PAGE = 1_000_000
@@ -73,9 +73,16 @@ class Encoding:
         return Product(
             encoded.data,
             f"{job.source} -> {job.target}: {width}x{height}, {size} bytes, "
-            f"{8 * size / (width * height):.3f} bpp, rate position {encoded.position}",
+            f"{8 * size / (width * height):.3f} bpp, {_how(encoded)}",
             notes,
         )
+
+
+def _how(encoded: Encoded) -> str:
+    if encoded.position is None:
+        return "exact"
+    partly = ", exact in part" if encoded.exact_tiles else ""
+    return f"rate position {encoded.position}{partly}"
 
 
 class _Page(click.ParamType[int | str]):
@@ -100,7 +107,13 @@ class _Page(click.ParamType[int | str]):
     metavar="OUT",
     help="File, or folder for several inputs; - is standard output.",
 )
-@click.option("-q", "--quality", type=click.FloatRange(0, 100), help="0 to 100; 75 if nothing is asked for.")
+@click.option(
+    "-q",
+    "--quality",
+    type=click.FloatRange(0, 100),
+    help="0 to 100, which is lossless; 75 if nothing is asked for.",
+)
+@click.option("--lossless", is_flag=True, help="Every sample as it is.")
 @click.option("--target-size", type=options.Size(), help="Largest file, like 180k; not exceeded.")
 @click.option(
     "--target-bpp",
@@ -150,6 +163,7 @@ def command(
     sources: tuple[str, ...],
     output: str | None,
     quality: float | None,
+    lossless: bool,
     target_size: int | None,
     target_bpp: float | None,
     target_psnr: float | None,
@@ -170,7 +184,7 @@ def command(
 
     Sub-folders are mirrored below OUT. Run again, the same command does only what is not finished.
 
-    Ask for at most one of quality, rate position and targets. Targets are met on the bytes of
+    Ask for at most one of quality, lossless, rate position and targets. Targets are met on the bytes of
     the file and never overshot.
     """
     from softstair.bundle import open_bundle
@@ -180,7 +194,7 @@ def command(
 
     if scheduler is not None and jobs is not None:
         raise UsageError("The workers of a cluster decide how much is done at once; leave --jobs away.")
-    rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr)
+    rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr, lossless or None)
     kinds = options.kinds_of(strip)
     work_list = plan(sources, output, ".stair", source_suffixes(), missing_suffixes())
     work_list = _on_pages(_checked(work_list), page)

@@ -7,7 +7,7 @@ import json
 import click
 
 from softstair import files
-from softstair.stream import measure_parts, read_header
+from softstair.stream import MAX_SIDE, NO_BUNDLE, StreamReader, measure_parts
 
 from .speech import say
 
@@ -16,19 +16,25 @@ from .speech import say
 @click.argument("sources", nargs=-1, required=True, metavar="FILE...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file.")
 def command(sources: tuple[str, ...], as_json: bool) -> None:
-    """Say what .stair files hold. Needs neither their bundle nor an engine."""
+    """Say what .stair files hold. Needs neither their bundle nor an engine.
+
+    What is exact in every tile has no mode, no rate position and no bundle.
+    """
     for source in sources:
         data = files.read(source)
-        header, parts = read_header(data), measure_parts(data)
+        reader, parts = StreamReader(data, max_pixels=MAX_SIDE * MAX_SIDE), measure_parts(data)
+        header = reader.header
+        learned = header.fingerprint != NO_BUNDLE
         fields = {
             "file": source,
             "width": header.width,
             "height": header.height,
             "colour": header.colour.name.lower(),
-            "mode": header.mode.name.lower(),
-            "rate position": header.position,
+            "mode": header.mode.name.lower() if learned else None,
+            "rate position": header.position if learned else None,
             "tiles": header.grid.count,
-            "bundle": header.fingerprint.hex(),
+            "exact tiles": len(reader.exact),
+            "bundle": header.fingerprint.hex() if learned else None,
             "bytes": len(data),
             "bits per pixel": round(8 * len(data) / (header.width * header.height), 4),
             "header bytes": parts.header,
@@ -40,4 +46,4 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
             click.echo(json.dumps({key.replace(" ", "_"): value for key, value in fields.items()}))
         else:
             for key, value in fields.items():
-                say(f"{key:>15}  {value}", on_output=True)
+                say(f"{key:>15}  {'none' if value is None else value}", on_output=True)

@@ -7,7 +7,7 @@ from io import BytesIO
 from PIL import Image
 
 from softstair.pictures import Picture
-from softstair.stream import measure_parts, read_header
+from softstair.stream import NO_BUNDLE, Header, measure_parts, read_header
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -24,13 +24,21 @@ def facts_of_stair(data: bytes, picture: Picture) -> Facts:
     header, parts = read_header(data), measure_parts(data)
     return (
         (".stair file", f"{_whole(len(data))} bytes"),
-        ("Rate position", str(header.position)),
-        ("Mode", str(header.mode)),
-        ("Bundle", header.fingerprint.hex()),
+        *_learned(header),
         ("Pixels", f"{_whole(parts.tiles)} bytes"),
         *((("Transparency", f"{_whole(parts.alpha)} bytes"),) if parts.alpha else ()),
         *((("Metadata", f"{_whole(parts.metadata)} bytes"),) if parts.metadata else ()),
         *_extras(picture),
+    )
+
+
+def _learned(header: Header) -> Facts:
+    if header.fingerprint == NO_BUNDLE:
+        return (("Exact", "every pixel"),)
+    return (
+        ("Rate position", str(header.position)),
+        ("Mode", str(header.mode)),
+        ("Bundle", header.fingerprint.hex()),
     )
 
 

@@ -1,0 +1,85 @@
+"""Ways to code a picture: learned, exactly, or each where it is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from softstair.exact import Samples, pack_samples
+from softstair.pictures import Picture
+from softstair.stream import ExactPayload
+from softstair.tiles import Box, TileGrid
+
+from .flatness import CELL, Cells, spread
+from .picture_coder import Payloads, PictureCoder
+
+# What a bit is worth at a quality: squared error, summed over a pixel's samples, that photographs save
+# for the next one. Interpolated in its logarithm.
+_QUALITIES = (0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 100.0)
+_WORTHS = (9000.0, 4400.0, 1450.0, 250.0, 53.0, 25.0, 17.0)
+
+
+@dataclass(frozen=True)
+class Form:
+    """coder: of the learned tiles; None if there are none. images: exact ones by tile, VP8L."""
+
+    coder: PictureCoder | None
+    images: Mapping[int, bytes] = field(default_factory=dict)
+
+    @property
+    def exact(self) -> frozenset[int]:
+        """Tiles whose payload is an exact one."""
+        return frozenset(self.images)
+
+    def code(self, position: int, rate_weight: float | None = None) -> Payloads:
+        """Payloads of all tiles, learned parts at a rate position; bits and bytes are of learned parts."""
+        if self.coder is None:
+            tiles = tuple(ExactPayload(b"", self.images[index]).pack() for index in sorted(self.images))
+            return Payloads(tiles, 0.0, 0)
+        learned = self.coder.code(position, rate_weight)
+        tiles = tuple(
+            ExactPayload(tile, self.images[index]).pack() if index in self.images else tile
+            for index, tile in enumerate(learned.tiles)
+        )
+        return Payloads(tiles, learned.table_bits, learned.learned_bytes)
+
+    def error(self, position: int) -> float:
+        """Squared error at a rate position, over all samples that can be seen."""
+        return 0.0 if self.coder is None else self.coder.error(position)
+
+
+def worth_of_a_bit(quality: float) -> float:
+    """Squared error that a bit should save at a quality of 0 to 100."""
+    return float(np.exp(np.interp(quality, _QUALITIES, np.log(_WORTHS))))
+
+
+def exact_images(picture: Picture, grid: TileGrid, cells: Cells | None = None) -> dict[int, bytes]:
+    """Exact images of all tiles, or of those that have one of the chosen cells, where these are."""
+    boxes = ((index, grid.box(index)) for index in range(grid.count))
+    if cells is None:
+        return {index: pack_samples(picture.pixels[box.slices]) for index, box in boxes}
+    return {
+        index: pack_samples(_samples(picture, box, cells))
+        for index, box in boxes
+        if cells[box.cells(CELL).slices].any()
+    }
+
+
+def wholly_exact(grid: TileGrid, cells: Cells, reach: int) -> frozenset[int]:
+    """Tiles that no learned pixel needs. reach: of the synthesis, in cells."""
+    whole = grid.whole.cells(CELL)
+    seen = ((index, grid.box(index).cells(CELL).grown(reach, whole)) for index in range(grid.count))
+    return frozenset(index for index, box in seen if cells[box.slices].all())
+
+
+def _samples(picture: Picture, box: Box, cells: Cells) -> Samples:
+    """Pixels of a tile; with an alpha that is 0 where they are learned, if any is."""
+    pixels, chosen = picture.pixels[box.slices], spread(cells, box)
+    if chosen.all():
+        return pixels
+    rgb = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+    alpha = np.where(chosen, np.uint8(255), np.uint8(0))
+    samples: Samples = np.dstack([np.where(chosen[..., None], rgb, np.uint8(0)), alpha])
+    return samples

@@ -1,0 +1,142 @@
+"""The learned tiles of one picture, at as many rate positions as are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from softstair import _core
+from softstair.engine import Planes
+from softstair.pictures import Picture
+from softstair.tiles import TileGrid
+
+from .budget import Plan
+from .crew import Crew
+from .geometry import STRIDE, Geometry, borders_of
+from .plane import LatentPlane
+from .tile import Analysed, CodedTile, TileCoder
+from .windows import analyse_box, synthesise_windows
+
+_REMEMBERED = 3  # codings of a picture: a search ends beside what it will return
+
+
+@dataclass(frozen=True)
+class Payloads:
+    """Payloads of all tiles at a rate position.
+
+    table_bits: what the tables alone charge for what is learned, which has so many ``learned_bytes``.
+    """
+
+    tiles: tuple[bytes, ...]
+    table_bits: float
+    learned_bytes: int
+
+
+class PictureCoder:
+    """Codes one picture at as many rate positions as are asked for.
+
+    Args:
+        keep: hold the latents of all tiles, so that they are computed once; else once a position.
+        left_out: tiles that get no payload, and latents of zero.
+    """
+
+    def __init__(
+        self,
+        picture: Picture,
+        grid: TileGrid,
+        crew: Crew,
+        plan: Plan,
+        *,
+        keep: bool,
+        left_out: frozenset[int] = frozenset(),
+    ) -> None:
+        self._pixels, self._alpha, self._grid, self._crew = picture.pixels, picture.alpha, grid, crew
+        self._left_out = left_out
+        self._windows = TileGrid(grid.height, grid.width, plan.window)
+        self._kept: dict[int, Analysed] | None = {} if keep else None
+        # The latest ones, by position and rate weight.
+        self._coded: dict[tuple[int, float | None], Payloads] = {}
+        self._measured: dict[int, float] = {}
+
+    def analyse(self) -> None:
+        """Compute the latents that are kept, if they are."""
+        if self._kept is not None:
+            for index in range(self._grid.count):
+                if index not in self._left_out:
+                    self._analysed(index)
+
+    def code(self, position: int, rate_weight: float | None = None) -> Payloads:
+        """Payloads of all tiles, with the mode's rate weight or another one."""
+        key = position, rate_weight
+        if key not in self._coded:
+            coded = self._code_tiles(range(self._grid.count), position, rate_weight)
+            self._remember(key, [(tile.payload, tile.table_bits) for tile in coded])
+        return self._coded[key]
+
+    def error(self, position: int) -> float:
+        """Squared error, over all samples that can be seen. Codes the picture, too."""
+        if position not in self._measured:
+            self._measured[position] = self._measure(position)
+        return self._measured[position]
+
+    def _remember(self, key: tuple[int, float | None], tiles: Iterable[tuple[bytes, float]]) -> None:
+        payloads, table_bits = zip(*tiles, strict=True)
+        self._coded[key] = Payloads(payloads, sum(table_bits), sum(map(len, payloads)))
+        if len(self._coded) > _REMEMBERED:
+            del self._coded[next(iter(self._coded))]
+
+    def _measure(self, position: int) -> float:
+        coded: dict[int, tuple[bytes, float]] = {}
+
+        def decoded(indices: Sequence[int]) -> Iterator[Planes]:
+            for index, tile in zip(indices, self._code_tiles(indices, position), strict=True):
+                coded[index] = tile.payload, tile.table_bits
+                yield tile.latents
+
+        whole, plane = self._grid.whole, LatentPlane(self._grid, decoded)
+        reach = 0 if self._windows.count == 1 else self._crew.synthesis_reach()
+        error = 0.0
+        for box, pixels in synthesise_windows(self._crew.whole, plane, position, self._windows, whole, reach):
+            original = self._pixels[box.slices]
+            if original.ndim == 2:
+                original = original[..., None]
+            squares = np.square(pixels.astype(np.float32) - original)
+            if self._alpha is not None:
+                squares = squares[self._alpha[box.slices] > 0]
+            error += float(squares.sum(dtype=np.float64))
+        self._remember((position, None), (coded[index] for index in range(self._grid.count)))
+        return error
+
+    def _code_tiles(
+        self, indices: Sequence[int], position: int, rate_weight: float | None = None
+    ) -> Iterator[CodedTile]:
+        """As many tiles at a time as may be worked on."""
+
+        def work(coder: TileCoder, analysed: Analysed) -> CodedTile:
+            return coder.code(analysed, position, rate_weight=rate_weight)
+
+        for first in range(0, len(indices), self._crew.workers):
+            batch = indices[first : first + self._crew.workers]
+            analysed = [self._analysed(index) for index in batch if index not in self._left_out]
+            coded = self._crew.map(work, analysed)
+            yield from (self._nothing(index) if index in self._left_out else next(coded) for index in batch)
+            if self._grid.count > 1:
+                _core.release_memory()
+
+    def _nothing(self, index: int) -> CodedTile:
+        cells = self._grid.box(index).cells(STRIDE)
+        shape = (1, self._crew.whole.channels, cells.rows, cells.columns)
+        return CodedTile(b"", np.zeros(shape, np.float32), 0.0)
+
+    def _analysed(self, index: int) -> Analysed:
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        box = self._grid.box(index)
+        latents = analyse_box(self._crew.whole, self._pixels, box, self._windows, self._crew.analysis_reach)
+        borders = borders_of(box, self._grid.whole)
+        analysed = Analysed(Geometry(box.columns, box.rows), latents, borders)
+        if self._kept is not None:
+            self._kept[index] = analysed
+        return analysed

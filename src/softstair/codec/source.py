@@ -1,0 +1,151 @@
+"""Tiles of a stream, decoded when they are needed: latents, and what lies exactly over their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from softstair.engine import Planes
+from softstair.errors import CorruptStream, StreamError
+from softstair.exact import Samples, unpack_samples
+from softstair.stream import NO_BUNDLE, ExactPayload, StreamReader, read_exact_payload
+from softstair.tiles import Box
+
+from .crew import Crew
+from .geometry import Geometry, borders_of
+from .tile import TileCoder
+from .windows import Pixels
+
+Result = TypeVar("Result")
+_LEAST_READ = 1 / 64  # of the tiles; where fewer are there, there is no picture to be completed
+
+
+class TileSource:
+    """Decodes tiles of a stream; where it may, it makes up for those that it cannot.
+
+    missing: tiles that were made up for. needed: how many were checked.
+    """
+
+    def __init__(self, reader: StreamReader, *, partial_allowed: bool) -> None:
+        self._reader, self._partial = reader, partial_allowed
+        self.missing: set[int] = set()
+        self.needed = 0
+
+    def check(self, box: Box) -> None:
+        """Check all tiles that a box of pixels needs, before time is spent on any of them.
+
+        Raises:
+            StreamError: one is truncated or corrupt; where gaps are allowed, all but a few are.
+        """
+        last: StreamError | None = None
+        for index in self._reader.grid.meeting(box):
+            self.needed += 1
+            try:
+                self._learned(index)
+            except StreamError as error:
+                if not self._partial:
+                    raise
+                self.missing.add(index)
+                last = error
+        if last is not None and self.needed - len(self.missing) < max(1, self.needed * _LEAST_READ):
+            raise last
+
+    def latents(self, crew: Crew, indices: Sequence[int]) -> Iterator[Planes]:
+        """y^ of tiles, (1, C, rows, columns); zero where it is missing or no pixel needs it."""
+        return crew.map(self._latents, indices)
+
+    def image(self, index: int) -> Samples | None:
+        """What of a tile is exact, (rows, columns, 4); alpha is 0 where it is not, else 255."""
+        if index not in self._reader.exact:
+            return None
+        return self._or_missing(index, lambda: self._image(index))
+
+    def hides(self, box: Box) -> bool:
+        """True if no pixel of a box is learned."""
+        return all(map(self._wholly_exact, self._reader.grid.meeting(box)))
+
+    def is_blank(self, box: Box, seen: Box) -> bool:
+        """True if no pixel of a box is learned, or all tiles that it sees are missing."""
+        return self.hides(box) or all(index in self.missing for index in self._reader.grid.meeting(seen))
+
+    def _wholly_exact(self, index: int) -> bool:
+        return index in self._reader.exact and self._or_missing(index, lambda: self._learned(index)) == b""
+
+    def _latents(self, coder: TileCoder, index: int) -> Planes:
+        header, box = self._reader.header, self._reader.grid.box(index)
+        geometry = Geometry(box.columns, box.rows)
+
+        def decoded() -> Planes | None:
+            if not (payload := self._learned(index)) and index in self._reader.exact:
+                return None
+            borders = borders_of(box, self._reader.grid.whole)
+            return coder.decode(payload, geometry, header.position, index, borders)
+
+        planes = self._or_missing(index, decoded)
+        if planes is None:
+            return np.zeros((1, coder.channels, geometry.rows, geometry.columns), np.float32)
+        return planes
+
+    def _image(self, index: int) -> Samples:
+        payload, box = self._exact(index), self._reader.grid.box(index)
+        samples = unpack_samples(payload.image, box.rows, box.columns, f"exact image of tile {index}")
+        alpha = samples[..., 3]
+        if not np.isin(alpha, (0, 255)).all():
+            raise CorruptStream(f"The exact image of tile {index} is half transparent somewhere.")
+        if not payload.learned and not alpha.all():
+            raise CorruptStream(
+                f"The exact image of tile {index} has gaps, and nothing learned to fill them."
+            )
+        return samples
+
+    def _learned(self, index: int) -> bytes:
+        """The learned payload of a tile, empty if it is wholly exact."""
+        if index not in self._reader.exact:
+            payload = self._reader.tile(index)
+        elif not (payload := self._exact(index).learned):
+            return b""
+        if self._reader.header.fingerprint == NO_BUNDLE:
+            raise CorruptStream(f"Tile {index} is learned, but the stream names no bundle.")
+        return payload
+
+    def _exact(self, index: int) -> ExactPayload:
+        return read_exact_payload(self._reader.tile(index), index)
+
+    def _or_missing(self, index: int, work: Callable[[], Result | None]) -> Result | None:
+        """What ``work`` gives; None for a tile that is missing, or found to be and may."""
+        if index not in self.missing:
+            try:
+                return work()
+            except StreamError:
+                if not self._partial:
+                    raise
+                self.missing.add(index)
+        return None
+
+
+class ExactCover:
+    """The exact pixels of a picture, window by window from the top; what lies above is let go."""
+
+    def __init__(self, reader: StreamReader, source: TileSource) -> None:
+        self._reader, self._source = reader, source
+        self._images: dict[int, Samples | None] = {}
+
+    def put_over(self, box: Box, pixels: Pixels) -> None:
+        """Write what is exact into the pixels of a box, (rows, columns, 3), or (rows, columns) for grey."""
+        grid = self._reader.grid
+        for index in [index for index in self._images if grid.box(index).bottom <= box.top]:
+            del self._images[index]
+        for index in self._reader.exact.intersection(grid.meeting(box)):
+            if index not in self._images:
+                self._images[index] = self._source.image(index)
+            image = self._images[index]
+            if image is None:
+                continue
+            tile = grid.box(index)
+            common = tile.within(box)
+            samples = image[common.seen_from(tile).slices]
+            target = pixels[common.seen_from(box).slices]
+            shown = samples[..., 3] != 0
+            target[shown] = samples[shown][:, 1] if pixels.ndim == 2 else samples[shown][:, :3]
