@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import softstair
 from softstair.codec import View, decode_picture, decode_view
-from softstair.codec import decoder as decoder_module
+from softstair.codec import source as source_module
 from softstair.errors import CorruptStream, SoftstairError, StreamError, TruncatedStream
 from softstair.stream import read_stream, write_stream
 
@@ -219,7 +219,7 @@ def test_what_is_made_up_costs_little_and_is_not_most(tiny_bundle, monkeypatch):
     assert len(runs) < 8
     assert np.abs(decoded.picture.pixels[:200, :200].astype(int) - whole[:200, :200]).max() <= 1
     assert (decoded.picture.pixels[:, 1024:] == 128).all()
-    monkeypatch.setattr(decoder_module, "_LEAST_READ", 0.2)
+    monkeypatch.setattr(source_module, "_LEAST_READ", 0.2)
     with pytest.raises(TruncatedStream):
         decode_view(data[:first], View(allow_partial=True), tiny_bundle, threads=1)
 

@@ -85,7 +85,7 @@ def test_the_measured_reach_is_that_of_the_kernels(name, request):
     """By another way: added up over the convolutions of the graphs."""
     onnx = pytest.importorskip("onnx", reason="the extra learn is not installed")
     bundle = request.getfixturevalue(name)
-    networks = networks_of(bundle, 1)
+    networks = networks_of(bundle, 1).unchecked
     for graph, measured in (
         ("analysis", analysis_reach(networks)),
         ("synthesis", synthesis_reach(networks, bundle.channels, bundle.points)),
@@ -120,7 +120,7 @@ def test_networks_that_see_everything_are_refused(tiny_bundle):
             return latents + latents.mean(axis=(2, 3), keepdims=True)
 
     with pytest.raises(InvalidBundle, match="sees further"):
-        analysis_reach(Global(networks_of(tiny_bundle, 1)))
+        analysis_reach(Global(networks_of(tiny_bundle, 1).unchecked))
 
 
 @pytest.mark.parametrize("name", ["bundle", "tiny_bundle"])
@@ -130,7 +130,9 @@ def test_analysis_in_windows_is_that_of_the_whole(name, request):
     coder = TileCoder(bundle, networks_of(bundle, 1), Mode.SCALAR)
     expected = coder.analyse(pixels).latents
     windows = TileGrid(530, 600, 1)
-    found = analyse_box(coder, pixels, windows.whole, windows, lambda: analysis_reach(networks_of(bundle, 1)))
+    found = analyse_box(
+        coder, pixels, windows.whole, windows, lambda: analysis_reach(networks_of(bundle, 1).unchecked)
+    )
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
 
 
