@@ -1,4 +1,4 @@
-"""Fill in the figures of README.md from results/.
+"""Fill in the figures of README.md and docs/results.md from results/.
 
 python docs/build/figures.py [--check]
 
@@ -19,7 +19,7 @@ from softstair.evaluate import Results, delta_rate, read_results
 from softstair.evaluate.curve_files import METRICS, Curve, Metric, curves_of, published_beside
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 RESULTS = ROOT / "results"
 DEFAULT_MODE = "tcq32"
 TIMED_BPP = 0.75
@@ -42,13 +42,14 @@ NAMES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="fail if README.md says anything else")
+    parser.add_argument("--check", action="store_true", help="fail if a page says anything else")
     arguments = parser.parse_args()
-    text = README.read_text()
-    filled = fill(text)
-    if arguments.check and filled != text:
-        sys.exit("README.md and results/ differ; run: python docs/build/figures.py")
-    README.write_text(filled)
+    for page in PAGES:
+        text = page.read_text()
+        filled = fill(text)
+        if arguments.check and filled != text:
+            sys.exit(f"{page.name} and results/ differ; run: python docs/build/figures.py")
+        page.write_text(filled)
 
 
 def quick() -> str:
