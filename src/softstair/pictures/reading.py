@@ -28,7 +28,7 @@ from .tones import (
 _DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError)
 # Bytes that a pixel takes in Pillow, and beside that in the decoder of a format while it runs.
 _PILLOW_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16L": 2, "I;16B": 2}
-_DECODER_BYTES = {"WEBP": 8, "AVIF": 8, "HEIF": 8, "JPEG2000": 16, "JXL": 16, "GIF": 4, "TIFF": 1}
+_DECODER_BYTES = {"WEBP": 17, "AVIF": 8, "HEIF": 8, "JPEG2000": 16, "JXL": 16, "GIF": 4, "TIFF": 1}
 _PROGRESSIVE_BYTES = 6
 _PROCESS = 60_000_000  # interpreter and libraries
 _ANIMATED = {"GIF", "WEBP", "PNG", "AVIF", "JXL", "FLI"}

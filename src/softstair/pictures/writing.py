@@ -19,7 +19,7 @@ from .picture import Note, Picture, turned
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".webp": "WEBP"}
 _LARGEST_SIDES = {"PNG": 1 << 31, "JPEG": 65500, "WEBP": 16383}
 # Bytes of memory that a pixel takes while it is written, beside the picture itself: measured.
-_WRITER_BYTES = {"PNG": 6, "JPEG": 6, "WEBP": 36}
+_WRITER_BYTES = {"PNG": 6, "JPEG": 6, "WEBP": 44}
 _PROCESS = 180_000_000
 _LARGEST_EXIF = 65533 - 6
 _STRIPE = 1 << 21
