@@ -293,3 +293,34 @@ def test_a_terminal_is_sent_no_escapes_of_names(tmp_path):
     os.close(main_end)
     assert b"\\x1b[31m" in said
     assert b"\x1b[31m" not in said
+
+
+def test_ctrl_c_while_it_starts(tmp_path):
+    """Whatever is being imported: a word, and no traceback."""
+    source = save(tmp_path / "a.png")
+    command = [sys.executable, "-m", "softstair", "encode", str(source)]
+    ended = set()
+    for wait in (0.1, 0.2, 0.3, 0.5, 0.8):
+        with subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as process:
+            time.sleep(wait)
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=60)[1]
+        ended.add(process.returncode)
+        if b"Interrupted." in said:
+            assert b"Traceback" not in said
+            assert process.returncode == 130
+    assert 130 in ended
+
+
+def test_the_package_is_loaded_when_it_is_asked_for():
+    code = (
+        "import sys, softstair\n"
+        "assert 'numpy' not in sys.modules\n"
+        "assert softstair.pictures.picture_from and softstair.Bundle and softstair.UsageError\n"
+        "assert set(softstair.__all__) <= set(dir(softstair))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -331,7 +331,13 @@ class PictureEncoder:
             except TargetOutOfReach as error:
                 missed.append(error)
         if not found:
-            raise missed[0]
+            beside = len(self._extras.packed)
+            if beside < limit / 2:
+                raise missed[0]
+            raise TargetOutOfReach(
+                f"{beside} bytes of the file are metadata and alpha, which no rate makes smaller, and "
+                f"{limit} were asked for in all; leave metadata out with --strip, or ask for more bytes."
+            ) from missed[0]
         form, position = found[0] if len(found) == 1 else min(found, key=lambda pair: pair[0].error(pair[1]))
         if position == last and self._size(self._exact, None) <= limit:
             return self._exact, None
