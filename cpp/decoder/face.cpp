@@ -152,8 +152,8 @@ stair_result stair_decode(const stair_bundle* bundle, const void* data, size_t s
     const Stream stream(bytes_of(data, size), given.max_pixels);
     std::function<bool(double)> progress;
     if (given.progress != nullptr) progress = [&](double done) { return given.progress(given.context, done) != 0; };
-    const Picture decoded = decode(bundle == nullptr ? nullptr : &bundle->bundle, stream, view, static_cast<int>(given.channels), {given.max_memory}, progress);
-    picture->pixels = given_away(decoded.pixels);
+    Picture decoded = decode(bundle == nullptr ? nullptr : &bundle->bundle, stream, view, static_cast<int>(given.channels), {given.max_memory}, progress);
+    picture->pixels = decoded.pixels.release();
     picture->width = static_cast<std::uint32_t>(decoded.width);
     picture->height = static_cast<std::uint32_t>(decoded.height);
     picture->channels = static_cast<std::uint32_t>(decoded.channels);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <new>
 
 #include "checksums.hpp"
 #include "vp8l.hpp"
@@ -429,15 +430,19 @@ class Painter {
   // Pixels of a window, reduced, to their place.
   void put(const std::vector<std::uint8_t>& pixels, const Box& core) {
     // Memory for the picture is taken when the first window has proved that it is there.
-    if (picture_.pixels.empty())
-      picture_.pixels.assign(static_cast<std::size_t>(picture_.width) * picture_.height * picture_.channels, 255);
+    if (!picture_.pixels) {
+      const std::size_t size = static_cast<std::size_t>(picture_.width) * picture_.height * picture_.channels;
+      picture_.pixels.reset(static_cast<std::uint8_t*>(std::malloc(size)));
+      if (!picture_.pixels) throw std::bad_alloc();
+      std::fill_n(picture_.pixels.get(), size, 255);
+    }
     const bool grey = stream_.header().grey;
     const int colours = grey ? 1 : 3;
     const Box shown = core.cells(divisor_).seen_from(region_.cells(divisor_));
     const std::vector<std::uint8_t> window = reduced(pixels, core.rows(), core.columns(), colours, divisor_);
     const std::uint8_t* source = window.data();
     for (int y = shown.top; y < shown.bottom; ++y) {
-      std::uint8_t* pixel = picture_.pixels.data() + (static_cast<std::size_t>(y) * picture_.width + shown.left) * picture_.channels;
+      std::uint8_t* pixel = picture_.pixels.get() + (static_cast<std::size_t>(y) * picture_.width + shown.left) * picture_.channels;
       for (int x = shown.left; x < shown.right; ++x, pixel += picture_.channels, source += colours)
         for (int c = 0; c < this->colours(); ++c) pixel[c] = source[grey ? 0 : c];
     }
@@ -453,7 +458,7 @@ class Painter {
       plane = std::move(part);
     }
     plane = reduced(plane, region_.rows(), region_.columns(), 1, divisor_);
-    for (std::size_t i = 0; i < plane.size(); ++i) picture_.pixels[(i + 1) * picture_.channels - 1] = plane[i];
+    for (std::size_t i = 0; i < plane.size(); ++i) picture_.pixels.get()[(i + 1) * picture_.channels - 1] = plane[i];
   }
 
   const Bundle* bundle_;

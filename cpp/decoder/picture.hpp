@@ -2,7 +2,9 @@
 // From a stream to pixels: tiles to latents, and these window by window to a picture.
 #pragma once
 
+#include <cstdlib>
 #include <functional>
+#include <memory>
 
 #include "bundle.hpp"
 #include "stream.hpp"
@@ -18,9 +20,13 @@ struct Limits {
   std::uint64_t max_memory;
 };
 
+// pixels: memory that free() gives back, so that C programs can.
 struct Picture {
+  struct Free {
+    void operator()(std::uint8_t* memory) const { std::free(memory); }
+  };
   int width = 0, height = 0, channels = 0;
-  std::vector<std::uint8_t> pixels;
+  std::unique_ptr<std::uint8_t, Free> pixels;
 };
 
 // bundle: may be null if the stream needs none. channels: 0 as in the stream, or 4. progress: given

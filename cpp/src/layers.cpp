@@ -8,6 +8,9 @@
 #if defined(SOFTSTAIR_SIMD) && defined(__x86_64__) && defined(__GNUC__)
 #define SOFTSTAIR_AVX2 1
 #include <immintrin.h>
+#elif defined(SOFTSTAIR_SIMD) && defined(__wasm_simd128__)
+#define SOFTSTAIR_WASM 1
+#include <wasm_simd128.h>
 #endif
 
 namespace softstair {
@@ -197,11 +200,90 @@ SOFTSTAIR_TARGET void depthwise_avx2(const std::int16_t* weights, const std::int
 }
 #endif
 
+#ifdef SOFTSTAIR_WASM
+constexpr int kQuarter = 4;  // int32 in a vector
+
+// A panel in two halves: sixteen outputs of six rows would not fit the registers.
+template <int kRows>
+void panel_wasm_rows(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
+  for (int half = 0; half < kPanel; half += kPanel / 2) {
+    v128_t low[kRows], high[kRows];
+    for (int row = 0; row < kRows; ++row) {
+      low[row] = wasm_v128_load(start.first + row * start.stride + half);
+      high[row] = wasm_v128_load(start.first + row * start.stride + half + kQuarter);
+    }
+    const std::int16_t* w = panel + 2 * half;
+    for (int r = 0; r < x.runs; ++r) {
+      const std::int16_t* in = x.first + r * x.pitch;
+      for (int k = 0; k < run; k += 2, w += 2 * kPanel) {
+        const v128_t w_low = wasm_v128_load(w), w_high = wasm_v128_load(w + 2 * kQuarter);
+        for (int row = 0; row < kRows; ++row) {
+          const v128_t both = wasm_v128_load32_splat(in + row * x.stride + k);
+          low[row] = wasm_i32x4_add(low[row], wasm_i32x4_dot_i16x8(both, w_low));
+          high[row] = wasm_i32x4_add(high[row], wasm_i32x4_dot_i16x8(both, w_high));
+        }
+      }
+    }
+    for (int row = 0; row < kRows; ++row) {
+      wasm_v128_store(sums[row] + half, low[row]);
+      wasm_v128_store(sums[row] + half + kQuarter, high[row]);
+    }
+  }
+}
+
+void panel_wasm(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
+  constexpr decltype(&panel_wasm_rows<1>) kByRows[kTile] = {panel_wasm_rows<1>, panel_wasm_rows<2>, panel_wasm_rows<3>,
+                                                            panel_wasm_rows<4>, panel_wasm_rows<5>, panel_wasm_rows<6>};
+  kByRows[x.count - 1](panel, x, run, start, sums);
+}
+
+void requantize_wasm(const std::int32_t* sums, Requantize to, std::int16_t* y) {
+  const v128_t half = wasm_i32x4_splat(to.half());
+  const v128_t low = wasm_i16x8_splat(static_cast<std::int16_t>(to.range.low));
+  const v128_t high = wasm_i16x8_splat(static_cast<std::int16_t>(to.range.high));
+  for (int i = 0; i < kPanel; i += 2 * kQuarter) {
+    const v128_t first = wasm_i32x4_shr(wasm_i32x4_add(wasm_v128_load(sums + i), half), to.shift);
+    const v128_t second = wasm_i32x4_shr(wasm_i32x4_add(wasm_v128_load(sums + i + kQuarter), half), to.shift);
+    // Narrowing saturates to int16, which is wider than every range.
+    wasm_v128_store(y + i, wasm_i16x8_min(wasm_i16x8_max(wasm_i16x8_narrow_i32x4(first, second), low), high));
+  }
+}
+
+// Interleave eight channels of two taps: a0 b0 a1 b1 ... in int16.
+inline void interleave(v128_t a, v128_t b, v128_t& low, v128_t& high) {
+  low = wasm_i16x8_shuffle(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+  high = wasm_i16x8_shuffle(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+inline v128_t eight(const std::int16_t* from) { return wasm_v128_load(from); }
+inline v128_t eight(const std::uint8_t* from) { return wasm_u16x8_load8x8(from); }
+
+template <typename Input>
+void depthwise_wasm(const std::int16_t* weights, const std::int32_t* bias, int channels, const Input* origin,
+                    std::span<const TapPair> pairs, Requantize to, std::int16_t* y) {
+  v128_t sums[kPanel / kQuarter];
+  for (int i = 0; i < kPanel / kQuarter; ++i) sums[i] = wasm_v128_load(bias + i * kQuarter);
+  for (const TapPair& pair : pairs) {
+    const std::int16_t* w = weights + static_cast<std::ptrdiff_t>(pair.index) * channels * 2;
+    for (int half = 0; half < 2; ++half) {
+      v128_t low, high;
+      interleave(eight(origin + pair.first + 8 * half), eight(origin + pair.second + 8 * half), low, high);
+      sums[2 * half] = wasm_i32x4_add(sums[2 * half], wasm_i32x4_dot_i16x8(low, wasm_v128_load(w + 16 * half)));
+      sums[2 * half + 1] = wasm_i32x4_add(sums[2 * half + 1], wasm_i32x4_dot_i16x8(high, wasm_v128_load(w + 16 * half + 8)));
+    }
+  }
+  std::int32_t stored[kPanel];
+  for (int i = 0; i < kPanel / kQuarter; ++i) wasm_v128_store(stored + i * kQuarter, sums[i]);
+  requantize_wasm(stored, to, y);
+}
+#endif
+
 }  // namespace
 
 bool simd_available() {
 #ifdef SOFTSTAIR_AVX2
   return __builtin_cpu_supports("avx2");
+#elif defined(SOFTSTAIR_WASM)
+  return true;
 #else
   return false;
 #endif
@@ -213,6 +295,8 @@ void Matrix::for_each_sum(const Inputs& x, Start start, Store store) const {
   const auto kernel = [this] {
 #ifdef SOFTSTAIR_AVX2
     if (simd_) return panel_avx2;
+#elif defined(SOFTSTAIR_WASM)
+    if (simd_) return panel_wasm;
 #endif
     return panel_portable;
   }();
@@ -234,6 +318,8 @@ void Matrix::apply(const Inputs& x, Start start, std::int16_t* y, std::ptrdiff_t
     std::int16_t* out = y + p * y_stride + o;
 #ifdef SOFTSTAIR_AVX2
     if (simd_) return requantize_avx2(sums, to_, out);
+#elif defined(SOFTSTAIR_WASM)
+    if (simd_) return requantize_wasm(sums, to_, out);
 #endif
     requantize_portable(sums, to_, out);
   });
@@ -277,6 +363,8 @@ void Depthwise::apply(const Input* origin, std::span<const TapPair> pairs, int f
   const auto kernel = [this] {
 #ifdef SOFTSTAIR_AVX2
     if (simd_) return depthwise_avx2<Input>;
+#elif defined(SOFTSTAIR_WASM)
+    if (simd_) return depthwise_wasm<Input>;
 #endif
     return depthwise_portable<Input>;
   }();
