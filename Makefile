@@ -17,7 +17,8 @@ PLOTTED := softstair-small-tcq32 jpeg-420 webp jxl-e7 avif-420 avif-444-psnr
 PEERS := jpeg,jpeg2000,webp,avif,jxl-e7,heic
 POSITIONS := 8,24,40,56,72,88,104,120,136,152
 
-.PHONY: try test test-all train lint core-tests sanitize fuzz figures docs clean
+# make web    the decoder for browsers, and a viewer
+.PHONY: try test test-all train lint core-tests sanitize fuzz figures docs web clean
 
 $(VENV)/runtime: pyproject.toml CMakeLists.txt $(wildcard cpp/src/*)
 	$(PYTHON) -m venv $(VENV)
@@ -82,6 +83,17 @@ fuzz: $(VENV)/dev
 # Warnings are errors: a link or a name that leads nowhere, a page that is in no menu.
 docs: $(VENV)/docs
 	$(BIN)/sphinx-build -E -W --keep-going -q docs build/docs
+
+# The decoder for browsers anew, js/*.wasm (kept in the repository: who installs has no such compiler), and
+# build/web: stair-viewer.html, one page that opens pictures, and stair-service-worker.js for sites.
+web: $(VENV)/dev
+	$(PIP) --editable '.[wasm]'
+	$(BIN)/python cpp/wasm/build.py build/wasm
+	cp build/wasm/softstair.wasm build/wasm/softstair-relaxed.wasm src/softstair/js/
+	mkdir -p build/web
+	$(BIN)/softstair share --viewer --title 'Stair viewer' -o build/web/stair-viewer.html --force
+	$(BIN)/python -c 'from softstair.share import service_worker; print(service_worker())' > src/softstair/js/stair-service-worker.js
+	cp src/softstair/js/stair-service-worker.js src/softstair/js/*.wasm build/web/
 
 # Interrupt it whenever you like: the next one goes on from the last checkpoint, in runs/.
 train: $(VENV)/dev

@@ -18,8 +18,8 @@ from .test_golden import CASES, FOLDER, SHIPPED
 from .tiny import photograph
 
 PACKAGE = Path(softstair.__file__).parent / "js"
-NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(NODE is None, reason="needs Node")
+NODE = shutil.which("node") or ""
+pytestmark = pytest.mark.skipif(not NODE, reason="needs Node")
 
 
 def run(folder: Path, jobs: list[dict[str, object]], package: str = str(PACKAGE / "index.js")) -> list[dict]:
@@ -120,6 +120,6 @@ def test_the_packed_package_installs_and_works(tmp_path):
     assert {"index.js", "index.d.ts", "worker.js", "softstair.wasm", "LICENSE"} <= names
     (tmp_path / "package.json").write_text('{"type": "module", "private": true}')
     npm("install", "--offline", "--no-audit", "--no-fund", str(tmp_path / packed["filename"]))
-    job = {"stream": str(FOLDER / "plain.stair"), "bundle": str(FOLDER / "tiny.stairs")}
+    job: dict[str, object] = {"stream": str(FOLDER / "plain.stair"), "bundle": str(FOLDER / "tiny.stairs")}
     (result,) = run(tmp_path, [job], package="softstair")
     assert result["width"] == 90

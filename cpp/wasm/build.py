@@ -43,6 +43,7 @@ SMALL = (
     ),
 )
 FEATURES = "generic+simd128+bulk_memory+sign_ext+nontrapping_fptoint"
+KERNELS = "cpp/decoder/kernels_portable"  # all that differs between the two
 BUILDS = {"softstair": FEATURES, "softstair-relaxed": FEATURES + "+relaxed_simd"}
 FLAGS = (
     "-target",
@@ -70,19 +71,24 @@ def newest_header() -> float:
 def build(folder: Path) -> None:
     """Both files into a folder; objects beside them are kept."""
     folder = folder.resolve()
-    headers = newest_header()
+    objects = folder / "objects"
+    objects.mkdir(parents=True, exist_ok=True)
+    # The face first: what it defines the libraries need not.
+    shared = [compiled(source, FEATURES, objects) for source in (FACE, *FAST, *SMALL) if source != KERNELS]
     for name, features in BUILDS.items():
-        objects = folder / f"{name}.objects"
-        objects.mkdir(parents=True, exist_ok=True)
-        flags = (*FLAGS, f"-mcpu={features}", *(f"-I{header}" for header in HEADERS))
-        made = []
-        for source in (FACE, *FAST, *SMALL):
-            made.append(objects / f"{Path(source).name}.o")
-            changed = max(headers, (ROOT / f"{source}.cpp").stat().st_mtime)
-            if made[-1].exists() and made[-1].stat().st_mtime > changed:
-                continue
-            zig(*flags, "-O3" if source in FAST else "-Os", "-c", f"{source}.cpp", "-o", made[-1])
-        zig(*flags, "-O3", *LINK, *made, "-o", folder / f"{name}.wasm")
+        kernels = compiled(KERNELS, features, objects, f"{name}-kernels")
+        zig(*FLAGS, f"-mcpu={FEATURES}", "-O3", *LINK, *shared, kernels, "-o", folder / f"{name}.wasm")
+
+
+def compiled(source: str, features: str, folder: Path, name: str | None = None) -> Path:
+    """The object file of a source, made anew if that or a header changed."""
+    made = folder / f"{name or Path(source).name}.o"
+    changed = max(newest_header(), (ROOT / f"{source}.cpp").stat().st_mtime)
+    if not made.exists() or made.stat().st_mtime < changed:
+        headers = (f"-I{header}" for header in HEADERS)
+        speed = "-O3" if source in FAST else "-Os"
+        zig(*FLAGS, f"-mcpu={features}", *headers, speed, "-c", f"{source}.cpp", "-o", made)
+    return made
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ _COMMANDS = {
     "models": "List the installed bundles.",
     "view": "Look at photographs and .stair files on a page of your own browser.",
     "compare": "Write a page that shows a photograph by several codecs at the same size.",
+    "share": "Put .stair files and their decoder into one HTML page.",
+    "thumbnail": "Write a small PNG of a .stair file, as desktops ask for it.",
     "try": "Compress a photograph and compare it with JPEG and AVIF.",
     "doctor": "Check what runs on this machine, and how fast.",
     "eval": "Measure rate and distortion on a set of pictures.",

@@ -1,0 +1,43 @@
+"""softstair thumbnail."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from softstair import files
+
+
+@click.command("thumbnail")
+@click.argument("source", metavar="FILE.stair")
+@click.argument("target", metavar="FILE.png")
+@click.option(
+    "-s", "--size", type=click.IntRange(1, 4096), default=256, show_default=True, help="Of the longer side."
+)
+def command(source: str, target: str, size: int) -> None:
+    """Write a small PNG of a .stair file, as desktops ask for it.
+
+    FILE may be a file:// address; an output that exists is replaced.
+    """
+    from PIL import Image
+
+    from softstair.codec import SCALES, View, decode_view
+    from softstair.stream import read_header
+
+    address = urlsplit(source)
+    path = unquote(address.path) if address.scheme == "file" else source
+    data = files.read(path)
+    header = read_header(data)
+    # As small as is still large enough: the rest is Pillow's.
+    large_enough = [d for d in SCALES if max(header.width, header.height) / d >= size]
+    picture = decode_view(data, View(divisor=max(large_enough, default=1))).picture
+    pixels, image = picture.pixels, Image.fromarray(picture.pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha.reshape(pixels.shape[:2])))
+    image.thumbnail((size, size))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", icc_profile=picture.metadata.icc)
+    files.write(str(Path(target)), buffer.getvalue())
