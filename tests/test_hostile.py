@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import softstair
 from softstair.codec import View, decode_picture, decode_view
 from softstair.codec import source as source_module
-from softstair.errors import CorruptStream, SoftstairError, StreamError, TruncatedStream
+from softstair.errors import CorruptStream, NotAStairFile, SoftstairError, StreamError, TruncatedStream
 from softstair.stream import read_stream, write_stream
 
 from .conftest import GOLDEN
@@ -54,7 +54,47 @@ def test_every_truncation_of_tiles(tiny_bundle):
             decoded = decode_view(TILED[:length], View(allow_partial=True), tiny_bundle, threads=1)
         except StreamError:
             continue
-        assert decoded.missing
+        assert decoded.missing or decoded.cut
+        assert not decoded.damaged
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_cut_shows_a_picture_or_says_why_not(name, tiny_bundle):
+    """A few bytes more never show less, and the last one changes nothing."""
+    data = STREAMS[name]
+    whole = decode_picture(data, tiny_bundle, threads=1).pixels.astype(int)
+    errors, refused = [], 0
+    for length in range(0, len(data), 3 if name == "plain" else 97):
+        try:
+            decoded = decode_view(data[:length], View(allow_partial=True), tiny_bundle, threads=1)
+        except StreamError as error:
+            assert not errors, "what was shown is refused with more bytes"
+            assert isinstance(error, NotAStairFile if length == 0 else TruncatedStream)
+            refused += 1
+            continue
+        assert decoded.cut == (0,)
+        assert decoded.damage == "the file ends early and is shown as far as its bytes reach"
+        errors.append(np.square(decoded.picture.pixels - whole).mean())
+    assert 0 < refused < len(errors)
+    assert errors[-1] < errors[0] / 20
+    assert decode_view(data[:-4], View(allow_partial=True), tiny_bundle, threads=1).cut == (0,)
+    np.testing.assert_array_equal(
+        decode_view(data[:-4], View(allow_partial=True), tiny_bundle, threads=1).picture.pixels, whole
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_mutated_bytes_that_end_early(tiny_bundle, data):
+    """No checksum covers them: they come out as an error or as a picture of that size."""
+    cut = bytearray(FOUR_LANES[: data.draw(st.integers(60, len(FOUR_LANES) - 5))])
+    for _ in range(data.draw(st.integers(1, 6))):
+        cut[data.draw(st.integers(40, len(cut) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        decoded = decode_view(bytes(cut), View(allow_partial=True), tiny_bundle, threads=1)
+    except StreamError:
+        return
+    assert decoded.damage is not None
 
 
 @pytest.mark.parametrize("name", STREAMS)

@@ -362,7 +362,8 @@ def test_cut_and_damaged_files_open_and_fail_to_load(monkeypatch):
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
         image.load()  # the image that failed is not lost
         assert image.size == (90, 75)
-        assert image.getpixel((80, 70)) == (128, 128, 128)
+        grey = np.asarray(image) == 128
+        assert grey.all() == (bad is damaged)  # what is only cut is shown
         monkeypatch.undo()
         monkeypatch.setenv("SOFTSTAIR_MODELS", str(V1))
 

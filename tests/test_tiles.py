@@ -237,7 +237,7 @@ def test_what_is_damaged_is_filled_and_told(tiny_bundle, whole):
     data = damaged(TILED, 2)
     with pytest.raises(CorruptStream, match="tile 2"):
         softstair.decode(data, bundle=tiny_bundle)
-    with pytest.warns(PartialPicture, match="1 of 6 tiles were damaged"):
+    with pytest.warns(PartialPicture, match="1 of 6 tiles were damaged and are grey"):
         found = softstair.decode(data, allow_partial=True, bundle=tiny_bundle)
     kept = np.ones((300, 530), bool)
     kept[: 256 + 64, 512 - 64 :] = False  # the tile, and whom its latents reach
@@ -248,9 +248,15 @@ def test_what_is_damaged_is_filled_and_told(tiny_bundle, whole):
 def test_a_file_that_ends_early(tiny_bundle, whole):
     reader = StreamReader(TILED)
     start = TILED.index(reader.tile(3))
-    with pytest.warns(PartialPicture, match="3 of 6 tiles"):
-        found = softstair.decode(TILED[: start + 9], allow_partial=True, bundle=tiny_bundle)
+    with pytest.warns(PartialPicture, match="ends early: 3 of 6 tiles are grey"):
+        found = softstair.decode(TILED[: start + 3], allow_partial=True, bundle=tiny_bundle)
     assert np.abs(found.astype(int) - whole)[: 256 - 64].max() <= 1
+    assert (found[256:] == 128).all()
+    half = TILED[: start + len(reader.tile(3)) // 2]
+    with pytest.warns(PartialPicture, match="1 of 6 tiles as far as the bytes reach, 2 grey"):
+        found = softstair.decode(half, allow_partial=True, bundle=tiny_bundle)
+    assert np.abs(found.astype(int) - whole)[256:, :200].mean() < 20
+    assert (found[256:, 256:] == 128).all()
 
 
 def test_an_intact_file_warns_of_nothing(tiny_bundle, whole):

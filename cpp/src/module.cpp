@@ -229,25 +229,48 @@ NB_MODULE(_core, m) {
           },
           "Read the next phase; with the last, the stream must end. Raises ValueError 'truncated' or\n"
           "'corrupt'.")
+      .def(
+          "__init__",
+          [](TileDecoder* self, const Model& model, std::size_t height, std::size_t width) {
+            new (self) TileDecoder(model, make_size(height, width));
+          },
+          "model"_a, "height"_a, "width"_a, nb::keep_alive<1, 2>(),
+          "Has no bytes yet: they are appended, as far as there are any.")
+      .def(
+          "append",
+          [](TileDecoder& self, nb::bytes data) {
+            const std::span<const std::uint8_t> bytes(
+                static_cast<const std::uint8_t*>(data.data()), data.size());
+            {
+              nb::gil_scoped_release release;
+              self.append(bytes);
+            }
+            throw_if(self.fault());
+          },
+          "data"_a,
+          "Read on, as far as whole lines of positions reach; unverified. Raises ValueError 'corrupt'.")
       .def_prop_ro(
           "z",
           [](const TileDecoder& self) {
             return nb::ndarray<nb::numpy, const std::int16_t>(
                 self.symbols().z.data(),
-                {static_cast<std::size_t>(self.size().z_height()),
+                {static_cast<std::size_t>(self.z_lines()),
                  static_cast<std::size_t>(self.size().z_width()), self.z_channels()});
           },
-          nb::rv_policy::reference_internal, "Symbols of z, int16 (h, w, Z).")
+          nb::rv_policy::reference_internal, "Symbols of z, int16 (h, w, Z): as many lines as were read.")
       .def_prop_ro(
           "y",
           [](const TileDecoder& self) {
+            const auto height = static_cast<std::size_t>(self.size().height);
             return nb::ndarray<nb::numpy, const std::int16_t>(
-                self.symbols().y.data(),
-                {static_cast<std::size_t>(self.size().height),
-                 static_cast<std::size_t>(self.size().width), self.channels()});
+                self.symbols().y.data(), {self.symbols().y.empty() ? 0 : height,
+                                          static_cast<std::size_t>(self.size().width), self.channels()});
           },
           nb::rv_policy::reference_internal,
-          "Symbols of y, int16 (height, width, C): zero where they were not read yet. The array fills up.");
+          "Symbols of y, int16 (height, width, C): zero where they were not read yet; no lines before all\n"
+          "of z was read. The array fills up.")
+      .def_prop_ro("y_lines", &TileDecoder::y_lines,
+                   "Lines of y that were read; those of a phase follow those of the one before.");
 
   nb::class_<TileEncoder>(m, "TileEncoder", "Decides and codes the symbols of a tile phase by phase.")
       .def(

@@ -35,6 +35,9 @@ class Decoder {
 
   Fault fault() const { return fault_; }
 
+  // The same bytes, moved or with more behind them.
+  void extend(std::span<const std::uint8_t> bytes) { bytes_ = bytes; }
+
   // The symbol of a given rank, which decides the lane.
   int read(const Tables& tables, int row, std::size_t rank) {
     const int lane = static_cast<int>(rank & (lanes_ - 1));

@@ -54,28 +54,18 @@ std::size_t list_coded(const ScaleField& field, int y, int phase, const std::int
   return count;
 }
 
-Fault read_z(const Tables& tables, Decoder& decoder, std::vector<std::int16_t>& z) {
-  const int channels = tables.rows();
-  for (std::size_t first = 0; first < z.size(); first += channels) {
-    for (int c = 0; c < channels; ++c)
-      z[first + c] = static_cast<std::int16_t>(decoder.read(tables, c, first + c));
-    if (decoder.fault() != Fault::none) break;
-  }
-  return decoder.fault();
-}
-
 // Reads the levels of one phase; a lane of a trellis follows its state.
 template <bool kDependent>
 class LevelReader {
  public:
-  LevelReader(const Model& model, Decoder& decoder, int lanes)
-      : tables_(*model.y_tables), trellis_(*model.trellis), decoder_(decoder), mask_(lanes - 1) {}
+  LevelReader(const Model& model, Decoder& decoder, int lanes, const Place& place)
+      : tables_(*model.y_tables), trellis_(*model.trellis), decoder_(decoder), mask_(lanes - 1), place_(place) {}
 
   // The symbol of the next coded latent, whose table row is given.
   int read(int row) {
-    const std::size_t rank = rank_++;
+    const std::size_t rank = place_.rank++;
     if constexpr (!kDependent) return decoder_.read(tables_, row, rank);
-    int& state = state_[rank & mask_];
+    int& state = place_.state[rank & mask_];
     const int quantizer = quantizer_of(state);
     const int level = decoder_.read(tables_, 2 * row + quantizer, rank);
     if (level > kLargestLevel || level < -kLargestLevel) [[unlikely]]
@@ -89,81 +79,127 @@ class LevelReader {
     return beyond_ ? Fault::corrupt : Fault::none;
   }
 
+  const Place& place() const { return place_; }
+
  private:
   const Tables& tables_;
   const Trellis& trellis_;
   Decoder& decoder_;
-  std::size_t rank_ = 0, mask_;
-  int state_[kMaxLanes] = {};
+  std::size_t mask_;
+  Place place_;
   bool beyond_ = false;
 };
-
-// What a stream begins with.
-Fault read_first(const Model& model, Size size, std::span<const std::uint8_t> bytes, Decoder& decoder,
-                 std::vector<std::int16_t>& z) {
-  if (decoder.fault() != Fault::none) return decoder.fault();
-
-  // A size is only a claim of the header: nothing large is allocated if z alone needs more bytes.
-  double position_bits = 0;
-  for (int c = 0; c < model.z_tables->rows(); ++c) position_bits += least_bits(*model.z_tables, c);
-  if (cannot_hold(bytes.size(), position_bits * size.z_height() * size.z_width()))
-    return Fault::truncated;
-
-  z.resize(static_cast<std::size_t>(size.z_height()) * size.z_width() * model.z_tables->rows());
-  return read_z(*model.z_tables, decoder, z);
-}
 
 }  // namespace
 
 TileDecoder::TileDecoder(const Model& model, Size size, std::span<const std::uint8_t> bytes)
-    : model_(model),
-      size_(size),
-      bytes_(bytes.begin(), bytes.end()),
-      decoder_(bytes_, lanes_for(size)),
-      fault_(read_first(model, size, bytes_, decoder_, symbols_.z)) {
-  if (fault_ != Fault::none) return;
-  symbols_.y.resize(static_cast<std::size_t>(size.height) * size.width * model.network->latents());
+    : model_(model), size_(size), growing_(false), bytes_(bytes.begin(), bytes.end()) {
+  decoder_.emplace(bytes_, lanes_for(size));
+  fault_ = decoder_->fault();
+  if (fault_ == Fault::none) fault_ = read_z();
+}
+
+void TileDecoder::append(std::span<const std::uint8_t> bytes) {
+  if (!growing_) throw std::invalid_argument("the tile has all its bytes");
+  if (fault_ != Fault::none || bytes.empty()) return;
+  bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+  if (phase_ == kPhases) {
+    fault_ = Fault::corrupt;
+    return;
+  }
+  const int lanes = lanes_for(size_);
+  if (decoder_)
+    decoder_->extend(bytes_);
+  else if (bytes_.size() >= lanes * sizeof(std::uint32_t))
+    decoder_.emplace(bytes_, lanes);
+  else
+    return;
+  fault_ = decoder_->fault();
+  if (fault_ == Fault::none) fault_ = read_z();
+  for (int phase = phase_; fault_ == Fault::none && has_z() && phase < kPhases; ++phase) {
+    read_phase();
+    if (phase_ == phase) return;
+  }
+}
+
+// Reads the lines of z that are left.
+Fault TileDecoder::read_z() {
+  const Tables& tables = *model_.z_tables;
+  const std::size_t z_depth = z_channels(), line = z_depth * size_.z_width();
+  double line_bits = 0;
+  for (std::size_t c = 0; c < z_depth; ++c) line_bits += least_bits(tables, static_cast<int>(c));
+  line_bits *= size_.z_width();
+  // A size is only a claim of the header: nothing large is allocated for z that the bytes cannot hold.
+  if (!growing_ && cannot_hold(bytes_.size(), line_bits * size_.z_height())) return Fault::truncated;
+  for (; !has_z(); ++z_lines_) {
+    if (growing_ && cannot_hold(bytes_.size(), line_bits * (z_lines_ + 1))) return Fault::none;
+    const Decoder before = *decoder_;
+    const std::size_t start = z_lines_ * line;
+    symbols_.z.resize(growing_ ? start + line : size_.z_height() * line);
+    for (std::size_t i = start; i < start + line && decoder_->fault() == Fault::none; i += z_depth)
+      for (std::size_t c = 0; c < z_depth; ++c)
+        symbols_.z[i + c] = static_cast<std::int16_t>(decoder_->read(tables, static_cast<int>(c), i + c));
+    if (decoder_->fault() == Fault::none) continue;
+    if (!waits()) return decoder_->fault();
+    decoder_ = before;
+    symbols_.z.resize(start);
+    return Fault::none;
+  }
+  symbols_.y.resize(static_cast<std::size_t>(size_.height) * size_.width * channels());
+  return Fault::none;
 }
 
 void TileDecoder::read_phase() {
   if (phase_ == kPhases) throw std::invalid_argument("all phases have been read");
-  if (fault_ != Fault::none) return;
-  if (phase_ == 0)  // not before: networks can begin as soon as z is known
+  if (fault_ != Fault::none || !has_z()) return;
+  if (!field_)  // not before: networks can begin as soon as z is known
     field_.emplace(model_.network, symbols_.z.data(), size_.height, size_.width,
                    model_.rate_bias.data(), model_.exponent.data());
+  if (begun_ == phase_) field_->begin_phase(begun_++);
   fault_ = model_.trellis->dependent() ? read_levels<true>() : read_levels<false>();
-  if (++phase_ < kPhases || fault_ != Fault::none) return;
+  if (fault_ != Fault::none || line_ < size_.height) return;
+  line_ = 0;
+  place_ = {};
+  if (++phase_ < kPhases) return;
   field_.reset();  // more memory than the symbols, which may be kept
-  decoder_.finish();
-  fault_ = decoder_.fault();
+  decoder_->finish();
+  fault_ = decoder_->fault();
 }
 
+// Reads the lines of the phase that are left.
 template <bool kDependent>
 Fault TileDecoder::read_levels() {
   ScaleField& field = *field_;
   std::vector<std::int16_t> rows(static_cast<std::size_t>(size_.width) * field.group());
   std::vector<Entry> list(rows.size());
-  field.begin_phase(phase_);
-  LevelReader<kDependent> reader(model_, decoder_, lanes_for(size_));
-  for (int y = 0; y < size_.height; ++y) {
-    field.rows(y, model_.rule, rows.data());
-    const std::size_t count = list_coded(field, y, phase_, rows.data(), list.data());
+  LevelReader<kDependent> reader(model_, *decoder_, lanes_for(size_), place_);
+  for (; line_ < size_.height; ++line_) {
+    const Decoder before = *decoder_;
+    const Place place = reader.place();
+    field.rows(line_, model_.rule, rows.data());
+    const std::size_t count = list_coded(field, line_, phase_, rows.data(), list.data());
     std::int16_t* line =
-        symbols_.y.data() + static_cast<std::size_t>(y) * size_.width * field.channels();
-    std::uint8_t* magnitudes = field.magnitudes(y);
+        symbols_.y.data() + static_cast<std::size_t>(line_) * size_.width * field.channels();
+    std::uint8_t* magnitudes = field.magnitudes(line_);
     for (std::size_t i = 0; i < count; ++i) {
       const int symbol = reader.read(list[i].row);
       line[list[i].index] = static_cast<std::int16_t>(symbol);
       magnitudes[list[i].index] = ScaleField::magnitude_of<kDependent>(symbol);
     }
-    if (reader.fault() != Fault::none) return reader.fault();
+    if (reader.fault() == Fault::none) continue;
+    if (!waits()) return reader.fault();
+    // The line comes again when there is more of it.
+    for (std::size_t i = 0; i < count; ++i) line[list[i].index] = 0, magnitudes[list[i].index] = 0;
+    decoder_ = before;
+    place_ = place;
+    return Fault::none;
   }
   return Fault::none;
 }
 
 Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8_t> bytes) {
   TileDecoder decoder(model, size, bytes);
-  for (int phase = 0; phase < kPhases; ++phase) decoder.read_phase();
+  for (int phase = 0; phase < kPhases && decoder.fault() == Fault::none; ++phase) decoder.read_phase();
   const Fault fault = decoder.fault();
   return {std::move(decoder).take(), fault};
 }

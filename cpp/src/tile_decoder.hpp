@@ -55,11 +55,23 @@ struct Decoded {
 
 Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8_t> bytes);
 
+// Where a phase is read: how many of its latents were, and the state of every lane's trellis.
+struct Place {
+  std::size_t rank = 0;
+  int state[kMaxLanes] = {};
+};
+
 // Reads the symbols of a tile phase by phase: networks work on what was read while the next is.
+//
+// Of a tile whose bytes arrive one after the other, or end early, lines of positions are read as far as
+// the bytes hold whole ones. No byte after them is guessed at; but what was read has been checked by
+// nothing, and damage may go unnoticed.
 class TileDecoder {
  public:
   // Reads z. Bytes are copied; the model must outlive this.
   TileDecoder(const Model& model, Size size, std::span<const std::uint8_t> bytes);
+  // Has no bytes yet, see `append`.
+  TileDecoder(const Model& model, Size size) : model_(model), size_(size), growing_(true) {}
   TileDecoder(const TileDecoder&) = delete;
   TileDecoder& operator=(const TileDecoder&) = delete;
 
@@ -67,26 +79,40 @@ class TileDecoder {
   // Throws std::invalid_argument if there is no further phase.
   void read_phase();
 
+  // More of the bytes: reads on as far as they reach. The fault is never that they are too few.
+  // Throws std::invalid_argument if all bytes were given at the beginning.
+  void append(std::span<const std::uint8_t> bytes);
+
   Fault fault() const { return fault_; }
   Size size() const { return size_; }
   std::size_t channels() const { return static_cast<std::size_t>(model_.network->latents()); }
   std::size_t z_channels() const { return static_cast<std::size_t>(model_.network->hyper_latents()); }
-  // z, and y where it was read; zeros elsewhere. y stays in its place.
+  // Lines that were read: of z, and of y, where those of a phase follow those of the one before.
+  int z_lines() const { return z_lines_; }
+  int y_lines() const { return phase_ * size_.height + line_; }
+  // z, as many lines as were read, and y, zero where it was not; empty before all of z was read, from
+  // when on it stays in its place.
   const Symbols& symbols() const { return symbols_; }
   Symbols take() && { return std::move(symbols_); }
 
  private:
+  Fault read_z();
   template <bool kDependent>
   Fault read_levels();
+  // True if a fault is only that bytes are to come.
+  bool waits() const { return growing_ && decoder_->fault() == Fault::truncated; }
+  bool has_z() const { return z_lines_ == size_.z_height(); }
 
   const Model& model_;
   Size size_;
+  bool growing_;
   std::vector<std::uint8_t> bytes_;
-  Decoder decoder_;
+  std::optional<Decoder> decoder_;  // from when there are bytes to begin with
   Symbols symbols_;
-  Fault fault_;
+  Fault fault_ = Fault::none;
   std::optional<ScaleField> field_;  // from the first phase to the last
-  int phase_ = 0;
+  int z_lines_ = 0, begun_ = 0, phase_ = 0, line_ = 0;
+  Place place_;
 };
 
 // Where a symbol lies, in steps. fine: it is an index on the fine grid.

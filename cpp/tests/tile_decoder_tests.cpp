@@ -82,9 +82,69 @@ void test_claimed_sizes() {
   }
 }
 
+// What was read of a prefix is what the whole says there, and nothing else is said.
+bool begins_like(const TileDecoder& decoder, const Symbols& whole, Size size, int group) {
+  const auto& [z, y] = decoder.symbols();
+  if (!std::equal(z.begin(), z.end(), whole.z.begin())) return false;
+  if (y.empty()) return decoder.z_lines() < size.z_height() && decoder.y_lines() == 0;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const int place = static_cast<int>(i / (kPhases * group)), row = place / size.width;
+    for (int phase = 0; phase < kPhases; ++phase) {
+      const int of_phase = channel_group(row, place % size.width, phase);
+      if (of_phase != static_cast<int>(i % (kPhases * group)) / group) continue;
+      const bool known = phase * size.height + row < decoder.y_lines();
+      if (y[i] != (known ? whole.y[i] : 0)) return false;
+    }
+  }
+  return true;
+}
+
+void test_bytes_that_end_early() {
+  const Setting setting(18, kSmall);
+  Random random(19);
+  for (const int states : {1, 8})
+    for (const Size size : {Size{1, 1}, Size{5, 4}, Size{16, 17}}) {
+      const auto model = setting.model(true, states);
+      const auto bytes = random_tile(setting, model, size, random);
+      const Symbols whole = decode_symbols(*model, size, bytes).symbols;
+      const int group = setting.widths.latents / kPhases, stride = size.height < 16 ? 1 : 23;
+      bool all_alike = true;
+      TileDecoder growing(*model, size);
+      for (std::size_t length = 0; length < bytes.size(); length += stride) {
+        TileDecoder decoder(*model, size);
+        decoder.append(std::span(bytes).first(length));
+        all_alike &= decoder.fault() == Fault::none && begins_like(decoder, whole, size, group);
+        all_alike &= growing.z_lines() == decoder.z_lines() && growing.y_lines() == decoder.y_lines();
+        all_alike &= begins_like(growing, whole, size, group);
+        growing.append(std::span(bytes).subspan(length).first(std::min<std::size_t>(stride, bytes.size() - length)));
+      }
+      CHECK(all_alike);
+      CHECK(growing.fault() == Fault::none && growing.y_lines() == kPhases * size.height);
+      CHECK(growing.symbols().y == whole.y);
+      growing.append(std::span(bytes).first(1));
+      CHECK(growing.fault() == Fault::corrupt);
+    }
+  for (int trial = 0; trial < 3000; ++trial) {  // nothing is read beyond the end, whatever the bytes say
+    const auto model = setting.model(true, trial % 2 == 0 ? 1 : 4 << trial % 4);
+    const Size size = trial % 50 == 0 ? Size{16, 18} : Size{random.between(1, 4), random.between(1, 5)};
+    TileDecoder decoder(*model, size);
+    for (int piece = 0; piece < 4; ++piece) decoder.append(random.values<std::uint8_t>(random.between(0, 300), 0, 255));
+    CHECK(decoder.fault() != Fault::truncated);
+  }
+  const auto model = setting.model();
+  const auto noise = random.values<std::uint8_t>(1000, 1, 255);
+  for (const Size size : {Size{65536, 65536}, Size{65536, 1}, Size{4000, 6000}}) {
+    TileDecoder decoder(*model, size);
+    largest_allocation = 0;
+    decoder.append(noise);
+    CHECK(largest_allocation < (1 << 20));
+  }
+}
+
 }  // namespace
 
 void test_tile_decoder() {
+  test_bytes_that_end_early();
   test_hostile_streams();
   test_claimed_sizes();
 }

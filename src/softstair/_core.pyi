@@ -2,7 +2,7 @@
 Entropy coding and the integer scale network. Everything here is exact.
 """
 
-from typing import Annotated
+from typing import Annotated, overload
 
 import numpy
 from numpy.typing import NDArray
@@ -105,8 +105,13 @@ class Model:
 class TileDecoder:
     """Reads the symbols of a tile phase by phase."""
 
+    @overload
     def __init__(self, model: Model, data: bytes, height: int, width: int) -> None:
         """Reads z. Raises ValueError 'truncated' or 'corrupt'."""
+
+    @overload
+    def __init__(self, model: Model, height: int, width: int) -> None:
+        """Has no bytes yet: they are appended, as far as there are any."""
 
     def read_phase(self) -> None:
         """
@@ -114,15 +119,25 @@ class TileDecoder:
         'corrupt'.
         """
 
+    def append(self, data: bytes) -> None:
+        """
+        Read on, as far as whole lines of positions reach; unverified. Raises ValueError 'corrupt'.
+        """
+
     @property
     def z(self) -> NDArray[numpy.int16]:
-        """Symbols of z, int16 (h, w, Z)."""
+        """Symbols of z, int16 (h, w, Z): as many lines as were read."""
 
     @property
     def y(self) -> NDArray[numpy.int16]:
         """
-        Symbols of y, int16 (height, width, C): zero where they were not read yet. The array fills up.
+        Symbols of y, int16 (height, width, C): zero where they were not read yet; no lines before all
+        of z was read. The array fills up.
         """
+
+    @property
+    def y_lines(self) -> int:
+        """Lines of y that were read; those of a phase follow those of the one before."""
 
 class TileEncoder:
     """Decides and codes the symbols of a tile phase by phase."""

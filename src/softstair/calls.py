@@ -109,7 +109,8 @@ def decode(
             are read.
         scale: 1, 1/2, 1/4, 1/8 or 1/16. Pixels are decoded at full size and averaged, so that this
             saves memory, not time; a region is widened to whole pixels of the result.
-        allow_partial: fill tiles that are damaged or missing, and warn, instead of raising.
+        allow_partial: show what there is of a file that ends early or is damaged, grey elsewhere, and
+            warn, instead of raising. A tile that the file ends in is shown unverified.
         bundle: by default the installed one that the file asks for.
         threads: by default all usable cores.
         max_pixels: refuse pictures with more, whatever the region and the scale.

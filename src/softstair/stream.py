@@ -286,6 +286,12 @@ class StreamReader:
         cursor.check(zlib.crc32(payload, self._head_crc), name)
         return payload
 
+    def beginning(self, index: int) -> bytes:
+        """What is there of a tile that the data ends in, or nothing: bytes that no checksum covers."""
+        start, length = self._offsets[index], self._lengths[index]
+        is_cut = start + length + _CRC.size > len(self._data)
+        return bytes(self._data[start : start + length]) if is_cut else b""
+
     def extras(self) -> tuple[bytes | None, Metadata]:
         """The alpha plane and the metadata, checked, as in ``Stream``.
 

@@ -28,7 +28,7 @@ from .geometry import STRIDE, Geometry
 from .plane import LatentPlane
 from .source import ExactCover, TileSource
 from .tile import Symbols, TileCoder
-from .windows import Pixels, synthesise_windows
+from .windows import GREY, Pixels, synthesise_windows
 
 SCALES = (1, 2, 4, 8, 16)  # one over the size of what is decoded
 
@@ -51,7 +51,8 @@ class View:
 
     region: left, top, width and height in pixels of the picture; by default all of it. divisor:
     one of ``SCALES``; every so many pixels each way become their mean, and a region is widened to
-    whole ones. allow_partial: fill tiles that are damaged or missing instead of raising.
+    whole ones. allow_partial: show as much as there is of a file that ends early or is damaged, and
+    grey elsewhere, instead of raising.
     """
 
     region: tuple[int, int, int, int] | None = None
@@ -90,14 +91,16 @@ class View:
 class Decoded:
     """A picture, or what a view shows of it.
 
-    missing: tiles that the view needed but were damaged or not there, filled with what the
-    network makes of no information, or with grey where there is none; only with ``allow_partial``.
-    needed: how many tiles the view needed. complete_extras: False if alpha and metadata were damaged
-    and left out.
+    missing: tiles that the view needed but were damaged or not there, and are grey. cut: tiles that
+    the file ends in, shown as far as their bytes reach, which nothing verified. Both only with
+    ``allow_partial``. damaged: those of the missing that were there. needed: how many tiles the view
+    needed. complete_extras: False if alpha and metadata were damaged or not there and left out.
     """
 
     picture: Picture
     missing: tuple[int, ...]
+    cut: tuple[int, ...]
+    damaged: tuple[int, ...]
     needed: int
     complete_extras: bool
 
@@ -105,13 +108,22 @@ class Decoded:
     def damage(self) -> str | None:
         """What is missing, as a sentence without a subject; None if nothing is."""
         parts = []
-        if self.missing:
-            parts.append(
-                f"{len(self.missing)} of {self.needed} tiles were damaged or missing and were filled"
-            )
+        if self.damaged:
+            parts.append(f"{len(self.damaged)} of {self.needed} tiles were damaged and are grey")
+        if ends := self._ends_early():
+            parts.append(ends)
         if not self.complete_extras:
             parts.append("alpha and metadata were damaged or missing and were left out")
         return "; ".join(parts) or None
+
+    def _ends_early(self) -> str | None:
+        absent = len(self.missing) - len(self.damaged)
+        if not self.cut:
+            return f"the file ends early: {absent} of {self.needed} tiles are grey" if absent else None
+        if self.needed == 1:
+            return "the file ends early and is shown as far as its bytes reach"
+        shown = f"the file ends early: {len(self.cut)} of {self.needed} tiles as far as the bytes reach"
+        return f"{shown}, {absent} grey" if absent else shown
 
 
 def decode_picture(
@@ -170,6 +182,7 @@ def decode_view(
         if header.colour is Colour.GREY:
             window = np.rint(window.mean(axis=2)).astype(np.uint8)
         cover.put_over(box, window)
+        source.paint_unread(box, window)
         window = _reduced(window, view.divisor)
         if box == region:
             pixels = np.ascontiguousarray(window)
@@ -178,8 +191,14 @@ def decode_view(
             pixels = np.empty((target.rows, target.columns, *window.shape[2:]), np.uint8)
         pixels[box.cells(view.divisor).seen_from(target).slices] = window
     assert pixels is not None  # a region is never empty
-    missing = tuple(sorted(source.missing))
-    return Decoded(Picture(pixels, alpha, metadata), missing, source.needed, complete_extras)
+    return Decoded(
+        Picture(pixels, alpha, metadata),
+        tuple(sorted(source.missing)),
+        tuple(sorted(source.cut.indices)),
+        tuple(sorted(source.damaged)),
+        source.needed,
+        complete_extras,
+    )
 
 
 def read_symbols(
@@ -218,7 +237,8 @@ def _windows(
     windows = TileGrid(header.height, header.width, plan.window)
     in_one_piece = windows.count == 1 and region == windows.whole
     reach = 0 if in_one_piece or source.hides(region) else crew.synthesis_reach()
-    source.check(region.cells(STRIDE).grown(reach, windows.whole.cells(STRIDE)).times(STRIDE))
+    needed = region.cells(STRIDE).grown(reach, windows.whole.cells(STRIDE)).times(STRIDE)
+    source.check(needed.within(windows.whole), crew.whole)
     plane = LatentPlane(reader.grid, lambda indices: source.latents(crew, indices))
     return synthesise_windows(crew.whole, plane, header.position, windows, region, reach, source.is_blank)
 
@@ -230,7 +250,7 @@ def _exact_windows(
     check_exact(fixed + exact_bytes(reader.grid, region), reader.grid, max_memory)
     source.check(region)
     boxes = (reader.grid.box(index).within(region) for index in reader.grid.meeting(region))
-    return ((box, np.full((box.rows, box.columns, 3), 128, np.uint8)) for box in boxes)
+    return ((box, np.full((box.rows, box.columns, 3), GREY, np.uint8)) for box in boxes)
 
 
 def _extras(reader: StreamReader, view: View, region: Box) -> tuple[Pixels | None, Metadata, bool]:

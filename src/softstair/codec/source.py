@@ -3,53 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
 from softstair.engine import Planes
-from softstair.errors import CorruptStream, StreamError
+from softstair.errors import CorruptStream, StreamError, TruncatedStream
 from softstair.exact import Samples, unpack_samples
 from softstair.stream import NO_BUNDLE, ExactPayload, StreamReader, read_exact_payload
 from softstair.tiles import Box
 
 from .crew import Crew
 from .geometry import Geometry, borders_of
+from .prefix import CutTiles
 from .tile import TileCoder
-from .windows import Pixels
+from .windows import GREY, Pixels
 
 Result = TypeVar("Result")
-_LEAST_READ = 1 / 64  # of the tiles; where fewer are there, there is no picture to be completed
+_LEAST_READ = 1 / 64  # of the tiles; where less was read, there is no picture to be completed
 
 
 class TileSource:
     """Decodes tiles of a stream; where it may, it makes up for those that it cannot.
 
-    missing: tiles that were made up for. needed: how many were checked.
+    missing: tiles of which nothing can be shown. damaged: those of them that were there. cut: tiles of
+    which a beginning can. needed: how many were checked.
     """
 
     def __init__(self, reader: StreamReader, *, partial_allowed: bool) -> None:
         self._reader, self._partial = reader, partial_allowed
         self.missing: set[int] = set()
+        self.damaged: set[int] = set()
+        self.cut = CutTiles(reader)
         self.needed = 0
 
-    def check(self, box: Box) -> None:
+    def check(self, box: Box, coder: TileCoder | None = None) -> None:
         """Check all tiles that a box of pixels needs, before time is spent on any of them.
 
+        coder: of learned tiles, for the one that the data ends in; None if there are no learned ones.
+
         Raises:
-            StreamError: one is truncated or corrupt; where gaps are allowed, all but a few are.
+            StreamError: one is truncated or corrupt; where gaps are allowed, all but a little is.
         """
         last: StreamError | None = None
+        read = 0.0
         for index in self._reader.grid.meeting(box):
             self.needed += 1
             try:
                 self._learned(index)
+                read += 1
             except StreamError as error:
                 if not self._partial:
                     raise
-                self.missing.add(index)
                 last = error
-        if last is not None and self.needed - len(self.missing) < max(1, self.needed * _LEAST_READ):
+                if coder is not None and self.cut.read(index, coder):
+                    read += self.cut.share(index)
+                else:
+                    self._miss(index, error)
+        if last is not None and read < self.needed * _LEAST_READ:
             raise last
 
     def latents(self, crew: Crew, indices: Sequence[int]) -> Iterator[Planes]:
@@ -67,8 +79,29 @@ class TileSource:
         return all(map(self._wholly_exact, self._reader.grid.meeting(box)))
 
     def is_blank(self, box: Box, seen: Box) -> bool:
-        """True if no pixel of a box is learned, or all tiles that it sees are missing."""
-        return self.hides(box) or all(index in self.missing for index in self._reader.grid.meeting(seen))
+        """True if no pixel of a box is learned, or nothing was read of what it sees."""
+        known = map(self._known, self._reader.grid.meeting(seen))
+        return self.hides(box) or not any(part is not None and part.meets(seen) for part in known)
+
+    def paint_unread(self, box: Box, pixels: Pixels) -> None:
+        """Make grey what was not read of the pixels of a box, (rows, columns) or (rows, columns, 3)."""
+        if not self.missing and not self.cut.indices:
+            return
+        for index in self._reader.grid.meeting(box):
+            tile, known = self._reader.grid.box(index), self._known(index)
+            unread = tile if known is None else replace(tile, top=known.bottom)
+            if unread.meets(box):
+                pixels[unread.within(box).seen_from(box).slices] = GREY
+
+    def _known(self, index: int) -> Box | None:
+        if index in self.missing:
+            return None
+        return self.cut.known(index) if index in self.cut.indices else self._reader.grid.box(index)
+
+    def _miss(self, index: int, error: StreamError) -> None:
+        self.missing.add(index)
+        if not isinstance(error, TruncatedStream):
+            self.damaged.add(index)
 
     def _wholly_exact(self, index: int) -> bool:
         return index in self._reader.exact and self._or_missing(index, lambda: self._learned(index)) == b""
@@ -78,6 +111,8 @@ class TileSource:
         geometry = Geometry(box.columns, box.rows)
 
         def decoded() -> Planes | None:
+            if index in self.cut.indices:
+                return self.cut.latents(index, coder)
             if not (payload := self._learned(index)) and index in self._reader.exact:
                 return None
             borders = borders_of(box, self._reader.grid.whole)
@@ -118,10 +153,10 @@ class TileSource:
         if index not in self.missing:
             try:
                 return work()
-            except StreamError:
+            except StreamError as error:
                 if not self._partial:
                     raise
-                self.missing.add(index)
+                self._miss(index, error)
         return None
 
 

@@ -201,6 +201,22 @@ class TileCoder:
             self.read_phase(tile, index)
         return Symbols(tile.z, tile.y)
 
+    def read_beginning(self, payload: bytes, geometry: Geometry, position: int, index: int = 0) -> Symbols:
+        """Symbols of a payload that may end early: zero where it says nothing, of as many rows as z tells of.
+
+        Nothing verified the bytes: damage that goes unnoticed comes out as other symbols.
+
+        Raises:
+            CorruptStream: no encoder wrote that.
+        """
+        tile = _core.TileDecoder(self._at(position).model, geometry.rows, geometry.columns)
+        with _of_tile(index):
+            tile.append(payload)
+        if len(tile.y):
+            return Symbols(tile.z, tile.y)
+        rows = min(2 * len(tile.z), geometry.rows)
+        return Symbols(tile.z, np.zeros((rows, geometry.columns, self.channels), np.int16))
+
     def reconstruct(
         self,
         symbols: Symbols,

@@ -22,7 +22,7 @@ from .plane import LatentPlane
 from .tile import TileCoder
 
 Pixels = npt.NDArray[np.uint8]
-_GREY = 128
+GREY = 128  # what nobody knows
 
 
 def analyse_box(
@@ -82,7 +82,7 @@ def synthesise_windows(
         for core, cells in zip(cores, seen, strict=True):
             box = cells.times(STRIDE).within(windows.whole)
             if is_blank(core, box):
-                yield core, np.full((core.rows, core.columns, 3), _GREY, np.uint8)
+                yield core, np.full((core.rows, core.columns, 3), GREY, np.uint8)
                 continue
             pixels = coder.synthesise(plane.window(cells), Geometry(box.columns, box.rows), position)
             if windows.count > 1:

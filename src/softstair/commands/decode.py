@@ -95,7 +95,11 @@ class _Region(click.ParamType[tuple[int, int, int, int]]):
     type=click.Choice(["1/2", "1/4", "1/8", "1/16"]),
     help="A smaller picture, averaged; takes as long as the large one.",
 )
-@click.option("--allow-partial", is_flag=True, help="Fill tiles that are damaged or missing; exits with 3.")
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Show what there is of a file that ends early or is damaged; exits with 3.",
+)
 @click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
 @click.option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True)
 @click.option(
