@@ -598,3 +598,20 @@ def test_any_bytes_are_checked_without_a_crash(data):
 
 
 PROGRESSIVE = [saved(Image.fromarray(photograph(40, 50)), "JPEG", progressive=True)]
+
+
+def test_exif_that_parsers_choke_on_turns_pixels_all_the_same():
+    """A tag of a wrong type and an orientation: read by its number, with no parser that writes it again."""
+    exif = (
+        b"MM\0*\0\0\0\x08\0\x03\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\x01B\0\x02\0\0\0\x06\0\0\0\x32\x87i\0\x04"
+    )
+    exif += b"\0\0\0\x01\0\0\0\x08\0\0\0\0hello\0"
+    from softstair.pictures import strip
+    from softstair.view.display import as_png
+
+    picture = read(people.jpeg((0xE1, b"Exif\0\0" + exif)))
+    source = Picture(photograph(30, 40), None, picture.metadata)
+    assert source.metadata.exif == exif
+    assert strip(source, frozenset({"exif"})).pixels.shape == (40, 30, 3)
+    with Image.open(io.BytesIO(as_png(source))) as image:
+        assert image.size == (30, 40)

@@ -57,9 +57,10 @@ class Decoding:
             max_pixels=self.max_pixels,
             max_memory=self.max_memory,
         )
-        written = write_and_tell(strip(decoded.picture, self.strip), suffix)
+        picture = strip(decoded.picture, self.strip)
+        written = write_and_tell(picture, suffix)
         damage = decoded.damage and IncompleteStream(f"{job.target} is not complete: {decoded.damage}.")
-        height, width = decoded.picture.pixels.shape[:2]
+        height, width = picture.pixels.shape[:2]
         line = f"{job.source} -> {job.target}: {width}x{height}"
         return Product(written.data, line, written.notes, damage or None)
 
