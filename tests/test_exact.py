@@ -37,29 +37,7 @@ from softstair.stream import (
     write_stream,
 )
 
-from .tiny import photograph
-
-
-def screen(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A drawn picture: panels of few colours, and lines of small signs on them."""
-    rng = np.random.default_rng(seed)
-    pixels = np.full((height, width, 3), 250, np.uint8)
-    for _ in range(4):
-        top, left = int(rng.integers(0, height)), int(rng.integers(0, width))
-        pixels[top : top + height // 2, left : left + width // 2] = rng.integers(0, 256, 3)
-    signs = rng.random((30, 7, 5)) < 0.4
-    for row in range(4, height - 8, 12):
-        for column in range(4, width - 6, 7):
-            ink = signs[rng.integers(30)]
-            pixels[row : row + 7, column : column + 5][ink] = 20
-    return pixels
-
-
-def screen_with_photograph(height: int = 224, width: int = 320) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """A drawn picture with a photograph in it, and where that is."""
-    pixels, place = screen(height, width), (slice(48, 176), slice(96, 256))
-    pixels[place] = photograph(128, 160, 4)
-    return pixels, place
+from .tiny import photograph, screen, screen_with_photograph
 
 
 @pytest.fixture(scope="module")

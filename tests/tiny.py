@@ -87,6 +87,33 @@ def photograph(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
+def screen(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """A drawn picture: panels of few colours, and lines of small signs on them."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((height, width, 3), 250, np.uint8)
+    for _ in range(4):
+        top, left = int(rng.integers(0, height)), int(rng.integers(0, width))
+        pixels[top : top + height // 2, left : left + width // 2] = rng.integers(0, 256, 3)
+    signs = rng.random((30, 7, 5)) < 0.4
+    for row in range(4, height - 8, 12):
+        for column in range(4, width - 6, 7):
+            ink = signs[rng.integers(30)]
+            pixels[row : row + 7, column : column + 5][ink] = 20
+    return pixels
+
+
+def screen_with_photograph(
+    height: int = 224,
+    width: int = 320,
+    rows: slice = slice(48, 176),
+    columns: slice = slice(96, 256),
+) -> tuple[npt.NDArray[np.uint8], tuple[slice, slice]]:
+    """A drawn picture with a photograph in it, and where that is."""
+    pixels = screen(height, width)
+    pixels[rows, columns] = photograph(rows.stop - rows.start, columns.stop - columns.start, 4)
+    return pixels, (rows, columns)
+
+
 def with_staircases(bundle: Bundle, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Bundle:
     """The same bundle, every mode's staircase changed."""
     entries = dict(bundle.entries)
