@@ -21,7 +21,7 @@ import softstair.pillow
 from softstair.errors import SoftstairError
 from softstair.pictures import Picture
 from softstair.pillow import StairImageFile
-from softstair.stream import Metadata
+from softstair.stream import Metadata, read_stream
 
 from .conftest import GOLDEN
 from .tiny import photograph
@@ -545,3 +545,33 @@ def test_imageio_reads_and_writes_through_pillow(tmp_path, tiny_bundle):
     iio.imwrite(path, photograph(20, 30), bundle=tiny_bundle, quality=60)
     assert iio.improps(path).shape == (20, 30, 3)
     np.testing.assert_array_equal(iio.imread(path), softstair.decode(path.read_bytes()))
+
+
+def test_kept_fifty_times_a_file_stays_the_same_bytes():
+    data = first = (V1 / "alpha.stair").read_bytes()
+    for _ in range(50):
+        buffer = io.BytesIO()
+        opened(data).save(buffer, "STAIR", quality="keep")
+        data = buffer.getvalue()
+    assert data == first
+
+
+def test_kept_with_other_metadata_the_payload_stays(save):
+    data = save(photo(), exif=exif_with(6), icc_profile=bytes(range(200)))
+    buffer = io.BytesIO()
+    opened(data).save(buffer, "STAIR", quality="keep", exif=None, xmp=b"<x:xmpmeta/>")
+    before, after = read_stream(data), read_stream(buffer.getvalue())
+    assert (after.header, after.tiles, after.alpha) == (before.header, before.tiles, before.alpha)
+    assert after.metadata == Metadata(icc=bytes(range(200)), xmp=b"<x:xmpmeta/>")
+
+
+def test_only_what_was_not_changed_can_be_kept(monkeypatch):
+    data = PLAIN.read_bytes()
+    changed, copied, cut = opened(data), opened(data).copy(), opened(data[:-5])
+    changed.putpixel((3, 4), (1, 2, 3))
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for image in (changed, copied, cut, Image.new("RGB", (9, 9))):
+        with pytest.raises(ValueError, match="not changed"):
+            image.save(io.BytesIO(), "STAIR", quality="keep")
+    with pytest.raises(ValueError, match="leave effort out"):
+        opened(data).save(io.BytesIO(), "STAIR", quality="keep", effort=2)

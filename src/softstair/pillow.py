@@ -11,6 +11,7 @@ Errors are those that callers of Pillow expect, each with our sentence: what can
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
 from numbers import Integral, Real
@@ -30,12 +31,23 @@ from softstair.errors import (
     TruncatedStream,
     UsageError,
 )
-from softstair.pictures import as_bytes, bare_exif, picture_from, to_info, to_pil
-from softstair.stream import MAGIC, MAX_SIDE, Colour, Metadata, Summary, read_stream, read_summary
+from softstair.pictures import as_bytes, bare_exif, metadata_of, picture_from, to_info, to_pil
+from softstair.stream import (
+    MAGIC,
+    MAX_SIDE,
+    Colour,
+    Metadata,
+    Summary,
+    read_stream,
+    read_summary,
+    with_metadata,
+)
 
 __all__ = ["FORMAT", "StairImageFile", "register"]
 
 FORMAT = "STAIR"
+KEEP = "keep"  # a quality: as it was coded
+_ROWS = 256
 # Options of softstair.encode and what they must be; Pillow lets anything through.
 _OPTIONS: dict[str, type] = {
     "quality": Real,
@@ -65,6 +77,7 @@ class StairImageFile(ImageFile.ImageFile):
     format = FORMAT
     format_description = "Softstair image"
     _info: dict[str | tuple[int, int], Any]
+    _source: tuple[bytes, bytes] | None = None  # the file, and the digest of what it was decoded to
 
     def _open(self) -> None:
         assert self.fp is not None
@@ -101,10 +114,12 @@ class StairImageFile(ImageFile.ImageFile):
             DecompressionBombError: more than twice ``Image.MAX_IMAGE_PIXELS``.
         """
         if self.tile:
-            image = self._decode()
+            data = self._bytes()
+            image, whole = self._decode(data)
             if (image.size, image.mode) != (self.size, self.mode):
                 raise OSError("The file is not the one that was opened; open it again.")
             self.im, self.readonly, self.tile = image.im, image.readonly, []
+            self._source = (data, _digest(self)) if whole else None
             if self.fp and self._exclusive_fp:
                 self.fp.close()
             self.fp = None
@@ -125,20 +140,27 @@ class StairImageFile(ImageFile.ImageFile):
             raise OSError(str(error)) from error
         super().verify()
 
-    def _decode(self) -> Image.Image:
+    def untouched(self) -> bytes | None:
+        """The file that the image was read from; None if its pixels are others by now."""
+        if self._source is None or _digest(self) != self._source[1]:
+            return None
+        return self._source[0]
+
+    def _decode(self, data: bytes) -> tuple[Image.Image, bool]:
+        """The image, and whether it is all that the file should hold."""
         partial = ImageFile.LOAD_TRUNCATED_IMAGES
         try:
-            decoded = decode_view(self._bytes(), View(allow_partial=partial), max_pixels=_max_pixels())
+            decoded = decode_view(data, View(allow_partial=partial), max_pixels=_max_pixels())
         except LimitExceeded as error:
             raise Image.DecompressionBombError(str(error)) from error
         except (TruncatedStream, CorruptStream) as error:
             if not partial:
                 raise OSError(str(error)) from error
-            return Image.new("RGB", self.size, (128, 128, 128)).convert(self.mode)
+            return Image.new("RGB", self.size, (128, 128, 128)).convert(self.mode), False
         except SoftstairError as error:
             raise OSError(str(error)) from error
         image = to_pil(decoded.picture)
-        return image if decoded.complete_extras else image.convert(self.mode)
+        return image if decoded.complete_extras else image.convert(self.mode), decoded.damage is None
 
     def _bytes(self) -> bytes:
         if self.fp is None:
@@ -173,7 +195,18 @@ def _max_pixels() -> int:
     return MAX_SIDE * MAX_SIDE if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
 
 
+def _digest(image: Image.Image) -> bytes:
+    """Of mode, size and pixels, a few rows at a time."""
+    digest = hashlib.blake2b(repr((image.mode, image.size)).encode())
+    for top in range(0, image.height, _ROWS):
+        digest.update(image.crop((0, top, image.width, min(image.height, top + _ROWS))).tobytes())
+    return digest.digest()
+
+
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    if image.encoderinfo.get("quality") == KEEP:
+        file.write(_kept(image))
+        return
     given = {name: _checked(name, image.encoderinfo.get(name)) for name in _OPTIONS}
     options = {name: value for name, value in given.items() if value is not None}
     picture = picture_from(image)
@@ -185,6 +218,24 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     except SoftstairError as error:
         raise OSError(str(error)) from error
     file.write(data)
+
+
+def _kept(image: Image.Image) -> bytes:
+    """The very payload that an image was read from, with the metadata that it has now."""
+    others = [name for name in _OPTIONS if name != "quality" and image.encoderinfo.get(name) is not None]
+    if others:
+        raise ValueError(f"quality={KEEP!r} keeps the file as it was coded; leave {others[0]} out.")
+    data = image.untouched() if isinstance(image, StairImageFile) else None
+    if data is None:
+        raise ValueError(
+            f"quality={KEEP!r} is for a picture that was opened from a whole .stair file and not changed; "
+            "ask for a quality from 0 to 100."
+        )
+    metadata, _ = metadata_of(image)
+    try:
+        return with_metadata(data, _chosen(metadata, image.encoderinfo), max_pixels=MAX_SIDE * MAX_SIDE)
+    except LimitExceeded as error:
+        raise ValueError(str(error)) from error
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -191,6 +191,12 @@ def pack_extras(alpha: bytes | None, metadata: Metadata, grid: TileGrid) -> Extr
         if exact is not None and len(exact) < len(deflated):
             flags |= _Flag.EXACT_ALPHA
         packed += exact if exact is not None and flags & _Flag.EXACT_ALPHA else deflated
+    found, content = _pack_metadata(metadata)
+    return Extras(flags | found, bytes(packed) + content)
+
+
+def _pack_metadata(metadata: Metadata) -> tuple[int, bytes]:
+    """The flag, if there is any, and the bytes."""
     kept = [(kind, getattr(metadata, name)) for kind, name in enumerate(_KINDS)]
     kept = [(kind, content) for kind, content in kept if content is not None]
     if (total := sum(len(content) for _, content in kept)) > MAX_METADATA:
@@ -198,12 +204,10 @@ def pack_extras(alpha: bytes | None, metadata: Metadata, grid: TileGrid) -> Extr
             f"The metadata has {total} bytes, more than the {MAX_METADATA} that a .stair file holds; leave "
             "some of it out with --strip."
         )
-    if kept:
-        flags |= _Flag.METADATA
-        packed += _varint(len(kept))
-        for kind, content in kept:
-            packed += bytes([kind]) + _deflated_block(content, bytes([kind]))
-    return Extras(flags, bytes(packed))
+    if not kept:
+        return 0, b""
+    blocks = (bytes([kind]) + _deflated_block(content, bytes([kind])) for kind, content in kept)
+    return int(_Flag.METADATA), _varint(len(kept)) + b"".join(blocks)
 
 
 def join_stream(
@@ -231,6 +235,26 @@ def write_stream(stream: Stream) -> bytes:
     """Serialise a stream."""
     extras = pack_extras(stream.alpha, stream.metadata, stream.header.grid)
     return join_stream(stream.header, stream.tiles, extras, stream.exact)
+
+
+def with_metadata(data: Buffer, metadata: Metadata, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The same stream with other metadata: payloads and alpha stay as they are.
+
+    Raises:
+        StreamError: one of its children, as for ``read_stream``, or more metadata than a reader takes.
+    """
+    reader = StreamReader(data, max_pixels=max_pixels)
+    tiles = [reader.tile(index) for index in range(reader.grid.count)]
+    _, old = reader.extras()
+    if metadata == old:
+        return bytes(data)
+    flags, packed = _pack_metadata(metadata)
+    flags |= _Flag.ALPHA if reader.has_alpha else 0
+    flags |= _Flag.EXACT_ALPHA if reader.has_exact_alpha else 0
+    parts = reader.parts()
+    start = parts.header + parts.tiles
+    alpha = bytes(data[start : start + parts.alpha])
+    return join_stream(reader.header, tiles, Extras(flags, alpha + packed), reader.exact)
 
 
 class StreamReader:
@@ -272,6 +296,11 @@ class StreamReader:
     @property
     def has_alpha(self) -> bool:
         return self._kind.alpha
+
+    @property
+    def has_exact_alpha(self) -> bool:
+        """True if alpha is coded like exact tiles."""
+        return self._kind.exact_alpha
 
     def tile(self, index: int) -> bytes:
         """The payload of a tile, checked; ``exact`` says of which kind it is.

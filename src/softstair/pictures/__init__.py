@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from .exif import bare_exif
 from .formats import check_size, is_picture_name, missing_suffixes, source_suffixes
-from .metadata import KINDS, as_bytes, for_a_part, to_info
+from .metadata import KINDS, as_bytes, for_a_part, metadata_of, to_info
 from .picture import Note, Picture
 from .reading import count_pages, picture_from, read_picture
 from .transparent import fill_hidden
@@ -29,6 +29,7 @@ __all__ = [
     "fill_hidden",
     "for_a_part",
     "is_picture_name",
+    "metadata_of",
     "missing_suffixes",
     "picture_from",
     "read_picture",
