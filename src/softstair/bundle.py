@@ -28,7 +28,8 @@ from safetensors.numpy import load as load_safetensors
 from softstair.errors import BundleError, BundleNotFound, InvalidBundle, UsageError
 from softstair.graphs import check_graph
 from softstair.mode import Mode
-from softstair.quantize.scale_network import LAYERS, Layer, ScaleWeights
+from softstair.quantize.grids import LAYERS
+from softstair.quantize.scale_network import Layer, ScaleWeights
 from softstair.quantize.setting import Coding, Integers, Setting
 from softstair.quantize.staircase import Encoding, Staircase, check_thresholds
 from softstair.quantize.tables import TableSet

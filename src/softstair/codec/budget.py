@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from softstair.errors import LimitExceeded
+from softstair.quantize.grids import STRIDE
 from softstair.tiles import UNIT, Box, TileGrid
-
-from .geometry import STRIDE
 
 MAX_MEMORY = 2_000_000_000  # bytes, default limit
 LARGEST_WINDOW = 8  # layout of windows; pictures of one window are run in one piece

@@ -10,6 +10,7 @@ import numpy as np
 from softstair.bundle import Bundle, find_bundle
 from softstair.errors import CorruptStream, StreamError, UsageError
 from softstair.pictures import Picture, for_a_part
+from softstair.quantize.grids import STRIDE
 from softstair.stream import (
     MAX_PIXELS,
     NO_BUNDLE,
@@ -24,7 +25,7 @@ from softstair.tiles import Box, TileGrid
 
 from .budget import MAX_MEMORY, check_exact, exact_bytes, plan_decoder
 from .crew import Crew, networks_of, usable_cores
-from .geometry import STRIDE, Geometry
+from .geometry import Geometry
 from .plane import LatentPlane
 from .source import ExactCover, TileSource
 from .tile import Symbols, TileCoder

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from softstair.quantize.grids import STRIDE as STRIDE
 from softstair.tiles import Box
 
-STRIDE = 16  # pixels per latent position
 Mirror = Literal["reflect", "symmetric"]  # around the last position, or around its outer edge
 
 

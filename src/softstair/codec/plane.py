@@ -8,9 +8,8 @@ import numpy as np
 
 from softstair import _core
 from softstair.engine import Planes
+from softstair.quantize.grids import STRIDE
 from softstair.tiles import Box, TileGrid
-
-from .geometry import STRIDE
 
 
 class LatentPlane:

@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from softstair.engine import Networks
 from softstair.errors import InvalidBundle
-
-from .geometry import STRIDE
+from softstair.quantize.grids import STRIDE
 
 _FURTHEST = 15  # cells; a network that sees further cannot be run on parts of a picture
 _CENTRE = _FURTHEST + 1

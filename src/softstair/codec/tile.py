@@ -22,13 +22,13 @@ from softstair import _core
 from softstair.engine import Networks, Planes
 from softstair.errors import CorruptStream
 from softstair.mode import Mode
+from softstair.quantize.grids import Z
 from softstair.quantize.phases import PHASES
 from softstair.quantize.setting import Setting
 from softstair.quantize.staircase import rounded
 
 from .geometry import WHOLE_PICTURE, Borders, Geometry, to_even, to_pixels, to_planes
 
-_Z_LIMIT = 127
 _MIRRORED = 2  # positions of y^, and of z^, that the mean network is shown beyond a tile
 
 # Symbols of residuals in steps, both (C, rows, columns); those of other phases are not used.
@@ -141,7 +141,7 @@ class TileCoder:
         setting = self._at(position)
         gain = setting.gain[None, :, None, None]
         z = self._networks.hyper_analysis(to_even(analysed.latents), gain, setting.hat)
-        z_hat = np.clip(rounded(z, setting.z_thresholds), -_Z_LIMIT, _Z_LIMIT)
+        z_hat = np.clip(rounded(z, setting.z_thresholds), Z.low, Z.high)
         symbols = np.ascontiguousarray(z_hat[0].transpose(1, 2, 0)).astype(np.int16)
         rows, columns = analysed.latents.shape[2:]
         means = Means(self._networks, z_hat, setting.hat, (rows, columns), analysed.borders)

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from softstair import _core
 from softstair.engine import Planes
+from softstair.quantize.grids import STRIDE
 from softstair.tiles import Box, TileGrid
 
-from .geometry import STRIDE, Geometry
+from .geometry import Geometry
 from .plane import LatentPlane
 from .tile import TileCoder
 

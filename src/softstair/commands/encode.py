@@ -13,7 +13,7 @@ from softstair import __version__, files
 from softstair.errors import UsageError
 from softstair.folders.jobs import Job, WorkList, plan
 from softstair.folders.work import Product, run_here
-from softstair.quantize.staircase import STATES
+from softstair.mode import Mode
 
 from . import options, running
 
@@ -133,7 +133,9 @@ class _Page(click.ParamType[int | str]):
     help="1 scalar, 2 rdoq, 3 tcq4, 4 tcq8, from 5 tcq32.",
 )
 @click.option(
-    "--mode", type=click.Choice(list(STATES)), help="How symbols are chosen; the bundle's own by default."
+    "--mode",
+    type=click.Choice([mode.value for mode in Mode]),
+    help="How symbols are chosen; the bundle's own by default.",
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
 @click.option(

@@ -30,7 +30,7 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
             "width": header.width,
             "height": header.height,
             "colour": header.colour.name.lower(),
-            "mode": header.mode.name.lower() if learned else None,
+            "mode": header.mode if learned else None,
             "rate position": header.position if learned else None,
             "tiles": header.grid.count,
             "exact tiles": len(reader.exact),

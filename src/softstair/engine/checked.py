@@ -9,10 +9,10 @@ import numpy as np
 
 from softstair.bundle import Bundle
 from softstair.errors import CorruptStream, InvalidBundle
+from softstair.quantize.grids import STRIDE
 
 from . import Networks, Planes
 
-_STRIDE = 16
 # Latents beyond this are no picture's: where they overflow, it is the stream that made them up.
 _LARGEST_LATENT = 1 << 12
 
@@ -34,7 +34,7 @@ class CheckedNetworks:
 
     def analysis(self, picture: Planes) -> Planes:
         """As of ``Networks``."""
-        rows, columns = (side // _STRIDE for side in picture.shape[2:])
+        rows, columns = (side // STRIDE for side in picture.shape[2:])
         output = self.unchecked.analysis(picture)
         return _checked("analysis", output, (1, self._channels, rows, columns))
 
@@ -57,7 +57,7 @@ class CheckedNetworks:
 
     def synthesis(self, latents: Planes, hat: Planes) -> Planes:
         """As of ``Networks``."""
-        rows, columns = (_STRIDE * side for side in latents.shape[2:])
+        rows, columns = (STRIDE * side for side in latents.shape[2:])
         output = self.unchecked.synthesis(latents, hat)
         return _checked("synthesis", output, (1, 3, rows, columns), latents)
 

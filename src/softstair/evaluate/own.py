@@ -12,9 +12,9 @@ import softstair
 from softstair import _core
 from softstair.bundle import Bundle, open_bundle, to_json
 from softstair.codec import Encoded, Rate, choose_mode, decode_picture, encode_picture
-from softstair.codec.geometry import STRIDE
 from softstair.errors import BundleError, UsageError
 from softstair.pictures import picture_from
+from softstair.quantize.grids import STRIDE
 from softstair.quantize.rates import POSITIONS_PER_POINT
 
 from .data import Pixels

@@ -14,27 +14,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from softstair.quantize.grids import HIDDEN, MAGNITUDE, OCTAVES, SIGNED, STRIDE, WEIGHT_BITS, Z
 from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT
 
 from .layers.blocks import SLOPE, Float32, Gated, Residual, convolution, downscale, upscale
-from .layers.fixed import (
-    HIDDEN,
-    HYPER,
-    MAGNITUDE,
-    OCTAVES,
-    SIGNED,
-    WEIGHT_BITS,
-    FixedConvolution,
-    FixedPoint,
-)
+from .layers.fixed import FixedConvolution, FixedPoint, clip, on_grid
 from .layers.rates import RateBias, interpolate_fixed
 from .layers.rounding import straight_through_grid
 from .shape import Shape
 
 PATCH = 4  # side of the stem's space-to-depth patch
-STRIDE = 16  # picture samples per latent position
-HYPER_STRIDE = 32
+HYPER_STRIDE = 2 * STRIDE
 
 
 class Analysis(nn.Module):
@@ -127,7 +118,7 @@ class ScaleNetwork(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         latents, width = shape.latents, shape.scale
-        self.hyper_grid = FixedPoint(HYPER)
+        self.hyper_grid = FixedPoint(Z)
         self.hyper = FixedConvolution(shape.hyper_latents, shape.scale_hyper, 3)
         self.rate = RateBias(shape.rate_points, shape.scale_hyper)
         self.hyper_out = FixedPoint(HIDDEN)
@@ -172,7 +163,7 @@ class ScaleNetwork(nn.Module):
 
     def enter(self, scale: Tensor) -> Tensor:
         """What the correction needs of the log-scale in steps; the same in every phase."""
-        return self.log_scale_entry(OCTAVES.clip(scale))
+        return self.log_scale_entry(clip(scale, OCTAVES))
 
     def correction(self, entered: Tensor, magnitude: Tensor, phase: int) -> Tensor:
         """t: from the magnitudes known before ``phase`` (zero elsewhere), octaves (B, C, H, W)."""
@@ -196,7 +187,7 @@ class ScaleNetwork(nn.Module):
 
 def magnitude(symbols: Tensor) -> Tensor:
     """min(log2(1 + |q|), 3) on its grid: what the scale network sees of a symbol."""
-    return MAGNITUDE.round(torch.log2(1 + symbols.abs()))
+    return on_grid(torch.log2(1 + symbols.abs()), MAGNITUDE)
 
 
 class MeanNetwork(nn.Module):

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .networks import HYPER_STRIDE, STRIDE
+from softstair.quantize.grids import STRIDE
+
+from .networks import HYPER_STRIDE
 from .shape import Shape
 
 

@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from softstair.quantize.grids import STRIDE
+
 from .codec import Codec
 from .layers.blocks import Residual
 from .layers.rates import hat_weights
-from .networks import PATCH, STRIDE
+from .networks import PATCH
 
 _UNIFORM_STEP = 26.0  # step**2 * lambda of a good uniform quantizer, grey levels and bits
 _NOISE = 0.02  # what is left of the random start of a 1x1 convolution

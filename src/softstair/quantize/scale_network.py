@@ -13,36 +13,9 @@ import numpy.typing as npt
 
 from softstair import _core
 
-WEIGHT_BITS = 9  # weights and rate and phase biases are multiples of 2**-9
-INT32_MAX = 2**31 - 1
+from .grids import INPUTS
 
-# Largest magnitude of every layer's input, in units of the input's grid.
-_INPUT_MAGNITUDE = {
-    "hyper": 127,
-    "expand": 2047,
-    "mix": 2047,
-    "log_scale_head": 2047,
-    "neighbours": 48,
-    "gather": 2047,
-    "log_scale_entry": 1024,
-    "local": 2047,
-    "widen": 2047,
-    "correction_head": 2047,
-}
-# Fraction bits of every layer's input; its bias is stored on the accumulator's grid.
-INPUT_BITS = {
-    "hyper": 0,
-    "expand": 6,
-    "mix": 6,
-    "log_scale_head": 6,
-    "neighbours": 4,
-    "gather": 6,
-    "log_scale_entry": 5,
-    "local": 6,
-    "widen": 6,
-    "correction_head": 6,
-}
-LAYERS = tuple(_INPUT_MAGNITUDE)
+INT32_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -57,7 +30,7 @@ class Layer:
 class ScaleWeights:
     """All weights of the scale network.
 
-    layers: by the names of ``LAYERS``. rate_bias: int32 (points, hyper width). phase_bias: int32
+    layers: by the names of ``grids.LAYERS``. rate_bias: int32 (points, hyper width). phase_bias: int32
     (4, width). Both in 2**-9.
     """
 
@@ -67,7 +40,7 @@ class ScaleWeights:
 
     def bounds(self) -> dict[str, int]:
         """The largest magnitude that any accumulator of a layer can reach, whatever its input."""
-        return {name: _bound(layer, _INPUT_MAGNITUDE[name]) for name, layer in self.layers.items()}
+        return {name: _bound(layer, INPUTS[name].magnitude) for name, layer in self.layers.items()}
 
     @cached_property
     def core(self) -> _core.ScaleNetwork:

@@ -13,11 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from softstair.mode import Mode
-
 from .rates import interpolate
-
-STATES = {mode.value: mode.states for mode in Mode}
 
 LEVELS_PER_STEP = 1024  # levels and thresholds lie on this grid
 _LARGEST_LEVEL = 64 * LEVELS_PER_STEP

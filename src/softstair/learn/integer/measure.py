@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from softstair.codec.geometry import STRIDE, Geometry
+from softstair.codec.geometry import Geometry
 from softstair.codec.tile import Analysed, Begun, TileCoder
 from softstair.mode import Mode
+from softstair.quantize.grids import STRIDE, Z
 from softstair.quantize.rates import POSITIONS_PER_POINT, nearest_point
 from softstair.quantize.setting import Coding, Integers
 from softstair.quantize.staircase import Staircase
@@ -34,7 +35,7 @@ from .weights import integer_gains, integer_weights
 
 # Rows from sigma 0.11 to 89 steps; what lies below is not coded.
 ROW_RULE = RowRule(base=-102, skip=0, rows=78)
-_Z_LIMIT = 127  # the scale network clips z^ there
+_Z_LIMIT = Z.magnitude
 _Z_TAIL = 1e-4
 _Z_PSEUDO_COUNT = 30.0
 _LEVEL_LIMIT = 1024

@@ -7,8 +7,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from softstair.errors import InvalidBundle
+from softstair.quantize.grids import INPUTS, LAYERS, WEIGHT_BITS
 from softstair.quantize.rates import POSITIONS_PER_OCTAVE
-from softstair.quantize.scale_network import INPUT_BITS, LAYERS, WEIGHT_BITS, Layer, ScaleWeights
+from softstair.quantize.scale_network import Layer, ScaleWeights
 
 from ..codec import Codec
 
@@ -31,7 +32,7 @@ def integer_weights(codec: Codec) -> ScaleWeights:
                 f"Layer {name} of the scale network has weights up to {np.abs(weight).max()} in units of "
                 f"2**-{WEIGHT_BITS}, beyond int16; train longer with fixed grids or lower its learning rate."
             )
-        bias = _round(convolution.bias, WEIGHT_BITS) << INPUT_BITS[name]
+        bias = _round(convolution.bias, WEIGHT_BITS) << INPUTS[name].bits
         layers[name] = Layer(weight.astype(np.int16), bias.astype(np.int32))
     weights = ScaleWeights(
         layers,

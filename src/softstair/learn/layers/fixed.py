@@ -7,36 +7,24 @@ gradients; in float64 that forward pass equals the integer one exactly.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from softstair.quantize.grids import WEIGHT_BITS, Range
+
 from .rounding import straight_through_grid
 
 
-class Grid(NamedTuple):
-    """A fixed-point activation: integers in [low, high] in units of ``2**-bits``."""
-
-    bits: int
-    low: int
-    high: int
-
-    def clip(self, x: Tensor) -> Tensor:
-        unit = float(1 << self.bits)
-        return x.clamp(self.low / unit, self.high / unit)
-
-    def round(self, x: Tensor) -> Tensor:
-        return self.clip(straight_through_grid(x, self.bits))
+def clip(x: Tensor, numbers: Range) -> Tensor:
+    """Cut to what a fixed-point number holds."""
+    unit = float(1 << numbers.bits)
+    return x.clamp(numbers.low / unit, numbers.high / unit)
 
 
-WEIGHT_BITS = 9  # weights are int16 multiples of 2**-9
-HIDDEN = Grid(6, 0, 2047)  # after a ReLU: [0, 32)
-SIGNED = Grid(6, -2047, 2047)
-OCTAVES = Grid(5, -1024, 1023)  # log-scales, in 1/32 octave
-MAGNITUDE = Grid(4, 0, 48)  # min(log2(1 + |q|), 3)
-HYPER = Grid(0, -127, 127)  # z^
+def on_grid(x: Tensor, numbers: Range) -> Tensor:
+    """Round to a fixed-point number, straight-through, and cut."""
+    return clip(straight_through_grid(x, numbers.bits), numbers)
 
 
 class FixedConvolution(nn.Conv2d):
@@ -66,10 +54,10 @@ class FixedConvolution(nn.Conv2d):
 class FixedPoint(nn.Module):
     """Clips, and rounds when ``fixed``, an accumulator to an activation grid."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Range) -> None:
         super().__init__()
         self.grid = grid
         self.fixed = False
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.grid.round(x) if self.fixed else self.grid.clip(x)
+        return on_grid(x, self.grid) if self.fixed else clip(x, self.grid)

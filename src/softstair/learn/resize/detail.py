@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softstair.errors import UsageError
+from softstair.quantize.grids import STRIDE
 from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import POSITIONS_PER_POINT
 
 from ..codec import Codec
 from ..layers.rates import hat_weights
-from ..networks import PATCH, STRIDE
+from ..networks import PATCH
 from .latents import put
 
 _SOME, _SEED = 32, 7
