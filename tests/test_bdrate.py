@@ -278,7 +278,7 @@ def test_plots_that_make_no_sense_are_refused(results, tmp_path):
     others = tmp_path / "others.json"
     write_results(replace(example_results(), data_hash="of a folder called kodak"), others)
     for arguments, message in (
-        ([results, "-o", tmp_path / "plot.pdf"], "ends in none of"),
+        ([results, "-o", tmp_path / "plot.pdf"], "must end in"),
         ([results, "-o", taken], "exists already"),
         ([results, "--published", "--metric", "ssimulacra2", "-o", tmp_path / "x.svg"], "no published"),
         ([others, "--published", "-o", tmp_path / "x.svg"], "no published curves of PSNR over"),

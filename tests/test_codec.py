@@ -212,7 +212,7 @@ def test_targets_out_of_reach(photo):
         (np.zeros((4, 4, 5), np.uint8), {}, "shape"),
         (np.zeros((0, 4, 3), np.uint8), {}, "shape"),
         (np.zeros((4, 4, 3), np.uint8), {"quality": 101}, "Quality"),
-        (np.zeros((4, 4, 3), np.uint8), {"rate_position": 161}, "Rate positions"),
+        (np.zeros((4, 4, 3), np.uint8), {"rate_position": 161}, "rate position must be"),
         (np.zeros((4, 4, 3), np.uint8), {"quality": 5, "target_size": 100}, "one of"),
     ],
 )

@@ -74,7 +74,7 @@ def test_further_rates_are_added_to_those_that_are_there(project, tmp_path):
     assert set(both.points) == {80, 96}
     with pytest.raises(UsageError, match="another kind"):
         derive(recipe, snapshot, root, tmp_path / "run", kind="step")
-    with pytest.raises(UsageError, match="Rate points lie at"):
+    with pytest.raises(UsageError, match="must be a rate point"):
         derive(recipe, snapshot, root, tmp_path / "run", positions=[81])
 
 

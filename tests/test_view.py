@@ -297,7 +297,7 @@ def test_large_files_are_refused_before_they_are_read(site, monkeypatch):
     monkeypatch.setattr(sources, "MAX_BYTES", 5000)
     declared = site.ask("pictures?name=big.png", "POST", headers={"Content-Length": "5001"})
     assert declared.status == 413
-    assert declared.json["error"].startswith("big.png has more than")
+    assert declared.json["error"].startswith("big.png is larger than")
     streamed = site.ask("pictures?name=big.png", "POST", iter([bytes(3000), bytes(3000)]))
     assert streamed.status == 413
 
@@ -337,7 +337,7 @@ def test_positions_are_checked(site, query):
 
 def test_other_requests_are_refused(site):
     assert site.ask("pictures/7").status == 422
-    assert site.ask("pictures/0/bmp?position=3").json["error"] == "photo.png has no view called bmp."
+    assert site.ask("pictures/0/bmp?position=3").json["error"] == "photo.png cannot be shown as bmp."
     assert site.ask("pictures/0", "POST").status == 405
     assert site.ask("", "DELETE").status == 405
 
@@ -440,7 +440,7 @@ def test_files_are_paired_by_their_names(folder, tmp_path):
 
 def test_named_files_have_limits_too(folder, monkeypatch):
     monkeypatch.setattr(sources, "MAX_BYTES", 10)
-    with pytest.raises(LimitExceeded, match="photo.png has more than"):
+    with pytest.raises(LimitExceeded, match="photo.png is larger than"):
         pair_up([folder / "photo.png"])[0].read()
 
 
@@ -448,7 +448,7 @@ def test_a_pair_of_other_sizes_is_a_sentence(folder, tmp_path, tiny_bundle):
     Image.fromarray(photograph(20, 20)).save(tmp_path / "photo.png")
     with serving(tiny_bundle, tmp_path / "photo.png", folder / "photo.stair") as site:
         error = site.ask("pictures/0").json["error"]
-    assert error == "The .stair file of photo.png is of another size; look at them one by one."
+    assert error == "The .stair file of photo.png has another size; look at the pictures one at a time."
 
 
 # The command

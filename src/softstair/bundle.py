@@ -141,7 +141,7 @@ class Bundle:
         """
         own = self._entries.get(f"{name}.{mode}.onnx") or self._entries.get(f"{name}.onnx")
         if own is None:
-            raise BundleError(f"Bundle {self.name} is for decoding alone: it holds no {name}.")
+            raise BundleError(f"Bundle {self.name} can only decode: it holds no {name}.")
         return own
 
     @property
@@ -344,7 +344,7 @@ def _shipped(name: str) -> Bundle:
         return read_bundle((resources.files("softstair.models") / name).read_bytes(), name, is_own=True)
     except FileNotFoundError as error:
         raise BundleNotFound(
-            f"This installation carries no bundle {name}; install softstair again."
+            f"The bundle {name} is missing from this installation; reinstall softstair."
         ) from error
 
 
@@ -378,7 +378,7 @@ def read_bundle(data: bytes, origin: str, *, is_own: bool = False) -> Bundle:
             infos = {info.filename: info for info in archive.infolist()}
             needed = set(infos) - {*_OPTIONAL, *_ENCODING}
             if needed != set(_ENTRIES) - set(_ENCODING) or len(archive.infolist()) != len(infos):
-                raise InvalidBundle(f"Bundle {origin} does not hold the entries that a bundle has.")
+                raise InvalidBundle(f"Bundle {origin} does not hold the entries that a bundle needs.")
             if any(info.compress_type != zipfile.ZIP_STORED for info in infos.values()):
                 raise InvalidBundle(f"Bundle {origin} has compressed entries.")
             if sum(info.file_size for info in infos.values()) > min(_MAX_BYTES, len(data)):

@@ -90,7 +90,7 @@ class TargetOutOfReach(UsageError):
 
 
 class UnreadablePicture(UsageError):
-    """The source is not a picture that can be read."""
+    """The source is not a picture in a format that can be read."""
 
 
 class OutputExists(UsageError):

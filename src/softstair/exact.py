@@ -61,7 +61,7 @@ def unpack_samples(data: bytes, rows: int, columns: int, name: str) -> Samples:
 def _size(data: bytes, name: str) -> tuple[int, int]:
     """Width and height that the bitstream itself declares: 14 bits each, less one."""
     if len(data) < _HEADER.size:
-        raise CorruptStream(f"The {name} has {len(data)} bytes, too few for an exact one.")
+        raise CorruptStream(f"The {name} has {len(data)} bytes, too few for an exact payload.")
     signature, packed = _HEADER.unpack_from(data)
     if signature != _SIGNATURE or packed >> 29:
         raise CorruptStream(f"The {name} does not start like VP8L: found {data[:5].hex()}.")

@@ -98,7 +98,7 @@ def check_sources(targets: Iterable[str], sources: Iterable[str]) -> None:
             raise UsageError(
                 f"{target} is the source {source}, which would be lost; name another output."
                 if target != source
-                else f"{target} is source and output at once, and would be lost; name another output."
+                else f"{target} is both source and output and would be lost; name another output."
             )
 
 
@@ -132,7 +132,9 @@ def write(target: str, data: bytes, *, replace: bool = True, times: tuple[int, i
     except BrokenPipeError:
         raise
     except FileExistsError as error:
-        raise OutputExists(f"{target} exists already: it was written in the meantime.") from error
+        raise OutputExists(
+            f"{target} was written by another process in the meantime; pass --force to replace it."
+        ) from error
     except OSError as error:
         raise cannot_write("standard output" if target == STANDARD else target, error) from error
 

@@ -43,7 +43,7 @@ def divisor_of(scale: float) -> int:
     for divisor in SCALES:
         if scale * divisor == 1:
             return divisor
-    raise UsageError(f"Pictures can be scaled by one over {_spoken(SCALES)}, not by {scale:g}.")
+    raise UsageError(f"Pictures can be scaled by 1 over {_spoken(SCALES)}, not by {scale:g}.")
 
 
 @dataclass(frozen=True)
@@ -296,11 +296,11 @@ def _bundle_of(header: Header, bundle: Bundle | None) -> Bundle:
     if bundle.fingerprint != header.fingerprint:
         raise UsageError(
             f"The stream was made with bundle {header.fingerprint.hex()}, not with {bundle.name} "
-            f"({bundle.fingerprint.hex()}); leave --model away or name the right one."
+            f"({bundle.fingerprint.hex()}); leave out --model or name the right one."
         )
     if header.position > bundle.last_position:
         raise CorruptStream(
-            f"Rate position {header.position} is beyond the bundle's last, {bundle.last_position}."
+            f"The stream has rate position {header.position}; the bundle ends at {bundle.last_position}."
         )
     bundle.mode_named(header.mode)
     return bundle

@@ -59,14 +59,14 @@ class Rate:
     def __post_init__(self) -> None:
         given = [name for name, value in vars(self).items() if value is not None and value is not False]
         if len(given) > 1:
-            raise UsageError(f"Ask for one of {' and '.join(given)}, not for {len(given)} at once.")
+            raise UsageError(f"Ask for only one of {', '.join(given)}.")
         if any(not math.isfinite(value) for value in vars(self).values() if value is not None):
-            raise UsageError(f"{given[0].replace('_', ' ').capitalize()} must be a number that is finite.")
+            raise UsageError(f"{given[0].replace('_', ' ').capitalize()} must be a finite number.")
         for name in ("target_size", "target_bpp"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise UsageError(f"{name.replace('_', ' ').capitalize()} must be more than 0, not {value:g}.")
         if self.quality is not None and not 0 <= self.quality <= 100:
-            raise UsageError(f"Quality runs from 0 to 100, not to {self.quality:g}.")
+            raise UsageError(f"Quality must be from 0 to 100, not {self.quality:g}.")
 
     @property
     def is_exact(self) -> bool:
@@ -108,7 +108,7 @@ def choose_mode(bundle: Bundle, effort: int | None = None, mode: str | None = No
         if mode is not None:
             raise UsageError(f"Ask for effort {effort} or for mode {mode}, not for both.")
         if effort not in MODE_OF_EFFORT:
-            raise UsageError(f"Efforts run from 1 to {max(MODE_OF_EFFORT)}, not to {effort}.")
+            raise UsageError(f"Effort must be from 1 to {max(MODE_OF_EFFORT)}, not {effort}.")
         mode = MODE_OF_EFFORT[effort]
     return bundle.mode_named(mode or bundle.manifest.encoding.mode)
 
@@ -412,7 +412,7 @@ def _position(rate: Rate, last: int) -> int:
         quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
         return round(quality / 100 * last)
     if not 0 <= rate.position <= last:
-        raise UsageError(f"Rate positions run from 0 to {last}, not to {rate.position}.")
+        raise UsageError(f"The rate position must be from 0 to {last}, not {rate.position}.")
     return rate.position
 
 

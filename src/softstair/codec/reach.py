@@ -48,7 +48,7 @@ def _furthest(poisoned: npt.ArrayLike, name: str) -> int:
     reach = int(np.abs(np.argwhere(cells) - _CENTRE).max()) if cells[_CENTRE, _CENTRE] else _SIDE
     if reach > _FURTHEST:
         raise InvalidBundle(
-            f"The {name} of the bundle sees further than {_FURTHEST * STRIDE} pixels, so that large "
+            f"The {name} of the bundle sees further than {_FURTHEST * STRIDE} pixels, so large "
             "pictures cannot be processed in parts."
         )
     return reach

@@ -128,7 +128,7 @@ class TileSource:
         samples = unpack_samples(payload.image, box.rows, box.columns, f"exact image of tile {index}")
         alpha = samples[..., 3]
         if not np.isin(alpha, (0, 255)).all():
-            raise CorruptStream(f"The exact image of tile {index} is half transparent somewhere.")
+            raise CorruptStream(f"The exact image of tile {index} has half-transparent pixels.")
         if not payload.learned and not alpha.all():
             raise CorruptStream(
                 f"The exact image of tile {index} has gaps, and nothing learned to fill them."

@@ -12,7 +12,7 @@ METRIC_KEYS = ("ssimulacra2", "psnr", "ms-ssim", "butteraugli", "butteraugli-max
 @click.argument("test")
 @click.option("--metric", type=click.Choice(METRIC_KEYS), default="psnr", show_default=True)
 def command(anchor: str, test: str, metric: str) -> None:
-    """Mean difference in rate of TEST to ANCHOR at equal quality, by two interpolations.
+    """Show how many more or fewer bits TEST needs than ANCHOR at equal quality, by two interpolations.
 
     Each is FILE.json of softstair eval, or FILE.json::CODEC, or a table of points,
     FILE.csv::DATASET::CODEC::VARIANT. What is left away from the end stands for all, each against

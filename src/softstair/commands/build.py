@@ -16,13 +16,13 @@ from .speech import say
     "--data-root",
     type=click.Path(path_type=Path),
     default=".",
-    help="Where the recipe's data and the data sets to measure on lie.",
+    help="Folder that holds the recipe's data and the data sets to measure.",
 )
 @click.option(
     "--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of all runs."
 )
 @start_option
-@click.option("--device", default="cpu", show_default=True, help="Of the stage pretrain: cpu or cuda.")
+@click.option("--device", default="cpu", show_default=True, help="Device for pretrain: cpu or cuda.")
 @jobs_option
 def command(
     recipe: Path, data_root: Path, runs: Path, start: Path | None, device: str, jobs: int | None
@@ -30,7 +30,7 @@ def command(
     """Run a whole RECIPE: pretrain, derive, finetune, export, evaluate.
 
     Results lie in runs/NAME: the bundle NAME.stairs, and SET.json with SET.md for every data set of
-    [evaluate]. Interrupted, the same command goes on in the stage where it was stopped; which of derive
+    [evaluate]. Rerun the same command to resume in the stage where it was stopped. Which of derive
     and finetune are run is up to the recipe's `stages`.
     """
     torch = import_torch(jobs)

@@ -15,10 +15,10 @@ from .speech import say
 @click.command("compare")
 @click.argument("photo")
 @click.option("-o", "--output", metavar="FILE.html", help="By default beside the photograph.")
-@click.option("-q", "--quality", type=click.FloatRange(0, 100), help="0 to 100; 75 if nothing is asked for.")
-@click.option("--target-size", type=options.Size(), help="Largest file, like 180k; not exceeded.")
+@click.option("-q", "--quality", type=click.FloatRange(0, 100), help="0 to 100; 75 by default.")
+@click.option("--target-size", type=options.Size(), help="Largest file size, such as 180k; never exceeded.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
-@click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
+@click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 def command(
     photo: str,
@@ -29,9 +29,9 @@ def command(
     model: str | None,
     force: bool,
 ) -> None:
-    """Write a page that shows a photograph by Softstair and by other codecs at the same size.
+    """Write a page that compares a photograph in Softstair and in other codecs at the same size.
 
-    One HTML file that needs nothing else: a divider to drag, zoom, the difference, figures.
+    A single HTML file with a divider to drag, zoom, the difference and all figures.
     """
     from rich.console import Console
     from rich.progress import Progress

@@ -81,38 +81,36 @@ class _Region(click.ParamType[tuple[int, int, int, int]]):
 
 @click.command("decode")
 @click.argument("sources", nargs=-1, required=True, metavar="IN...")
-@click.option("-o", "--output", metavar="OUT", help="File or folder; - is standard output.")
+@click.option("-o", "--output", metavar="OUT", help="Output file or folder; - is standard output.")
 @click.option(
     "--to",
     type=click.Choice(["png", "jpg", "webp"]),
-    help="Format, where the output's name does not say it; PNG by default.",
+    help="Output format if its name does not say; PNG by default.",
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
-@click.option(
-    "--region", type=_Region(), help="Only this part: left,top,width,height in pixels of the picture."
-)
+@click.option("--region", type=_Region(), help="Decode only this part: left,top,width,height in pixels.")
 @click.option(
     "--scale",
     type=click.Choice(["1/2", "1/4", "1/8", "1/16"]),
-    help="A smaller picture, averaged; takes as long as the large one.",
+    help="Scale the picture down by averaging; takes as long as full size.",
 )
 @click.option(
     "--allow-partial",
     is_flag=True,
-    help="Show what there is of a file that ends early or is damaged; exits with 3.",
+    help="Show as much as a cut or damaged file holds; exits with 3.",
 )
-@click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
+@click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
 @click.option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True)
 @click.option(
-    "--max-memory", type=options.Size(), help="Most memory a picture may take, about; 2G by default."
+    "--max-memory", type=options.Size(), help="Approximate limit of memory for each picture; 2G by default."
 )
 @click.option(
     "--strip",
     metavar="KINDS",
     default="",
-    help="Metadata to leave out: exif,xmp,icc,iptc or all. Pixels are turned if their orientation goes.",
+    help="Metadata to leave out: exif,xmp,icc,iptc or all. Without the orientation, pixels are turned.",
 )
-@click.option("--keep-times", is_flag=True, help="Give pictures the times of their .stair files.")
+@click.option("--keep-times", is_flag=True, help="Copy the times of the .stair files to the pictures.")
 @click.option("--force", is_flag=True, help="Replace outputs that exist.")
 def command(
     sources: tuple[str, ...],
@@ -129,7 +127,7 @@ def command(
     keep_times: bool,
     force: bool,
 ) -> None:
-    """Bring .stair files (a folder means all in it) back as PNG, JPEG or WebP."""
+    """Decode .stair files, or all in a folder, to PNG, JPEG or WebP."""
     from softstair.codec import MAX_MEMORY, View, usable_cores
 
     work_list = plan(sources, output, f".{to or 'png'}", frozenset({".stair"}))

@@ -24,7 +24,7 @@ from .speech import say
 @data_root_option
 @click.option("--run", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME-KIND by default.")
 @click.option(
-    "--rate", type=int, multiple=True, metavar="D", help="Position of a rate point; all by default."
+    "--rate", type=int, multiple=True, metavar="D", help="Rate point to derive, by position; all by default."
 )
 @click.option(
     "--kind",
@@ -45,7 +45,7 @@ def command(
     time_budget: float | None,
     jobs: int | None,
 ) -> None:
-    """Learn staircases of rate points for a snapshot that stays as it is, or go on."""
+    """Learn staircases of rate points for a frozen snapshot, or resume."""
     import_torch(jobs)
     from softstair.learn.recipe import read_recipe
     from softstair.learn.stages.derive import derive

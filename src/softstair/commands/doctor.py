@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @click.command("doctor")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(jobs: int | None, as_json: bool) -> None:
-    """Check what runs on this machine, and how fast: a 768x512 picture there and back.
+    """Check what runs on this machine and how fast, with a picture of 768x512.
 
-    Exits with 0 if all is well and with 1 if not.
+    Exits with 0 if all is well, otherwise with 1.
     """
     from softstair.checkup import check_up
 

@@ -95,7 +95,7 @@ class _Page(click.ParamType[int | str]):
     ) -> int | str:
         text = str(value)
         if text != _ALL and not (text.isdecimal() and 1 <= int(text) <= _LAST_PAGE):
-            self.fail(f"{text!r} is neither the number of a page, from 1, nor {_ALL}.", param, ctx)
+            self.fail(f"{text!r} is neither a page number, counted from 1, nor {_ALL}.", param, ctx)
         return _ALL if text == _ALL else int(text)
 
 
@@ -105,32 +105,32 @@ class _Page(click.ParamType[int | str]):
     "-o",
     "--output",
     metavar="OUT",
-    help="File, or folder for several inputs; - is standard output.",
+    help="Output file, or folder for several inputs; - is standard output.",
 )
 @click.option(
     "-q",
     "--quality",
     type=click.FloatRange(0, 100),
-    help="0 to 100, which is lossless; 75 if nothing is asked for.",
+    help="0 to 100; 75 by default, 100 is lossless.",
 )
-@click.option("--lossless", is_flag=True, help="Every sample as it is.")
-@click.option("--target-size", type=options.Size(), help="Largest file, like 180k; not exceeded.")
+@click.option("--lossless", is_flag=True, help="Code the picture without loss.")
+@click.option("--target-size", type=options.Size(), help="Largest file size, such as 180k; never exceeded.")
 @click.option(
     "--target-bpp",
     type=click.FloatRange(0, min_open=True),
-    help="Most bits per pixel; not exceeded.",
+    help="Most bits per pixel; never exceeded.",
 )
-@click.option("--target-psnr", type=float, help="Least PSNR in dB.")
+@click.option("--target-psnr", type=float, help="Lowest PSNR in dB; never undercut.")
 @click.option(
     "--rate-position",
     type=click.IntRange(0, 255),
-    help="The native knob, 1/32 octave of step size.",
+    help="Exact setting of the rate, in 1/32 octave of step size.",
 )
 @click.option(
     "-e",
     "--effort",
     type=click.IntRange(1, 9),
-    help="1 scalar, 2 rdoq, 3 tcq4, 4 tcq8, from 5 tcq32.",
+    help="1 scalar, 2 rdoq, 3 tcq4, 4 tcq8, 5 to 9 tcq32.",
 )
 @click.option(
     "--mode",
@@ -139,26 +139,26 @@ class _Page(click.ParamType[int | str]):
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
 @click.option(
-    "--max-memory", type=options.Size(), help="Most memory a picture may take, about; 2G by default."
+    "--max-memory", type=options.Size(), help="Approximate limit of memory for each picture; 2G by default."
 )
 @click.option(
     "--strip",
     metavar="KINDS",
     default="",
-    help="Metadata to leave out: exif,xmp,icc,iptc or all. Pixels are turned if their orientation goes.",
+    help="Metadata to leave out: exif,xmp,icc,iptc or all. Without the orientation, pixels are turned.",
 )
 @click.option(
     "--page",
     type=_Page(),
-    help="Of sources with several pages or frames: one, from 1, or all, each a file in a folder.",
+    help="Page or frame to encode, counted from 1, or all: each becomes a file in a folder.",
 )
-@click.option("--skip-larger", is_flag=True, help="Make no file that is larger than its source.")
-@click.option("--keep-times", is_flag=True, help="Give files the times of their sources.")
-@click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
+@click.option("--skip-larger", is_flag=True, help="Write no file that is larger than its source.")
+@click.option("--keep-times", is_flag=True, help="Copy the times of the sources to the outputs.")
+@click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="Let a Dask cluster do it, such as tcp://host:8786 (extra cluster).",
+    help="Address of a Dask cluster to use, such as tcp://host:8786 (extra cluster).",
 )
 @click.option("--force", is_flag=True, help="Replace outputs that exist.")
 def command(
@@ -182,9 +182,9 @@ def command(
     scheduler: str | None,
     force: bool,
 ) -> None:
-    """Compress pictures of any usual format (a folder means all in it) to .stair files.
+    """Compress pictures of any common format, or all in a folder, to .stair files.
 
-    Sub-folders are mirrored below OUT. Run again, the same command does only what is not finished.
+    Sub-folders are mirrored below OUT. Rerun the same command to do only what is not finished.
 
     Ask for at most one of quality, lossless, rate position and targets. Targets are met on the bytes of
     the file and never overshot.

@@ -11,8 +11,10 @@ import click
 @click.argument("dataset")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.json")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the named data sets.")
-@click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
-@click.option("--peers", default="", metavar="NAMES", help="Such as jpeg,webp,avif-420, or all.")
+@click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
+@click.option(
+    "--peers", default="", metavar="NAMES", help="Other codecs, such as jpeg,webp,avif-420, or all."
+)
 @click.option(
     "--rate-positions", default="", metavar="LIST", help="Such as 0,32,64; all rate points by default."
 )
@@ -22,7 +24,7 @@ import click
     default="all",
     show_default=True,
     metavar="LIST",
-    help="Of grid, butteraugli, cvvdp; all that are installed, or none.",
+    help="Some of grid,butteraugli,cvvdp, or none; all that are installed by default.",
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Pictures at once.")
 @click.option(
@@ -31,9 +33,9 @@ import click
     default=0,
     show_default=True,
     metavar="N",
-    help="Time N pictures by codec and quality, alone, after all else; 0 keeps earlier times.",
+    help="Afterwards, time N pictures for each codec and quality, one at a time; 0 keeps earlier times.",
 )
-@click.option("--fresh", is_flag=True, help="Forget what FILE.json holds and measure everything again.")
+@click.option("--fresh", is_flag=True, help="Discard what FILE.json holds and measure everything again.")
 def command(
     dataset: str,
     output: Path,
@@ -47,7 +49,7 @@ def command(
     timings: int,
     fresh: bool,
 ) -> None:
-    """Measure Softstair and other codecs on a data set: real files, decoded again.
+    """Measure Softstair and other codecs on a data set, by encoding and decoding real files.
 
     DATASET is kodak, photos768 or large1200 under --data-root, or any folder. Writes one JSON
     file and, beside it, the same as Markdown. Repeated, it measures only what is missing.

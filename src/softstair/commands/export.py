@@ -23,7 +23,7 @@ from .speech import say
     "syntheses",
     multiple=True,
     metavar="MODE=SNAPSHOT",
-    help="Give a mode the synthesis of another snapshot, finetuned from this one.",
+    help="Give a mode the synthesis of another snapshot, fine-tuned from this one.",
 )
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 def command(

@@ -23,8 +23,8 @@ from .speech import say
 @snapshot_argument
 @data_root_option
 @click.option("--run", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME-fine by default.")
-@click.option("--mode", help="Quantize in another mode than the recipe says.")
-@click.option("--parts", help="Retrain other parts than the recipe says: synthesis, mean, scale.")
+@click.option("--mode", help="Mode to quantize in, instead of the recipe's.")
+@click.option("--parts", help="Parts to retrain, instead of the recipe's: synthesis, mean, scale.")
 @staircases_option
 @time_budget_option
 @jobs_option
@@ -39,7 +39,7 @@ def command(
     time_budget: float | None,
     jobs: int | None,
 ) -> None:
-    """Retrain the decoder of a snapshot on latents that were really quantized, or go on."""
+    """Retrain the decoder of a snapshot on latents quantized as in files, or resume."""
     import_torch(jobs)
     from softstair.learn.recipe import change_finetune, read_recipe
     from softstair.learn.stages.finetune import finetune

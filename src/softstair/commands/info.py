@@ -14,9 +14,9 @@ from .speech import say
 
 @click.command("info")
 @click.argument("sources", nargs=-1, required=True, metavar="FILE...")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each file.")
 def command(sources: tuple[str, ...], as_json: bool) -> None:
-    """Say what .stair files hold. Needs neither their bundle nor an engine.
+    """Show what .stair files hold. Needs neither their bundle nor an engine.
 
     What is exact in every tile has no mode, no rate position and no bundle.
     """

@@ -16,16 +16,21 @@ data_root_option = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
     default=".",
-    help="Where the recipe's data lies.",
+    help="Folder that holds the recipe's data.",
 )
 staircases_option = click.option(
-    "--staircases", type=click.Path(path_type=Path), metavar="FILE", help="What softstair derive learned."
+    "--staircases",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Staircases that softstair derive learned.",
 )
 start_option = click.option(
-    "--start", type=click.Path(path_type=Path), help="Snapshot to start from instead of components."
+    "--start", type=click.Path(path_type=Path), help="Snapshot to start from instead of principal components."
 )
 time_budget_option = click.option(
-    "--time-budget", type=click.FloatRange(0, min_open=True), help="Seconds; stops at a checkpoint."
+    "--time-budget",
+    type=click.FloatRange(0, min_open=True),
+    help="Stop at a checkpoint after this many seconds.",
 )
 jobs_option = click.option("-j", "--jobs", type=click.IntRange(1), help="Threads of the CPU; all by default.")
 

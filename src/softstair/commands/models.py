@@ -8,7 +8,7 @@ import click
 
 
 @click.command("models")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a bundle.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each bundle.")
 def command(as_json: bool) -> None:
     """List the installed bundles: shipped ones and those in the folders of SOFTSTAIR_MODELS."""
     from softstair.bundle import installed

@@ -28,7 +28,7 @@ def command(curves: tuple[str, ...], output: str, metric: str, published: bool, 
 
     file_format = Path(output).suffix.removeprefix(".").lower()
     if file_format not in FORMATS:
-        raise UsageError(f"{output} ends in none of .{', .'.join(FORMATS)}; name the plot so.")
+        raise UsageError(f"{output} must end in .{', .'.join(FORMATS)}.")
     files.check_free(output, force=force, sources=curves)
     chosen = METRICS[metric]
     drawn = [curve for place in curves for curve in read_curves(place, chosen)]

@@ -13,7 +13,7 @@ import click
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path),
-    help="Folder that holds the data set's; without it the page shows no pictures.",
+    help="Folder of the data set; without it the page shows no pictures.",
 )
 @click.option(
     "--pictures", type=click.IntRange(0), default=4, show_default=True, help="Pictures to show side by side."

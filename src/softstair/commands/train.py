@@ -30,9 +30,11 @@ from .speech import say
     help="Copy the newest checkpoint into this folder and finish training there; "
     "the original run is untouched.",
 )
-@click.option("--decay", type=click.IntRange(1), help="Steps in which its learning rates fall to zero.")
+@click.option(
+    "--decay", type=click.IntRange(1), help="Number of steps over which a fork's learning rates fall to zero."
+)
 @time_budget_option
-@click.option("--device", default="cpu", show_default=True, help="Such as cpu or cuda.")
+@click.option("--device", default="cpu", show_default=True, help="Device, such as cpu or cuda.")
 @jobs_option
 def command(
     recipe: Path,
@@ -45,7 +47,7 @@ def command(
     device: str,
     jobs: int | None,
 ) -> None:
-    """Train a network from a TOML recipe, or go on where an interrupted run stopped.
+    """Train a network from a TOML recipe, or resume an interrupted run.
 
     Several processes: torchrun --nproc-per-node N -m softstair train RECIPE ...
     """

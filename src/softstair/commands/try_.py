@@ -24,11 +24,11 @@ Pixels = npt.NDArray[np.uint8]
     "-o",
     "--output",
     metavar="FOLDER",
-    help="Where to leave the files; a new temporary one by default.",
+    help="Folder for the files; a new temporary one by default.",
 )
 @click.option("--force", is_flag=True, help="Replace files in that folder.")
 def command(photo: str, quality: float, output: str | None, force: bool) -> None:
-    """Compress a photograph, bring it back, and compare with JPEG, WebP and AVIF of that size."""
+    """Compress and decode a photograph, and compare with JPEG, WebP and AVIF of the same size."""
     from softstair import open_bundle
     from softstair.codec import Rate, decode_picture, encode_picture
     from softstair.errors import TargetOutOfReach

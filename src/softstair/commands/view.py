@@ -15,10 +15,10 @@ _BLIND_QUALITIES = (10, 25, 45)  # about 0.15, 0.3 and 0.6 bpp
 
 @click.command("view")
 @click.argument("sources", nargs=-1, type=click.Path(path_type=Path), metavar="FILE...")
-@click.option("--blind", is_flag=True, help="Compare two codecs at the same size with hidden names.")
-@click.option("--no-open", is_flag=True, help="Print the address and open no browser.")
+@click.option("--blind", is_flag=True, help="Compare two codecs at the same size with their names hidden.")
+@click.option("--no-open", is_flag=True, help="Print the address instead of opening a browser.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
-@click.option("--model", metavar="BUNDLE", help="Name of an installed bundle, or a .stairs file.")
+@click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
 def command(
     sources: tuple[Path, ...], blind: bool, no_open: bool, jobs: int | None, model: str | None
 ) -> None:

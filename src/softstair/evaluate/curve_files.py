@@ -129,7 +129,7 @@ def read_curves(place: str, metric: Metric) -> tuple[Curve, ...]:
     chosen = tuple(curve for curve in curves if [curve.name] == selection or not selection)
     if not chosen:
         raise UsageError(
-            f"{place} names no codec of {path}; it has {', '.join(curve.name for curve in curves)}."
+            f"{place} names no codec in {path}; it has {', '.join(curve.name for curve in curves)}."
         )
     measured = tuple(curve for curve in chosen if any(value is not None for _, value in curve.points))
     if not measured:

@@ -145,4 +145,6 @@ def check_pixels(reference: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8])
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
             raise UsageError(f"Metrics take uint8 pixels (H, W, 3), not {array.dtype} {array.shape}.")
     if reference.shape != other.shape:
-        raise UsageError(f"Pictures of {reference.shape} and {other.shape} cannot be compared.")
+        raise UsageError(
+            f"Pictures of different shapes, {reference.shape} and {other.shape}, cannot be compared."
+        )

@@ -95,7 +95,7 @@ def softstair_codec(
     mode, last = choose_mode(bundle, mode=mode), bundle.last_position
     chosen = tuple(range(0, last + 1, POSITIONS_PER_POINT) if positions is None else positions)
     if not chosen or any(not 0 <= position <= last for position in chosen):
-        raise UsageError(f"Rate positions run from 0 to {last}, not to {list(chosen)}; name some.")
+        raise UsageError(f"Rate positions must be from 0 to {last}, not {list(chosen)}; name at least one.")
     encoder = hashlib.sha256(bundle.graph("analysis") + bundle.graph("hyper_analysis"))
     encoder.update(to_json(bundle.manifest.encoding))
     return Softstair(

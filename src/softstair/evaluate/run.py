@@ -88,7 +88,7 @@ def evaluate(
     """
     names = [codec.name for codec in codecs]
     if not names or len(set(names)) < len(names):
-        raise UsageError(f"Codecs to evaluate need names that differ, not: {', '.join(names)}.")
+        raise UsageError(f"Codecs to evaluate need different names, not {', '.join(names)}.")
     for name, value, least in (("jobs", jobs, 1), ("timings", timings, 0)):
         if value < least:
             raise UsageError(f"{name} must be {least} or more, not {value}.")

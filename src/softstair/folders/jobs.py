@@ -80,7 +80,7 @@ def plan(
         return WorkList(tuple(jobs), str(out) if several else None, finder.left_out)
     if output is not None:
         if several:
-            raise UsageError("Several inputs cannot go to one standard output; name a folder.")
+            raise UsageError("Several inputs cannot be written to standard output; name a folder.")
         jobs = [Job(found[0][0], output)]
         check_sources([output], [found[0][0]])
         return WorkList(tuple(jobs), None)

@@ -121,7 +121,7 @@ class Task:
             return Outcome(job, f"{job.target} is finished already", len(source), size, skipped=True)
         if state is State.FOREIGN:
             raise OutputExists(
-                f"{job.target} exists already, and not as these settings make it; pass --force to replace "
+                f"{job.target} exists already and was made with other settings; pass --force to replace "
                 "it, or --output elsewhere."
             )
         if self._was_kept(job, source, state):

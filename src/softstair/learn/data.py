@@ -177,7 +177,7 @@ def _files(source: Path) -> Iterator[bytes]:
                     assert content is not None  # isfile() was true
                     yield content.read()
     else:
-        raise UsageError(f"Training data {source} is neither a folder nor a tar pack.")
+        raise UsageError(f"Training data {source} is neither a folder nor a tar file.")
 
 
 def _pixels(data: bytes) -> Pixels:

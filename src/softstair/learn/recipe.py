@@ -233,4 +233,4 @@ def change_finetune(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     try:
         return msgspec.convert(settings, Recipe)
     except msgspec.ValidationError as error:
-        raise UsageError(f"The stage finetune cannot be set so: {error}.") from error
+        raise UsageError(f"The settings for finetune are not valid: {error}.") from error

@@ -95,5 +95,5 @@ def read_derivation(path: Path, snapshot: Path | None = None) -> Derivation:
     except (msgspec.MsgspecError, ValueError) as error:
         raise UsageError(f"Staircases {path} are not valid: {error}.") from error
     if snapshot is not None and derivation.snapshot != hash_file(snapshot):
-        raise UsageError(f"Staircases {path} were derived from another snapshot than {snapshot}.")
+        raise UsageError(f"Staircases {path} were derived from another snapshot, not from {snapshot}.")
     return derivation

@@ -79,7 +79,7 @@ def open_image(data: bytes, name: str) -> Image.Image:
         if image is not None:
             check_size(image.width, image.height, name)
             return image
-    raise UnreadablePicture(f"{name} is not a picture that can be read.")
+    raise UnreadablePicture(f"{name} is not a picture in a format that can be read.")
 
 
 def check_size(width: int, height: int, name: str) -> None:
@@ -90,12 +90,12 @@ def check_size(width: int, height: int, name: str) -> None:
     """
     if max(width, height) > MAX_SIDE:
         raise LimitExceeded(
-            f"{name} has {width}x{height} pixels; at most {MAX_SIDE} a side can be encoded; cut it in parts."
+            f"{name} has {width}x{height} pixels; at most {MAX_SIDE} a side can be encoded; cut it up."
         )
     if width * height > MAX_PIXELS:
         raise LimitExceeded(
             f"{name} has {width}x{height} = {width * height} pixels; at most {MAX_PIXELS} can be encoded; "
-            "cut it in parts or scale it down."
+            "cut it into parts or scale it down."
         )
 
 

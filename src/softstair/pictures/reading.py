@@ -134,7 +134,7 @@ def _turn_to_page(image: Image.Image, page: int | None, name: str) -> tuple[Note
     if page is not None:
         if not 1 <= page <= count:
             pages = f"{count} pages" if count > 1 else "one page"
-            raise UsageError(f"{name} has {pages}, so that there is no page {page}.")
+            raise UsageError(f"{name} has {pages}, so there is no page {page}.")
         image.seek(page - 1)
         return ()
     what = "frames" if image.format in _ANIMATED else "pages" if image.format in _PAGED else "pictures"

@@ -156,7 +156,7 @@ def application(settings: Settings, desk: Desk, port: int, token: str) -> ASGIAp
         number, codec = request.path_params["number"], request.path_params["codec"]
         asked = request.query_params.get("position", "")
         if not asked.isdecimal() or len(asked) > 3:
-            raise UsageError("A view needs its rate position, a whole number.")
+            raise UsageError("A view needs a rate position, which is a whole number.")
 
         def work(check: Check) -> tuple[bytes, bytes]:
             found = shelf.open(number).view(codec, int(asked), check)

@@ -43,7 +43,7 @@ class Shelf:
             SoftstairError: it cannot be opened.
         """
         if number not in self._readers:
-            raise UsageError("This picture is not held any more; drop it again.")
+            raise UsageError("This picture is no longer in memory; drop it again.")
         if number not in self._open:
             self._keep(number, Subject(self._readers[number](), self._bundle, self._threads))
         self._open.move_to_end(number)

@@ -91,9 +91,11 @@ def open_photo(data: bytes, name: str) -> Picture:
             image.load()
             return picture_from(image)
     except UnidentifiedImageError as error:
-        raise UnreadablePicture(f"{name} is not a picture that can be read.") from error
+        raise UnreadablePicture(f"{name} is not a picture in a format that can be read.") from error
     except _BOMBS as error:
-        raise LimitExceeded(f"{name} has more pixels than the {MAX_PIXELS} that are shown.") from error
+        raise LimitExceeded(
+            f"{name} has more than {MAX_PIXELS} pixels, the most that can be shown."
+        ) from error
     except _DAMAGED as error:
         raise UnreadablePicture(f"{name} cannot be decoded: {str(error).rstrip('.')}.") from error
 
@@ -118,7 +120,7 @@ def check_bytes(count: int, name: str) -> None:
         LimitExceeded: more than ``MAX_BYTES``.
     """
     if count > MAX_BYTES:
-        raise LimitExceeded(f"{name} has more than the {MAX_BYTES // 1_000_000} MB that are taken.")
+        raise LimitExceeded(f"{name} is larger than {MAX_BYTES // 1_000_000} MB, the most that is accepted.")
 
 
 def _check_size(width: int, height: int, name: str) -> None:

@@ -55,9 +55,9 @@ class Subject:
             TargetOutOfReach: the peer has no file that is as small.
         """
         if not 0 <= position <= self._last_position:
-            raise UsageError(f"Rate positions run from 0 to {self._last_position}, not to {position}.")
+            raise UsageError(f"The rate position must be from 0 to {self._last_position}, not {position}.")
         if codec not in self._makers:
-            raise UsageError(f"{self._name} has no view called {codec[:40]}.")
+            raise UsageError(f"{self._name} cannot be shown as {codec[:40]}.")
         return self._makers[codec][1](position, check)
 
 
@@ -69,7 +69,7 @@ def _open_stair(files: Files, photograph: Photograph | None, bundle: Bundle, thr
     psnr = None
     if photograph is not None:
         if picture.pixels.shape[:2] != photograph.picture.pixels.shape[:2]:
-            raise UsageError(f"{name} is of another size; look at them one by one.")
+            raise UsageError(f"{name} has another size; look at the pictures one at a time.")
         psnr = photograph.psnr(picture.rgb)
     height, width = picture.pixels.shape[:2]
     bpp = 8 * len(data) / (height * width)

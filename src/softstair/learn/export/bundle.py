@@ -152,7 +152,7 @@ def export_snapshot(
 def _check_synthesis(recipe: Recipe, codec: Codec, mode: str, other: Codec) -> None:
     """Raises UsageError if a mode cannot have the synthesis of another codec."""
     if mode not in recipe.export.modes:
-        raise UsageError(f"The recipe exports no mode {mode}, so that it cannot have a synthesis of its own.")
+        raise UsageError(f"The recipe exports no mode {mode}, so that mode cannot have its own synthesis.")
     theirs = other.state_dict()
     differing = [
         name
@@ -161,7 +161,7 @@ def _check_synthesis(recipe: Recipe, codec: Codec, mode: str, other: Codec) -> N
     ]
     if differing:
         raise UsageError(
-            f"The snapshot for {mode} differs in {differing[0]}; a mode can have a synthesis of its own, "
+            f"The snapshot for {mode} differs in {differing[0]}; a mode can only have its own synthesis, "
             "so finetune it with --parts synthesis."
         )
 

@@ -39,7 +39,7 @@ def narrowed(codec: Codec, shape: Shape, pictures: Tensor) -> dict[str, Tensor]:
     inner = old.synthesis_inner if shape.gated else shape.synthesis_inner
     dense = msgspec.structs.replace(shape, gated=False, synthesis_inner=inner)
     if shape.detail and dense != old:
-        raise UsageError("A shape with detail cannot be made narrower; do that first, and add detail then.")
+        raise UsageError("A shape with detail cannot be narrowed; narrow it first, then add detail.")
     if old.detail and not shape.detail:
         codec = without_detail(codec)
     result = Codec(dense)

@@ -71,7 +71,9 @@ def derive(
     """
     wanted = sorted(positions or recipe.shape.positions)
     if set(wanted) - set(recipe.shape.positions):
-        raise UsageError(f"Rate points lie at {', '.join(map(str, recipe.shape.positions))}.")
+        raise UsageError(
+            f"--rate must be a rate point of the recipe: {', '.join(map(str, recipe.shape.positions))}."
+        )
     folder = Run(run, Processes(_CPU), time_budget, say)
     codec, origin = load_codec(recipe, snapshot), hash_file(snapshot)
     precision = choose_precision(recipe, folder.processes)
@@ -270,7 +272,9 @@ class Deriving:
 
     def load(self, state: dict[str, Any]) -> None:
         if (state["kind"], state["snapshot"]) != (self._kind, self._origin):
-            raise UsageError("The run's checkpoint is of another kind or snapshot; choose another folder.")
+            raise UsageError(
+                "The checkpoint in this folder is of another kind or snapshot; choose another folder."
+            )
         self._done = state["done"]
         self._turn_to(state["position"], None)
         self._point.load_state_dict(state["point"])
