@@ -54,7 +54,7 @@ def adapt(app: Sphinx, name: str, source: list[str]) -> None:
         page = HERE / "results" / place.name
         if place.parent.name == "results" and page.is_file():
             return f"[{match[1]}]({os.path.relpath(page, folder)})"
-        return match[1]  # not a part of the site; tests/test_readme.py looks whether it is there
+        return match[1]  # not a part of the site; tests/docs/test_readme.py looks whether it is there
 
     text = re.sub(r"(?<!!)\[([^\]]*)\]\((\.\./[^)#]+)\)", link, source[0])
     if name == "index":

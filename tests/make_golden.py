@@ -19,7 +19,16 @@ from softstair.bundle import read_bundle
 from softstair.codec import Rate, decode_picture, encode_picture
 from softstair.stream import read_stream
 
-from .test_golden import FOLDER, SHIPPED, SHIPPED_BUNDLES, V2, V2_CASES, example, pixel_file, symbol_hash
+from .format.test_golden import (
+    FOLDER,
+    SHIPPED,
+    SHIPPED_BUNDLES,
+    V2,
+    V2_CASES,
+    example,
+    pixel_file,
+    symbol_hash,
+)
 
 
 def make_streams(names: Iterable[str]) -> None:

@@ -1,0 +1,228 @@
+"""The C library decodes what the Python package does: symbols equal, pixels within a grey level."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import softstair
+from softstair.bundle import open_bundle, read_bundle
+
+from .. import c_library
+from ..c_library import LIBRARY, ROOT, Failure, Library
+from ..conftest import GOLDEN
+from ..format.test_golden import CASES, FOLDER, OLDER, SHIPPED, SHIPPED_BUNDLES
+
+pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="needs the C library (make core-tests)")
+
+
+@pytest.fixture(scope="module")
+def library():
+    return Library.load()
+
+
+@pytest.fixture(scope="module")
+def tiny(library):
+    bundle = library.open_bundle((FOLDER / "tiny.stairs").read_bytes())
+    yield bundle
+    library.free_bundle(bundle)
+
+
+def stream(name: str) -> bytes:
+    return (FOLDER / f"{name}.stair").read_bytes()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_streams(name, library, tiny):
+    expected = json.loads((FOLDER / "expected.json").read_text())[name]
+    assert library.symbol_hash(tiny, stream(name)) == expected["symbols"]
+    with np.load(FOLDER / expected["pixels"]) as stored:
+        reference = stored["arr_0"].astype(int)
+    decoded = library.decode(tiny, stream(name))
+    assert decoded.shape == reference.shape
+    assert np.abs(decoded - reference).max() <= 1
+
+
+def bundles_and_streams():
+    for name in SHIPPED_BUNDLES:
+        yield pytest.param(name, SHIPPED / f"{name}.stair", id=name)
+    for path in sorted(OLDER.glob("*.stairs")):
+        yield pytest.param(path, path.with_suffix(".stair"), id=path.stem)
+
+
+def bundle_bytes(source: str | Path) -> bytes:
+    if isinstance(source, Path):
+        return source.read_bytes()
+    return (Path(softstair.__file__).parent / "models" / f"{source}.stairs").read_bytes()
+
+
+@pytest.mark.parametrize(("source", "path"), list(bundles_and_streams()))
+def test_every_bundle_ever_shipped_runs_on_the_own_engine_within_a_grey_level(source, path, library):
+    data = path.read_bytes()
+    own = library.open_bundle(bundle_bytes(source))
+    bundle = open_bundle(source) if isinstance(source, str) else read_bundle(source.read_bytes(), source.name)
+    assert library.fingerprint(own) == bundle.fingerprint
+    decoded = library.decode(own, data)
+    library.free_bundle(own)
+    difference = np.abs(decoded.astype(int) - softstair.decode(data, bundle=bundle))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.001
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("name", ["tiled", "alpha", "grey", "plain"])
+def test_regions_and_scales_are_those_of_the_package(name, divisor, library, tiny, tiny_bundle):
+    info = library.info(stream(name))
+    region = (5, 9, info.width - 7, info.height - 20)
+    left, top, width, height = region
+    decoded = library.decode(
+        tiny, stream(name), left=left, top=top, width=width, height=height, divisor=divisor
+    )
+    expected = softstair.decode(stream(name), bundle=tiny_bundle, region=region, scale=1 / divisor)
+    assert decoded.shape == expected.shape
+    assert np.abs(decoded.astype(int) - expected).max() <= 1
+
+
+def test_four_channels_where_they_are_asked_for(library, tiny):
+    grey = library.decode(tiny, stream("grey"))
+    as_rgba = library.decode(tiny, stream("grey"), channels=4)
+    assert np.array_equal(as_rgba[..., 0], grey)
+    assert np.array_equal(as_rgba[..., 2], grey)
+    assert (as_rgba[..., 3] == 255).all()
+    assert np.array_equal(
+        library.decode(tiny, stream("alpha"), channels=4), library.decode(tiny, stream("alpha"))
+    )
+
+
+def test_what_a_file_says_of_itself(library, tiny):
+    info = library.info(stream("tiled"))
+    assert (info.width, info.height, info.tiles, info.colour, info.has_alpha) == (530, 300, 6, 0, 0)
+    assert bytes(info.fingerprint) == library.fingerprint(tiny)
+    assert library.info(stream("alpha")).has_alpha == 1
+    assert library.info(stream("grey")).colour == 1
+
+
+def test_metadata_comes_out_verbatim(library, tiny_bundle, tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    picture = Image.fromarray(np.zeros((20, 30, 3), np.uint8))
+    picture.info["icc_profile"] = profile = os.urandom(500)
+    picture.info["exif"] = exif.tobytes()
+    data = softstair.encode(picture, bundle=tiny_bundle)
+    assert library.metadata(data, c_library.ICC) == profile
+    assert library.metadata(data, c_library.EXIF) == exif.tobytes().removeprefix(b"Exif\0\0")
+    assert library.metadata(data, c_library.XMP) is None
+
+
+def test_a_bundle_without_what_only_encoders_need_will_do(library, tmp_path):
+    import io
+    import zipfile
+
+    whole = (FOLDER / "tiny.stairs").read_bytes()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as source, zipfile.ZipFile(buffer, "w") as target:
+        for entry in source.namelist():
+            if entry not in ("manifest.json", "analysis.onnx", "hyper_analysis.onnx"):
+                target.writestr(entry, source.read(entry))
+    assert len(buffer.getvalue()) < len(whole)
+    bundle = library.open_bundle(buffer.getvalue())
+    assert library.decode(bundle, stream("plain")).shape == (75, 90, 3)
+    library.free_bundle(bundle)
+
+
+def test_a_damaged_file_is_one_sentence(library, tiny):
+    whole = stream("plain")
+    flipped = bytes(byte ^ (16 if at == 100 else 0) for at, byte in enumerate(whole))
+    other = (SHIPPED / "small.stair").read_bytes()
+    for data, code in (
+        (b"", c_library.NOT_A_STAIR_FILE),
+        (b"GIF89a", c_library.NOT_A_STAIR_FILE),
+        (whole[:40], c_library.TRUNCATED),
+        (flipped, c_library.CORRUPT),
+        (whole + b"\0", c_library.CORRUPT),
+        (whole[:4] + b"\x09" + whole[5:], c_library.UNSUPPORTED),
+        (other, c_library.WRONG_BUNDLE),
+    ):
+        with pytest.raises(Failure) as caught:
+            library.decode(tiny, data)
+        assert caught.value.code == code
+        text = str(caught.value)
+        assert text.endswith(".")
+        assert "\n" not in text
+
+
+def test_limits_and_options_that_make_no_sense(library, tiny):
+    for options, code in (
+        ({"max_pixels": 1000}, c_library.LIMIT),
+        ({"max_memory": 10_000}, c_library.LIMIT),
+        ({"divisor": 3}, c_library.USAGE),
+        ({"channels": 2}, c_library.USAGE),
+        ({"left": 80, "width": 20, "height": 5}, c_library.USAGE),
+        ({"progress": lambda _context, done: int(done > 0)}, c_library.STOPPED),
+    ):
+        with pytest.raises(Failure) as caught:
+            library.decode(tiny, stream("plain"), **options)
+        assert caught.value.code == code
+
+
+def test_progress_rises_to_the_end(library, tiny):
+    seen: list[float] = []
+    library.decode(tiny, stream("tiled"), progress=lambda _context, done: seen.append(done) or 0)
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(1)
+
+
+def test_not_a_bundle(library):
+    for data in (b"", b"PK", (FOLDER / "tiny.stairs").read_bytes()[:100_000]):
+        with pytest.raises(Failure) as caught:
+            library.open_bundle(data)
+        assert caught.value.code == c_library.INVALID_BUNDLE
+
+
+@pytest.mark.skipif(shutil.which("cc") is None or shutil.which("cmake") is None, reason="needs cc and cmake")
+def test_a_c_program_against_the_installed_library(tmp_path, library, tiny):
+    """As a user would: installed, found by pkg-config, ten lines of C."""
+    subprocess.run(
+        ["cmake", "--install", c_library.BUILD, "--prefix", tmp_path], check=True, capture_output=True
+    )
+    (description,) = tmp_path.rglob("softstair.pc")
+    flags = ["-I" + str(tmp_path / "include"), "-L" + str(description.parent.parent), "-lsoftstair"]
+    if shutil.which("pkg-config"):
+        found = subprocess.run(
+            ["pkg-config", "--define-prefix", "--cflags", "--libs", "softstair"],
+            env={**os.environ, "PKG_CONFIG_PATH": str(description.parent)},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        flags = found.stdout.split()
+    program = tmp_path / "decode"
+    source = ROOT / "examples" / "c" / "decode.c"
+    subprocess.run(
+        ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", source, *flags, "-o", program],
+        check=True,
+    )
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(description.parent.parent)}
+    done = subprocess.run(
+        [program, FOLDER / "plain.stair", FOLDER / "tiny.stairs"],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    (tmp_path / "plain.ppm").write_bytes(done.stdout)
+    with Image.open(tmp_path / "plain.ppm") as image:
+        assert np.array_equal(np.asarray(image), library.decode(tiny, stream("plain")))
+    refused = subprocess.run(
+        [program, GOLDEN / "shipped" / "small.stair", FOLDER / "tiny.stairs"],
+        env=environment,
+        capture_output=True,
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.decode().startswith("The stream was made with bundle")

@@ -1,0 +1,421 @@
+"""Exact tiles: what is drawn comes back as it was, and what is photographed costs no more than before."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import softstair
+from softstair.codec import View, decode_view, read_symbols
+from softstair.codec.flatness import CELL, exact_cells
+from softstair.codec.geometry import Geometry
+from softstair.errors import (
+    BundleNotFound,
+    CorruptStream,
+    LimitExceeded,
+    PartialPicture,
+    SoftstairError,
+    StreamError,
+    UsageError,
+)
+from softstair.exact import pack_samples, unpack_samples
+from softstair.stream import (
+    NO_BUNDLE,
+    ExactPayload,
+    StreamReader,
+    measure_parts,
+    read_exact_payload,
+    read_stream,
+    write_stream,
+)
+
+from ..tiny import photograph, screen, screen_with_photograph
+
+
+@pytest.fixture(scope="module")
+def mixed(tiny_bundle):
+    """Of a screen with a photograph: pixels, place of the photograph, the stream at a middling quality."""
+    pixels, place = screen_with_photograph()
+    return pixels, place, softstair.encode(pixels, quality=60, bundle=tiny_bundle, threads=1)
+
+
+def with_image(data: bytes, image: bytes, learned: bytes | None = None) -> bytes:
+    """A stream of one exact tile with another image, and checksums that are right."""
+    stream = read_stream(data)
+    payload = read_exact_payload(stream.tiles[0], 0)
+    kept = payload.learned if learned is None else learned
+    return write_stream(replace(stream, tiles=(ExactPayload(kept, image).pack(),)))
+
+
+samples = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([None, 3, 4]), st.integers(0, 99))
+
+
+@given(samples)
+@settings(deadline=None)
+def test_samples_come_back(case):
+    height, width, channels, seed = case
+    rng = np.random.default_rng(seed)
+    shape = (height, width) if channels is None else (height, width, channels)
+    pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+    if channels == 4:
+        pixels[..., 3] = np.where(pixels[..., 3] > 100, 255, 0)
+    found = unpack_samples(pack_samples(pixels), height, width, "image")
+    assert found.shape == (height, width, 4)
+    shown = found[..., 3] == 255
+    if channels == 4:
+        np.testing.assert_array_equal(shown, pixels[..., 3] == 255)
+        np.testing.assert_array_equal(found[shown][:, :3], pixels[shown][:, :3])
+    else:
+        assert shown.all()
+        expected = pixels if channels == 3 else np.repeat(pixels[..., None], 3, axis=2)
+        np.testing.assert_array_equal(found[..., :3], expected)
+
+
+def test_a_screen_is_coded_exactly_without_being_asked(tiny_bundle):
+    pixels = screen(200, 300)
+    for quality in (50, 75, 90):
+        data = softstair.encode(pixels, quality=quality, bundle=tiny_bundle, threads=1)
+        np.testing.assert_array_equal(softstair.decode(data), pixels)  # by nobody's bundle
+        webp = io.BytesIO()
+        Image.fromarray(pixels).save(webp, "WEBP", lossless=True)
+        assert len(data) < 1.1 * len(webp.getvalue())
+    info = softstair.info(data)
+    assert (info.tiles, info.exact_tiles, info.fingerprint) == (1, 1, NO_BUNDLE.hex())
+    assert list(read_symbols(data)) == []
+
+
+def test_the_same_file_by_any_bundle(tiny_bundle, bundle):
+    pixels = screen(60, 90)
+    assert softstair.encode(pixels, bundle=tiny_bundle) == softstair.encode(pixels, bundle=bundle)
+
+
+def test_a_photograph_has_nothing_exact(tiny_bundle, small_photo):
+    assert exact_cells(small_photo) is None
+    data = softstair.encode(small_photo, quality=60, bundle=tiny_bundle)
+    assert data[4:6] == b"\2\0"
+    assert softstair.info(data).exact_tiles == 0
+
+
+def test_a_photograph_in_a_screen_stays_a_photograph(tiny_bundle, mixed):
+    pixels, place, data = mixed
+    decoded = softstair.decode(data, bundle=tiny_bundle)
+    cells = np.zeros(pixels.shape[:2], bool)
+    cells[place] = True
+    np.testing.assert_array_equal(decoded[~cells], pixels[~cells])
+    error = np.square(decoded[place].astype(float) - pixels[place]).mean()
+    assert 10 < error < 500  # a tiny network's
+    exactly = len(softstair.encode(pixels, lossless=True))
+    assert len(data) < 0.8 * exactly
+    assert softstair.info(data).exact_tiles == 1
+    (symbols,) = read_symbols(data, tiny_bundle)
+    assert symbols.y.shape[:2] == (14, 20)
+
+
+def test_no_seam_shows_beside_what_is_exact(tiny_bundle, mixed):
+    """Learned pixels at the edge of the photograph are no worse than those inside."""
+    pixels, place, data = mixed
+    error = np.square(softstair.decode(data, bundle=tiny_bundle).astype(float) - pixels)[place].mean(axis=2)
+    edge = np.ones(error.shape, bool)
+    edge[4:-4, 4:-4] = False
+    assert error[edge].mean() < 1.5 * error[~edge].mean() + 10
+
+
+def test_the_exact_part_is_the_same_whatever_the_rate(tiny_bundle):
+    pixels = screen_with_photograph()[0]
+    few, many = (
+        softstair.encode(pixels, rate_position=position, bundle=tiny_bundle) for position in (70, 110)
+    )
+    images = [read_exact_payload(read_stream(data).tiles[0], 0).image for data in (few, many)]
+    assert images[0] == images[1]
+    assert len(few) < len(many)
+
+
+@given(
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.sampled_from(["grey", "rgb", "greya", "rgba"]),
+    st.integers(0, 9),
+)
+@settings(deadline=None, max_examples=40)
+def test_lossless_is_bit_exact(height, width, kind, seed):
+    rng = np.random.default_rng(seed)
+    channels = {"grey": 1, "rgb": 3, "greya": 2, "rgba": 4}[kind]
+    pixels = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+    pixels[: height // 2] = pixels[0, 0]
+    if channels % 2 == 0:
+        pixels[: height // 3, :, -1] = 0  # hidden, and kept
+    data = softstair.encode(pixels, lossless=True)
+    np.testing.assert_array_equal(softstair.decode(data), pixels[..., 0] if channels == 1 else pixels)
+    assert data == softstair.encode(pixels, quality=100)
+
+
+def test_a_photograph_without_loss(photo):
+    data = softstair.encode(photo, lossless=True)
+    np.testing.assert_array_equal(softstair.decode(data), photo)
+    assert softstair.encode(photo, target_psnr=60) == data
+    assert softstair.encode(photo, target_size=10 * len(data)) == data
+    almost = softstair.encode(photo, target_size=len(data) - 1)
+    assert softstair.info(almost).exact_tiles == 0
+
+
+def test_no_target_in_decibels_fails(tiny_bundle):
+    pixels = photograph(50, 60)
+    for floor in (20, 45, 60, 99, 1000):
+        data = softstair.encode(pixels, target_psnr=floor, bundle=tiny_bundle)
+        error = np.square(softstair.decode(data, bundle=tiny_bundle).astype(float) - pixels).mean()
+        assert error == 0 or 10 * np.log10(255**2 / error) >= floor
+
+
+def test_targets_of_a_screen_with_a_photograph(tiny_bundle, mixed):
+    pixels = mixed[0]
+    exactly = softstair.encode(pixels, lossless=True)
+    assert softstair.encode(pixels, target_size=len(exactly), bundle=tiny_bundle) == exactly
+    largest = len(softstair.encode(pixels, rate_position=tiny_bundle.last_position, bundle=tiny_bundle))
+    for part in (0.3, 0.6, 0.9):
+        limit = int(part * largest)
+        data = softstair.encode(pixels, target_size=limit, bundle=tiny_bundle)
+        assert 0.8 * limit < len(data) <= limit
+        softstair.decode(data, bundle=tiny_bundle)
+    with pytest.raises(UsageError, match="smallest file"):
+        softstair.encode(pixels, target_size=50, bundle=tiny_bundle)
+
+
+def test_only_one_wish_at_a_time():
+    with pytest.raises(UsageError, match="one of quality and lossless"):
+        softstair.encode(photograph(8, 8), 75, lossless=True)
+
+
+def test_hidden_colours_cost_nothing_unless_nothing_may_be_lost(tiny_bundle):
+    pixels = np.dstack([screen(64, 80), np.full((64, 80), 255, np.uint8)])
+    pixels[20:40, 20:60, 3] = 0
+    noisy = pixels.copy()
+    noisy[20:40, 20:60, :3] = np.random.default_rng(0).integers(0, 256, (20, 40, 3))
+    assert softstair.encode(noisy, bundle=tiny_bundle) == softstair.encode(pixels, bundle=tiny_bundle)
+    np.testing.assert_array_equal(softstair.decode(softstair.encode(noisy, lossless=True)), noisy)
+
+
+@pytest.fixture(scope="module")
+def large() -> np.ndarray:
+    """More than a tile each way."""
+    return screen(2100, 2300, 3)
+
+
+def test_a_large_picture_without_loss(large):
+    data = softstair.encode(large, lossless=True)
+    assert softstair.info(data).tiles == softstair.info(data).exact_tiles == 4
+    np.testing.assert_array_equal(softstair.decode(data), large)
+    region = softstair.decode(data, region=(1000, 900, 500, 700))
+    np.testing.assert_array_equal(region, large[900:1600, 1000:1500])
+    half = softstair.decode(data, scale=1 / 2)
+    assert half.shape == (1050, 1150, 3)
+    mean = large.reshape(1050, 2, 1150, 2, 3).mean(axis=(1, 3))
+    assert np.abs(half - mean).max() <= 0.5
+
+
+def test_only_the_tiles_of_a_region_are_read(large):
+    data = bytearray(softstair.encode(large, lossless=True))
+    reader = StreamReader(bytes(data))
+    last = reader.tile(3)
+    data[bytes(data).index(last) + len(last) // 2] ^= 1
+    np.testing.assert_array_equal(softstair.decode(bytes(data), region=(0, 0, 99, 99)), large[:99, :99])
+    with pytest.raises(CorruptStream, match="tile 3"):
+        softstair.decode(bytes(data))
+    with pytest.warns(PartialPicture, match="1 of 4 tiles"):
+        found = softstair.decode(bytes(data), allow_partial=True)
+    box = reader.grid.box(3)
+    assert (found[box.slices] == 128).all()
+    found[box.slices] = large[box.slices]
+    np.testing.assert_array_equal(found, large)
+
+
+def test_tiles_that_no_learned_pixel_needs_have_no_learned_part(tiny_bundle):
+    pixels = screen(320, 4200)
+    pixels[64:256, 64:320] = photograph(192, 256)
+    data = softstair.encode(pixels, quality=60, bundle=tiny_bundle, threads=1)
+    stream = read_stream(data)
+    parts = [read_exact_payload(stream.tiles[index], index) for index in sorted(stream.exact)]
+    assert [bool(part.learned) for part in parts] == [True, False, False]
+    decoded = softstair.decode(data, bundle=tiny_bundle)
+    np.testing.assert_array_equal(decoded[:, 400:], pixels[:, 400:])
+    hidden = softstair.decode(data, region=(2500, 0, 600, 320), bundle=tiny_bundle)
+    np.testing.assert_array_equal(hidden, pixels[:, 2500:3100])
+    part = softstair.decode(data, region=(50, 40, 300, 250), bundle=tiny_bundle)
+    assert np.abs(part.astype(int) - decoded[40:290, 50:350]).max() <= 1
+
+
+def test_a_grey_screen(tiny_bundle):
+    pixels = screen(100, 120)[..., 0]
+    data = softstair.encode(pixels, bundle=tiny_bundle)
+    assert softstair.info(data).exact_tiles == 1
+    np.testing.assert_array_equal(softstair.decode(data), pixels)
+    pixels = screen_with_photograph()[0][..., 1]
+    decoded = softstair.decode(softstair.encode(pixels, quality=60, bundle=tiny_bundle), bundle=tiny_bundle)
+    np.testing.assert_array_equal(decoded[:48], pixels[:48])
+
+
+def test_regions_and_scales_of_what_is_exact_in_part(tiny_bundle, mixed):
+    data = mixed[2]
+    whole = softstair.decode(data, bundle=tiny_bundle)
+    for left, top, width, height in ((0, 0, 320, 40), (90, 40, 33, 47), (100, 60, 16, 16)):
+        part = softstair.decode(data, region=(left, top, width, height), bundle=tiny_bundle)
+        expected = whole[top : top + height, left : left + width].astype(int)
+        assert np.abs(part - expected).max() <= 1
+    small = softstair.decode(data, scale=1 / 4, bundle=tiny_bundle)
+    assert np.abs(small - whole.reshape(56, 4, 80, 4, 3).mean(axis=(1, 3))).max() <= 1
+
+
+def test_little_memory_means_no_exact_tiles_or_a_sentence(tiny_bundle):
+    pixels = screen(600, 700)
+    with pytest.raises(LimitExceeded, match="MB of memory"):
+        softstair.encode(pixels, lossless=True, max_memory=100_000_000)
+    data = softstair.encode(pixels, lossless=True)
+    with pytest.raises(LimitExceeded, match="MB of memory"):
+        softstair.decode(data, max_memory=100_000_000)
+
+
+def test_info_names_exact_tiles(tmp_path, mixed):
+    from click.testing import CliRunner
+
+    from softstair.commands import softstair as command
+
+    for name, data in {"mixed": mixed[2], "exact": softstair.encode(screen(20, 20))}.items():
+        (tmp_path / name).write_bytes(data)
+        done = CliRunner().invoke(command, ["info", "--json", str(tmp_path / name)])
+        fields = json.loads(done.output)
+        assert fields["exact_tiles"] == 1
+        assert (fields["bundle"] is None) == (fields["mode"] is None) == (name == "exact")
+
+
+# What lies.
+
+
+@pytest.mark.parametrize("kind", ["exact", "mixed"])
+def test_every_flipped_bit_and_truncation(kind, tiny_bundle, mixed):
+    data = softstair.encode(screen(24, 40)) if kind == "exact" else mixed[2]
+    step = 1 if kind == "exact" else 41
+    for bit in range(0, 8 * len(data), step):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(SoftstairError):
+            softstair.decode(bytes(damaged), bundle=None if kind == "exact" else tiny_bundle)
+    for length in range(0, len(data), step):
+        with pytest.raises(StreamError):
+            softstair.decode(data[:length], bundle=tiny_bundle)
+
+
+def webp(image: Image.Image, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", **options)
+    return buffer.getvalue()
+
+
+def liars() -> dict[str, bytes]:
+    image = Image.fromarray(screen(224, 320))
+    frames = [Image.fromarray(screen(224, 320, seed)) for seed in (1, 2)]
+    half = np.dstack([screen(224, 320), np.full((224, 320), 128, np.uint8)])
+    good = pack_samples(screen(224, 320))
+    return {
+        "nothing": b"",
+        "one byte": b"\x2f",
+        "a whole WebP": webp(image, lossless=True),
+        "a lossy WebP": webp(image, quality=80),
+        "a lossy bitstream": webp(image, quality=80)[20:],
+        "an animation": webp(frames[0], save_all=True, append_images=frames[1:], lossless=True),
+        "metadata": webp(image, lossless=True, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0", xmp=b"<x/>"),
+        "another size": pack_samples(screen(223, 320)),
+        "sides exchanged": pack_samples(screen(320, 224)),
+        "half transparent": pack_samples(half),
+        "another version": good[:4] + bytes([good[4] | 0x20]) + good[5:],
+        "half of it": good[: len(good) // 2],
+        "a PNG": b"\x89PNG\r\n\x1a\n" + bytes(100),
+        "the largest size": b"\x2f\xff\xff\xff\x0f" + bytes(200),
+    }
+
+
+@pytest.mark.parametrize("name", liars())
+def test_images_that_are_not_what_they_should_be(name, tiny_bundle, mixed):
+    data = with_image(mixed[2], liars()[name])
+    with pytest.raises(CorruptStream, match=r"exact image of tile 0"):
+        softstair.decode(data, bundle=tiny_bundle)
+    decoded = decode_view(data, View(allow_partial=True), tiny_bundle, threads=1)
+    assert decoded.missing == (0,)
+    assert "1 of 1 tiles" in str(decoded.damage)
+
+
+def test_gaps_with_nothing_learned_below(tiny_bundle, mixed):
+    payload = read_exact_payload(read_stream(mixed[2]).tiles[0], 0)
+    with pytest.raises(CorruptStream, match="gaps"):
+        softstair.decode(with_image(mixed[2], payload.image, b""), bundle=tiny_bundle)
+
+
+def test_what_is_learned_under_no_bundle(mixed):
+    stream = read_stream(mixed[2])
+    header = replace(stream.header, fingerprint=NO_BUNDLE)
+    for exact in (stream.exact, frozenset()):
+        with pytest.raises(CorruptStream, match="names no bundle"):
+            softstair.decode(write_stream(replace(stream, header=header, exact=exact)))
+
+
+def test_an_exact_payload_that_says_it_is_learned(tiny_bundle, mixed):
+    stream = read_stream(mixed[2])
+    with pytest.raises(CorruptStream):
+        softstair.decode(write_stream(replace(stream, exact=frozenset())), bundle=tiny_bundle)
+    plain = softstair.encode(photograph(40, 40), quality=50, bundle=tiny_bundle)
+    stream = read_stream(plain)
+    with pytest.raises(CorruptStream):
+        softstair.decode(write_stream(replace(stream, exact=frozenset({0}))), bundle=tiny_bundle)
+
+
+def test_what_is_exact_in_part_needs_its_bundle(mixed):
+    with pytest.raises(BundleNotFound):
+        softstair.decode(mixed[2])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_mutated_exact_payloads_with_right_checksums(tiny_bundle, mixed, data):
+    stream = read_stream(mixed[2])
+    payload = bytearray(stream.tiles[0])
+    for _ in range(data.draw(st.integers(1, 5))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    damaged = write_stream(replace(stream, tiles=(bytes(payload),)))
+    try:
+        pixels = softstair.decode(damaged, bundle=tiny_bundle, threads=1)
+    except CorruptStream:
+        return
+    assert pixels.shape == (224, 320, 3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+def test_exact_payloads_of_noise(payload):
+    stream = read_stream(softstair.encode(screen(16, 16)))
+    with pytest.raises(CorruptStream):
+        softstair.decode(write_stream(replace(stream, tiles=(payload,))))
+
+
+def test_cells_are_those_of_the_latents():
+    pixels, place = screen_with_photograph()
+    cells = exact_cells(pixels)
+    assert cells is not None
+    geometry = Geometry(pixels.shape[1], pixels.shape[0])
+    assert cells.shape == (geometry.rows, geometry.columns)
+    assert not cells[place[0].start // CELL : place[0].stop // CELL, 6:16].any()
+    assert cells[:3].all()
+
+
+def test_exact_alpha_is_smaller_and_whole(tiny_bundle):
+    alpha = photograph(100, 120)[..., 1]
+    pixels = np.dstack([photograph(100, 120, 2), alpha])
+    data = softstair.encode(pixels, quality=50, bundle=tiny_bundle)
+    np.testing.assert_array_equal(softstair.decode(data, bundle=tiny_bundle)[..., 3], alpha)
+    deflated = np.diff(alpha, axis=0, prepend=np.zeros((1, 120), np.uint8)).tobytes()
+    assert measure_parts(data).alpha < len(zlib.compress(deflated, 9))

@@ -1,0 +1,141 @@
+"""Streams of every released format version decode to the same symbols, for ever.
+
+Those of version 1 cannot be written any more. ``python -m tests.make_golden CASE...`` adds cases of
+version 2; to write one anew needs a line in the changelog: it breaks people's files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import softstair
+from softstair.bundle import read_bundle
+from softstair.codec import decode_picture, read_symbols
+from softstair.mode import Mode
+from softstair.pictures import Picture
+from softstair.stream import NO_BUNDLE, Metadata, read_stream
+
+from ..conftest import GOLDEN
+from ..tiny import photograph, screen, screen_with_photograph
+
+FOLDER = GOLDEN / "v1"
+SHIPPED = GOLDEN / "shipped"
+OLDER = GOLDEN / "older"  # bundles that were shipped once, under their fingerprints, and a stream of each
+SHIPPED_BUNDLES = ("photo", "small", "photo-s")
+CASES = {
+    "plain": (photograph(75, 90), 80),
+    "one-pixel": (photograph(1, 1), 120),
+    "four-lanes": (photograph(300, 257, 5), 48),
+    "grey": (photograph(40, 33)[..., 0], 100),
+    "alpha": (np.dstack([photograph(40, 33), photograph(40, 33, 9)[..., 0]]), 100),
+    **{mode.value: (photograph(260, 250, 7), 90) for mode in Mode},
+    "tiled": (photograph(300, 530, 11), 72),
+    "noise": (np.random.default_rng(1).integers(0, 256, (48, 48, 3), dtype=np.uint8), 160),
+}
+V2 = GOLDEN / "v2"
+KINDS = Metadata(b"icc", b"exif", b"xmp", b"iptc")
+SCREEN, PLACE = screen_with_photograph(160, 192, slice(48, 112), slice(64, 144))
+# Pictures, rate positions; None is lossless.
+V2_CASES: dict[str, tuple[Picture, int | None]] = {
+    "plain": (Picture(photograph(75, 90)), 80),
+    "metadata": (Picture(photograph(40, 33)[..., 0], None, KINDS), 100),
+    "exact-alpha": (Picture(photograph(40, 33), photograph(40, 33, 9)[..., 0], Metadata(xmp=b"xmp")), 100),
+    "exact": (Picture(screen(50, 70)), None),
+    "exact-grey": (Picture(screen(50, 70)[..., 0], screen(50, 70)[..., 1]), None),
+    "exact-photograph": (Picture(photograph(60, 45)), None),
+    "exact-tiles": (Picture(screen(40, 2100)), None),
+    "exact-in-part": (Picture(SCREEN), 90),
+    "exact-in-part-grey": (Picture(SCREEN[..., 0]), 90),
+    "exact-in-part-tiles": (
+        Picture(screen_with_photograph(96, 2100, slice(16, 96), slice(32, 800))[0]),
+        60,
+    ),
+}
+
+
+def example():
+    with Image.open(Path(__file__).parents[2] / "examples" / "casa-mila.jpg") as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def pixel_file(name: str) -> str:
+    return f"{name}.npz"
+
+
+def symbol_hash(data: bytes, bundle) -> str:
+    digest = hashlib.sha256()
+    for tile in read_symbols(data, bundle):
+        digest.update(tile.z.tobytes() + tile.y.tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_streams(name, tiny_bundle):
+    expected = json.loads((FOLDER / "expected.json").read_text())[name]
+    data = (FOLDER / f"{name}.stair").read_bytes()
+    assert symbol_hash(data, tiny_bundle) == expected["symbols"]
+    with np.load(FOLDER / expected["pixels"]) as stored:
+        reference = stored["arr_0"].astype(int)
+    decoded = softstair.decode(data, bundle=tiny_bundle)
+    assert np.abs(decoded - reference).max() <= 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_streams_without_vector_kernels(name, tiny_bundle):
+    expected = json.loads((FOLDER / "expected.json").read_text())[name]
+    stream = read_stream((FOLDER / f"{name}.stair").read_bytes())
+    header = stream.header
+    model = tiny_bundle.at(header.position, header.mode, simd=False).model
+    digest = hashlib.sha256()
+    for index, payload in enumerate(stream.tiles):
+        cells = header.grid.box(index).cells(16)
+        z, y = model.decode(payload, cells.rows, cells.columns)
+        digest.update(z.tobytes() + y.tobytes())
+    assert digest.hexdigest() == expected["symbols"]
+
+
+@pytest.mark.parametrize("name", V2_CASES)
+def test_golden_streams_of_version_2(name, tiny_bundle):
+    expected = json.loads((V2 / "expected.json").read_text())[name]
+    data = (V2 / f"{name}.stair").read_bytes()
+    assert data[4] == 2
+    assert symbol_hash(data, tiny_bundle) == expected["symbols"]
+    stream, picture = read_stream(data), decode_picture(data, tiny_bundle)
+    assert sorted(stream.exact) == expected["exact"]
+    assert stream.metadata == V2_CASES[name][0].metadata
+    with np.load(V2 / expected["pixels"]) as stored:
+        reference = stored["arr_0"].astype(int)
+    exact = stream.header.fingerprint == NO_BUNDLE
+    assert exact == (V2_CASES[name][1] is None)
+    assert np.abs(picture.array - reference).max() <= (0 if exact else 1)
+    if picture.alpha is not None:
+        np.testing.assert_array_equal(picture.alpha, reference[..., -1])
+
+
+@pytest.mark.parametrize("name", SHIPPED_BUNDLES)
+def test_a_stream_of_a_shipped_bundle(name):
+    """Made once on one machine; the same symbols, and the photograph, everywhere else."""
+    expected = json.loads((SHIPPED / "expected.json").read_text())[name]
+    bundle = softstair.open_bundle(name)
+    assert bundle.fingerprint.hex() == expected["bundle"]
+    data = (SHIPPED / f"{name}.stair").read_bytes()
+    assert symbol_hash(data, bundle) == expected["symbols"]
+    error = np.square(softstair.decode(data).astype(float) - example()).mean()
+    assert 10 * np.log10(255**2 / error) > 24
+
+
+@pytest.mark.parametrize("path", sorted(OLDER.glob("*.stairs")), ids=lambda path: path.stem)
+def test_a_stream_of_a_bundle_that_was_replaced(path):
+    """Whoever keeps the bundle with the files can still open them."""
+    bundle = read_bundle(path.read_bytes(), path.name)
+    assert bundle.fingerprint.hex() == path.stem
+    data = path.with_suffix(".stair").read_bytes()
+    assert symbol_hash(data, bundle) == json.loads((OLDER / "expected.json").read_text())[path.stem]
+    error = np.square(softstair.decode(data, bundle=bundle).astype(float) - example()).mean()
+    assert 10 * np.log10(255**2 / error) > 24

@@ -1,0 +1,74 @@
+"""Experiments use the product's public face, and their tables are those of the means they keep."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch", reason="the extra learn is not installed")
+pytest.importorskip("scipy", reason="the extra eval is not installed")
+
+import msgspec
+from experiments.anchors import run as anchors
+from experiments.compare import run as compare
+from experiments.compare.variants import GROUPS
+from experiments.harness import read_means
+from experiments.ladder import run as ladder
+from experiments.two_stage import run as two_stage
+
+from softstair.learn.stages import pretrain as stage
+
+from ..conftest import ROOT
+from ..tiny import write_data, write_recipe
+
+FOLDER, RESULTS = ROOT / "experiments", ROOT / "results"
+
+
+def table(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("name", ["kodak", "large1200"])
+def test_the_tables_of_the_ladder_are_those_of_its_means(name):
+    found = ladder.report(read_means(FOLDER / "ladder" / f"{name}.json"))
+    assert table(found) == table((RESULTS / f"ladder_{name}.md").read_text())
+
+
+@pytest.mark.parametrize("name", ["kodak", "photos768", "large1200"])
+def test_the_tables_of_two_stages_are_those_of_its_means(name):
+    means = read_means(FOLDER / "two_stage" / f"{name}.json")
+    names = [two_stage.STAGE_1, *(arm.name for arm in two_stage.ARMS)]
+    names = [one for one in names if any(arm.startswith(f"{one}/") for arm in means.arms)]
+    assert table(two_stage.report(means, names)) == table((RESULTS / f"two_stage_{name}.md").read_text())
+
+
+@pytest.mark.parametrize(
+    ("plan", "name"),
+    [("plan", "kodak"), ("plan", "photos768"), ("plan", "large1200"), ("plan-ms-ssim", "ms-ssim_kodak")],
+)
+def test_the_tables_of_anchors_are_those_of_its_means(plan, name):
+    decoded = msgspec.toml.decode((FOLDER / "anchors" / f"{plan}.toml").read_bytes(), type=anchors.Plan)
+    found = anchors.report(decoded, read_means(FOLDER / "anchors" / f"{name}.json"))
+    file = f"anchors-{name}.md" if name.startswith("ms-ssim") else f"anchors_{name}.md"
+    assert table(found) == table((RESULTS / file).read_text())
+
+
+def test_every_variant_has_a_recipe_and_a_codec():
+    shape = compare.shape_of(compare.SNAPSHOT)
+    for group, variants in GROUPS.items():
+        for name, variant in variants.items():
+            recipe = compare.recipe_of(group, name, 100, 1, shape)
+            assert recipe.pretrain.steps == 100
+            assert variant.parts.codec is not None
+
+
+@pytest.mark.parametrize(
+    "arm", [arm for arm in two_stage.ARMS if arm.stage == "pretrain"], ids=lambda arm: arm.name
+)
+def test_controls_train_with_parts_of_their_own(tmp_path, arm):
+    write_data(tmp_path)
+    from softstair.learn.recipe import read_recipe
+
+    recipe = read_recipe(write_recipe(tmp_path / "tiny.toml", steps=6, fixed_from=4))
+    device = two_stage.torch.device("cpu")
+    codec = stage.pretrain(recipe, tmp_path, tmp_path / "run", device, parts=arm.parts)
+    assert codec.shape == recipe.shape

@@ -1,0 +1,125 @@
+"""The npm package in Node: what it decodes is what the Python package does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import softstair
+
+from ..codec.test_exact_in_c import exact_stream
+from ..format.test_golden import CASES, FOLDER, SHIPPED
+from ..tiny import photograph
+
+PACKAGE = Path(softstair.__file__).parent / "js"
+NODE = shutil.which("node") or ""
+pytestmark = pytest.mark.skipif(not NODE, reason="needs Node")
+
+
+def run(folder: Path, jobs: list[dict[str, object]], package: str = str(PACKAGE / "index.js")) -> list[dict]:
+    script = shutil.copy(Path(__file__).parent / "decode.mjs", folder)
+    (folder / "jobs.json").write_text(json.dumps({"package": package, "jobs": jobs}))
+    done = subprocess.run(
+        [NODE, script, folder / "jobs.json"], capture_output=True, text=True, cwd=folder, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def as_rgba(pixels: np.ndarray) -> np.ndarray:
+    if pixels.ndim == 2:
+        pixels = np.dstack([pixels] * 3)
+    if pixels.shape[2] == 3:
+        pixels = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    return pixels
+
+
+def raw(path: Path, result: dict) -> np.ndarray:
+    return np.fromfile(path, np.uint8).reshape(result["height"], result["width"], 4)
+
+
+def test_golden_streams(tmp_path):
+    jobs = [
+        {
+            "stream": str(FOLDER / f"{name}.stair"),
+            "bundle": str(FOLDER / "tiny.stairs"),
+            "raw": str(tmp_path / name),
+        }
+        for name in CASES
+    ]
+    expected = json.loads((FOLDER / "expected.json").read_text())
+    for name, result in zip(CASES, run(tmp_path, jobs), strict=True):
+        assert result["symbols"] == expected[name]["symbols"]
+        with np.load(FOLDER / expected[name]["pixels"]) as stored:
+            reference = as_rgba(stored["arr_0"]).astype(int)
+        assert np.abs(raw(tmp_path / name, result) - reference).max() <= 1
+
+
+def test_shipped_bundles_regions_scales_and_exact_pictures(tmp_path):
+    pixels = photograph(90, 120, 3)
+    (tmp_path / "exact.stair").write_bytes(exact_stream(pixels))
+    region = {"left": 100, "top": 60, "width": 200, "height": 120}
+    photo, bundle = (
+        str(SHIPPED / "photo-s.stair"),
+        str(Path(softstair.__file__).parent / "models" / "photo-s.stairs"),
+    )
+    jobs = [
+        {"stream": str(tmp_path / "exact.stair"), "raw": str(tmp_path / "a"), "png": str(tmp_path / "a.png")},
+        {"stream": photo, "bundle": bundle, "raw": str(tmp_path / "b")},
+        {
+            "stream": photo,
+            "bundle": bundle,
+            "raw": str(tmp_path / "c"),
+            "options": {"region": region, "scale": 0.25},
+        },
+    ]
+    exact, whole, part = run(tmp_path, jobs)
+    assert exact["info"]["fingerprint"] is None
+    assert np.array_equal(raw(tmp_path / "a", exact), as_rgba(pixels))
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image), pixels)
+    data = Path(photo).read_bytes()
+    assert np.abs(raw(tmp_path / "b", whole) - as_rgba(softstair.decode(data)).astype(int)).max() <= 1
+    expected = as_rgba(softstair.decode(data, region=(100, 60, 200, 120), scale=0.25)).astype(int)
+    assert np.abs(raw(tmp_path / "c", part) - expected).max() <= 1
+
+
+def test_a_damaged_file_is_one_sentence_and_the_next_one_opens(tmp_path):
+    whole = (FOLDER / "plain.stair").read_bytes()
+    flipped = bytes(byte ^ (16 if at == 100 else 0) for at, byte in enumerate(whole))
+    damaged = {"empty": b"", "cut": whole[:60], "flipped": flipped, "newer": whole[:4] + b"\x09" + whole[5:]}
+    jobs = []
+    for name, data in damaged.items():
+        (tmp_path / name).write_bytes(data)
+        jobs.append({"stream": str(tmp_path / name), "bundle": str(FOLDER / "tiny.stairs")})
+    jobs.append({"stream": str(SHIPPED / "small.stair"), "bundle": str(FOLDER / "tiny.stairs")})
+    jobs.append({"stream": str(FOLDER / "plain.stair"), "bundle": str(FOLDER / "tiny.stairs")})
+    *failures, last = run(tmp_path, jobs)
+    codes = ["not-a-stair-file", "truncated", "corrupt", "unsupported", "wrong-bundle"]
+    assert [failure["code"] for failure in failures] == codes
+    assert all(failure["message"].endswith(".") for failure in failures)
+    assert last["width"] == 90
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
+def test_the_packed_package_installs_and_works(tmp_path):
+    def npm(*arguments: str) -> str:
+        done = subprocess.run(
+            ["npm", *arguments], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+        )
+        return done.stdout
+
+    (packed,) = json.loads(npm("pack", "--json", str(PACKAGE)))
+    names = {entry["path"] for entry in packed["files"]}
+    assert {"index.js", "index.d.ts", "worker.js", "softstair.wasm", "LICENSE"} <= names
+    (tmp_path / "package.json").write_text('{"type": "module", "private": true}')
+    npm("install", "--offline", "--no-audit", "--no-fund", str(tmp_path / packed["filename"]))
+    job: dict[str, object] = {"stream": str(FOLDER / "plain.stair"), "bundle": str(FOLDER / "tiny.stairs")}
+    (result,) = run(tmp_path, [job], package="softstair")
+    assert result["width"] == 90
