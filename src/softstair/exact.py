@@ -17,6 +17,7 @@ from softstair.errors import CorruptStream
 MAX_SIDE = 16383  # pixels of a side, of the format
 _SIGNATURE = 0x2F
 _HEADER = struct.Struct("<BI")
+_NO_MEMORY = {"encoding error 1", "encoding error 2"}  # how Pillow says what libwebp says of memory
 _RIFF = struct.Struct("<4sI4s4sI")
 _CHUNK = b"VP8L"
 
@@ -32,7 +33,12 @@ def pack_samples(samples: Samples, *, method: int = 4, quality: int = 90) -> byt
             are 2 % smaller and take many times as long.
     """
     buffer = io.BytesIO()
-    Image.fromarray(samples).save(buffer, "WEBP", lossless=True, method=method, quality=quality)
+    try:
+        Image.fromarray(samples).save(buffer, "WEBP", lossless=True, method=method, quality=quality)
+    except ValueError as error:
+        if str(error) in _NO_MEMORY:
+            raise MemoryError(str(error)) from error
+        raise
     return _only_chunk(buffer.getvalue())
 
 

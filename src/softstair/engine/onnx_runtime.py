@@ -14,6 +14,7 @@ from . import Planes
 
 # One for all runs: a stop ends them in the middle of a graph.
 _RUN = ort.RunOptions()
+_RUN.log_severity_level = 4
 stopping.listen(lambda stopped: setattr(_RUN, "terminate", stopped))
 
 
@@ -37,7 +38,7 @@ class OnnxNetworks:
         self._options.intra_op_num_threads = threads
         self._options.inter_op_num_threads = 1
         self._options.graph_optimization_level = optimisation
-        self._options.log_severity_level = 3
+        self._options.log_severity_level = 4  # its errors are raised, and ours says them
         # An arena would keep the memory of the largest picture; malloc is as fast.
         self._options.enable_cpu_mem_arena = False
         # Threads that spin after their work slow down whatever comes next on the same cores.

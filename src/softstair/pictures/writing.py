@@ -22,6 +22,7 @@ _LARGEST_SIDES = {"PNG": 1 << 31, "JPEG": 65500, "WEBP": 16383}
 _WRITER_BYTES = {"PNG": 6, "JPEG": 6, "WEBP": 44}
 _PROCESS = 180_000_000
 _LARGEST_EXIF = 65533 - 6
+_NO_MEMORY = {"encoding error 1", "encoding error 2"}  # how Pillow says what libwebp says of memory
 _STRIPE = 1 << 21
 _DEFLATED_TEXT = 500_000  # Pillow's reader takes no longer ones
 
@@ -89,6 +90,8 @@ def write_and_tell(picture: Picture, suffix: str) -> Written:
     try:
         _image(picture).save(buffer, kind, **options)
     except (OSError, ValueError) as error:
+        if str(error) in _NO_MEMORY:
+            raise MemoryError(str(error)) from error
         reason = str(error).rstrip(".")
         raise UsageError(f"The picture cannot be written as {kind}: {reason}.") from error
     data = buffer.getvalue()
