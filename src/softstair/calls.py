@@ -21,11 +21,11 @@ from softstair.stream import MAX_PIXELS, MAX_SIDE, Buffer, StreamReader
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What a stream says of itself, read without a bundle.
+    """What a stream's header says, read without a bundle.
 
-    colour: "rgb" or "grey". mode: how symbols were chosen. fingerprint: of the bundle, hex; zeros if
-    nothing is learned, and then mode and rate position say nothing. tiles: how many the picture is cut
-    into. exact_tiles: how many of them are exact, at least in part.
+    colour: "rgb" or "grey". mode: how symbols were chosen. fingerprint: of the bundle, in hex; zeros if
+    no tile is learned, in which case mode and rate position have no meaning. tiles: how many there are.
+    exact_tiles: how many of them are exact, at least in part.
     """
 
     width: int
@@ -53,33 +53,33 @@ def encode(
     threads: int | None = None,
     max_memory: int = MAX_MEMORY,
 ) -> bytes:
-    """Encode a picture; ask for at most one of quality, rate position, targets and lossless.
+    """Encode a picture. Set at most one of quality, rate position, a target and lossless.
 
     Args:
         image: a PIL image of any mode, whose ICC, EXIF and XMP are kept, or a uint8 array (H, W),
-            (H, W, 3), or with alpha as a last channel (docs/pictures.md).
+            (H, W, 3), or with alpha as the last channel (docs/pictures.md).
         quality: 0 to 100, by default 75; 100 is lossless.
-        rate_position: the native knob, 0 to ``bundle.last_position``, 1/32 octave of step size.
-        target_size: bytes of the file, not exceeded.
-        target_bpp: bits per pixel of the file, not exceeded.
-        target_psnr: dB (RGB), at least.
-        lossless: every sample as it is, of hidden colours, too.
-        effort: 1 to 9, from fast to small (docs/modes.md).
+        rate_position: exact setting of the rate, 0 to ``bundle.last_position``, in 1/32 octave of step size.
+        target_size: largest file in bytes, never exceeded.
+        target_bpp: most bits per pixel of the file, never exceeded.
+        target_psnr: lowest PSNR in dB over RGB, never undercut.
+        lossless: keep every sample, also of colours under full transparency.
+        effort: 1 to 9, from fastest to smallest file (docs/modes.md).
         mode: how symbols are chosen: scalar, rdoq, tcq4, tcq8, tcq16 or tcq32; by default the
             bundle's own.
         bundle: by default the shipped one.
         threads: by default all usable cores.
-        max_memory: bytes that the process may take, about, the picture included.
+        max_memory: approximate limit of the process's memory in bytes, picture included.
 
     Returns:
         The bytes of a .stair file.
 
     Raises:
-        UsageError: an image or a wish that cannot be met.
-        StreamError: a picture that is too large for a stream or for ``max_memory``.
+        UsageError: the image or an option is not valid, or a target cannot be met.
+        StreamError: the picture is too large for a stream or for ``max_memory``.
 
     Warns:
-        PictureChanged: something of the image is not encoded as it was.
+        PictureChanged: something in the image could not be kept as it was.
     """
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr, lossless)
     bundle = bundle or open_bundle()
@@ -107,25 +107,25 @@ def decode(
         data: the file's bytes.
         region: left, top, width and height in pixels of the picture; only the tiles that it needs
             are read.
-        scale: 1, 1/2, 1/4, 1/8 or 1/16. Pixels are decoded at full size and averaged, so that this
-            saves memory, not time; a region is widened to whole pixels of the result.
-        allow_partial: show what there is of a file that ends early or is damaged, grey elsewhere, and
-            warn, instead of raising. A tile that the file ends in is shown unverified.
+        scale: 1, 1/2, 1/4, 1/8 or 1/16. Pixels are decoded at full size and averaged, which
+            saves memory but not time; a region is widened to whole pixels of the result.
+        allow_partial: decode as much as a cut or damaged file holds, leave the rest grey, and warn
+            instead of raising. The tile in which the file ends cannot be verified.
         bundle: by default the installed one that the file asks for.
         threads: by default all usable cores.
-        max_pixels: refuse pictures with more, whatever the region and the scale.
-        max_memory: bytes that the process may take, about, the picture included.
+        max_pixels: refuse larger pictures, whatever the region and the scale.
+        max_memory: approximate limit of the process's memory in bytes, picture included.
 
     Returns:
-        uint8, (H, W, 3); (H, W) for grey; with alpha as a last channel where the file has one.
+        uint8, (H, W, 3); (H, W) for grey; with alpha as the last channel if the file has it.
 
     Raises:
         StreamError: the data cannot be read.
         BundleError: the bundle is missing or damaged.
-        UsageError: a region that is not inside the picture, or another scale.
+        UsageError: the region is not inside the picture, or the scale is another.
 
     Warns:
-        PartialPicture: something is missing; only with ``allow_partial``.
+        PartialPicture: a part is missing; only with ``allow_partial``.
     """
     view = View(region, divisor_of(scale), allow_partial)
     decoded = decode_view(data, view, bundle, threads=threads, max_pixels=max_pixels, max_memory=max_memory)

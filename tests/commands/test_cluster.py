@@ -34,7 +34,7 @@ def test_jobs_and_scheduler_contradict(tmp_path):
     Image.fromarray(photograph(40, 50)).save(tmp_path / "a.png")
     done = run("encode", tmp_path, "--scheduler", "tcp://127.0.0.1:1", "-j", 2)
     assert done.returncode == 2
-    assert b"leave --jobs away" in done.stderr
+    assert b"leave out --jobs" in done.stderr
 
 
 def test_names_mean_the_same_everywhere(tmp_path, monkeypatch):

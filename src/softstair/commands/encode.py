@@ -54,7 +54,7 @@ class Encoding:
         bundle = open_bundle(self.model)
         if bundle.fingerprint.hex() != self.fingerprint:
             raise UsageError(
-                f"Bundle {bundle.name} is {bundle.fingerprint.hex()} where the work is done, not "
+                f"Bundle {bundle.name} is {bundle.fingerprint.hex()} on the worker, not "
                 f"{self.fingerprint}; install the same one everywhere."
             )
         picture = read_picture(source, job.source, page=job.page, max_memory=self.max_memory)
@@ -195,7 +195,9 @@ def command(
     from softstair.pictures import missing_suffixes, source_suffixes
 
     if scheduler is not None and jobs is not None:
-        raise UsageError("The workers of a cluster decide how much is done at once; leave --jobs away.")
+        raise UsageError(
+            "The workers of a cluster set how many pictures are coded at once; leave out --jobs."
+        )
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr, lossless or None)
     kinds = options.kinds_of(strip)
     work_list = plan(sources, output, ".stair", source_suffixes(), missing_suffixes())
@@ -227,7 +229,7 @@ def _checked(work_list: WorkList) -> WorkList:
     for job in work_list.jobs:
         suffix = Path(job.target).suffix
         if is_picture_name(suffix) and not files.is_special(Path(job.target)):
-            raise UsageError(f"{job.target} would be a .stair file that is called {suffix}; name it .stair.")
+            raise UsageError(f"{job.target} would be a .stair file called {suffix}; name it .stair.")
     return work_list
 
 
@@ -242,7 +244,7 @@ def _on_pages(work_list: WorkList, page: int | str | None) -> WorkList:
     jobs: list[Job] = []
     for job in work_list.jobs:
         if files.STANDARD in (job.source, job.target):
-            raise UsageError("All pages need a file to read and files to write; name them instead of -.")
+            raise UsageError("--page all needs a file to read and files to write, not -; name them.")
         count = count_pages(files.read(job.source), job.source)
         folder = Path(job.target).with_suffix("")
         for number in range(1, count + 1) if count > 1 else ():

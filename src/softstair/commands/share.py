@@ -29,7 +29,7 @@ def command(pictures: tuple[str, ...], output: str, title: str | None, viewer: b
     from softstair.share import album
 
     if not pictures and not viewer:
-        raise UsageError("No picture is given; name .stair files, or ask for --viewer.")
+        raise UsageError("No picture is named; name .stair files, or pass --viewer.")
     files.check_free(output, force=force, sources=pictures)
     contents = {Path(name).name: files.read(name) for name in pictures}
     if len(contents) < len(pictures):

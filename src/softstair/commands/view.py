@@ -45,7 +45,7 @@ def command(
     bundle = open_bundle(model)
     named = pair_up(sources)
     if blind and (not named or any(one.photo is None for one in named)):
-        raise UsageError("A blind comparison needs photographs, and no .stair files alone; name some.")
+        raise UsageError("A blind comparison needs photographs, not only .stair files; name some.")
     position, *positions = (
         round(quality / 100 * bundle.last_position) for quality in (DEFAULT_QUALITY, *_BLIND_QUALITIES)
     )

@@ -72,6 +72,6 @@ def _checked(name: str, output: Planes, shape: tuple[int, ...], decoded: Planes 
         )
     if not np.isfinite(output).all():
         if decoded is not None and np.abs(decoded).max() > _LARGEST_LATENT:
-            raise CorruptStream("The payload decodes to numbers that are no picture's; the file is damaged.")
+            raise CorruptStream("The payload decodes to numbers that no picture has; the file is damaged.")
         raise InvalidBundle(f"The graph {name} of the bundle gives numbers that are not finite.")
     return output

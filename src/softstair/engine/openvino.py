@@ -103,8 +103,7 @@ def import_openvino() -> Any:
         return importlib.import_module("openvino")
     except (ImportError, OSError) as error:
         raise UsageError(
-            f"OpenVINO is installed but cannot be loaded ({error}); install it again, or unset "
-            f"{ENGINE_VARIABLE}."
+            f"OpenVINO is installed but cannot be loaded ({error}); reinstall it, or unset {ENGINE_VARIABLE}."
         ) from error
     finally:
         if silenced:

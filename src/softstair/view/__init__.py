@@ -1,4 +1,4 @@
-"""A page to look with: a photograph beside what codecs make of it, served here or as one file.
+"""The local page: a photograph beside what codecs make of it, served here or as one file.
 
 sources      files and uploads, within limits
 photograph   through Softstair at any rate, through peers at the same size
