@@ -13,8 +13,8 @@ from PIL import Image
 
 import softstair
 
-from .c_library import BUILD, LIBRARY, ROOT
-from .test_golden import SHIPPED
+from ..c_library import BUILD, LIBRARY, ROOT
+from ..format.test_golden import SHIPPED
 
 PICTURE = SHIPPED / "photo-s.stair"
 MODELS = Path(softstair.__file__).parent / "models"
