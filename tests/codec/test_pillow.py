@@ -447,7 +447,7 @@ def test_saving_by_name_with_the_shipped_bundle(tmp_path):
     [
         ({"quality": 101}, "Quality"),
         ({"quality": -1}, "Quality"),
-        ({"quality": "keep"}, "quality must be"),
+        ({"quality": "best"}, "quality must be"),
         ({"quality": True}, "quality must be"),
         ({"quality": float("nan")}, "Quality"),
         ({"rate_position": 7.5}, "rate_position must be"),
