@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from softstair.bundle import Bundle, open_bundle
     from softstair.calls import StreamInfo, decode, encode, info
+    from softstair.codec import Reader
     from softstair.errors import (
         BundleError,
         PartialPicture,
@@ -29,6 +30,7 @@ __all__ = [
     "BundleError",
     "PartialPicture",
     "PictureChanged",
+    "Reader",
     "SoftstairError",
     "StreamError",
     "StreamInfo",
@@ -43,6 +45,7 @@ __all__ = [
 
 # Where what is offered lies, if not among the errors.
 _PLACES = dict.fromkeys(("StreamInfo", "decode", "encode", "info"), "softstair.calls")
+_PLACES["Reader"] = "softstair.codec"
 _PLACES |= dict.fromkeys(("Bundle", "open_bundle"), "softstair.bundle")
 
 

@@ -302,6 +302,11 @@ class StreamReader:
         """True if alpha is coded like exact tiles."""
         return self._kind.exact_alpha
 
+    @property
+    def ends(self) -> Sequence[int]:
+        """Where tiles end, with their checksums, in bytes."""
+        return self._offsets[1:]
+
     def tile(self, index: int) -> bytes:
         """The payload of a tile, checked; ``exact`` says of which kind it is.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .arrival import Reader
 from .budget import MAX_MEMORY
 from .crew import networks_of, usable_cores
 from .decoder import SCALES, Decoded, View, decode_picture, decode_view, divisor_of, read_symbols
@@ -24,6 +25,7 @@ __all__ = [
     "Encoded",
     "PictureEncoder",
     "Rate",
+    "Reader",
     "View",
     "choose_mode",
     "decode_picture",

@@ -171,7 +171,7 @@ def decode_view(
     if header.fingerprint == NO_BUNDLE:
         windows = _exact_windows(reader, source, region, fixed, max_memory)
     else:
-        bundle = _bundle_of(header, bundle)
+        bundle = bundle_of(header, bundle)
         windows = _windows(reader, source, bundle, region, fixed, threads or usable_cores(), max_memory)
     alpha, metadata, complete_extras = _extras(reader, view, region)
     if region != reader.grid.whole or view.divisor > 1:
@@ -209,7 +209,7 @@ def read_symbols(
     reader = StreamReader(data)
     if reader.header.fingerprint == NO_BUNDLE:
         return
-    header, bundle = reader.header, _bundle_of(reader.header, bundle)
+    header, bundle = reader.header, bundle_of(reader.header, bundle)
     networks = networks_of(bundle, threads or usable_cores(), header.mode)
     coder = TileCoder(bundle, networks, header.mode)
     for index in range(reader.grid.count):
@@ -291,7 +291,13 @@ def _reduced(pixels: Pixels, divisor: int) -> Pixels:
     return result
 
 
-def _bundle_of(header: Header, bundle: Bundle | None) -> Bundle:
+def bundle_of(header: Header, bundle: Bundle | None) -> Bundle:
+    """The bundle given, or the installed one that a stream asks for.
+
+    Raises:
+        BundleError: it is missing or damaged.
+        StreamError, UsageError: stream and bundle do not belong together.
+    """
     bundle = bundle or find_bundle(header.fingerprint)
     if bundle.fingerprint != header.fingerprint:
         raise UsageError(

@@ -13,8 +13,8 @@ from softstair.engine import Networks
 from softstair.errors import InvalidBundle
 from softstair.quantize.grids import STRIDE
 
-_FURTHEST = 15  # cells; a network that sees further cannot be run on parts of a picture
-_CENTRE = _FURTHEST + 1
+FURTHEST = 15  # cells; a network that sees further cannot be run on parts of a picture
+_CENTRE = FURTHEST + 1
 _SIDE = 2 * _CENTRE + 1
 
 
@@ -46,9 +46,9 @@ def synthesis_reach(networks: Networks, channels: int, points: int) -> int:
 def _furthest(poisoned: npt.ArrayLike, name: str) -> int:
     cells = np.asarray(poisoned)
     reach = int(np.abs(np.argwhere(cells) - _CENTRE).max()) if cells[_CENTRE, _CENTRE] else _SIDE
-    if reach > _FURTHEST:
+    if reach > FURTHEST:
         raise InvalidBundle(
-            f"The {name} of the bundle sees further than {_FURTHEST * STRIDE} pixels, so large "
+            f"The {name} of the bundle sees further than {FURTHEST * STRIDE} pixels, so large "
             "pictures cannot be processed in parts."
         )
     return reach
