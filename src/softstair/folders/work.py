@@ -121,8 +121,8 @@ class Task:
             return Outcome(job, f"{job.target} is finished already", len(source), size, skipped=True)
         if state is State.FOREIGN:
             raise OutputExists(
-                f"{job.target} exists already and was made with other settings; pass --force to replace "
-                "it, or --output elsewhere."
+                f"{job.target} exists already and was made with other settings, or changed since; pass "
+                "--force to replace it, or --output elsewhere."
             )
         if self._was_kept(job, source, state):
             return Outcome(job, f"{job.source} was kept before", len(source), len(source), True, True)
