@@ -13,7 +13,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 # Where make figures finds kodak/, photos768/, large1200/ and large12mp/, and make train the recipe's data.
 DATA ?= ../shared/data
 RECIPE ?= recipes/small.toml
-PLOTTED := softstair-small-tcq32 jpeg-420 webp jxl-e7 avif-420 avif-444-psnr
+PLOTTED := softstair-photo-tcq32 jpeg-420 webp jxl-e7 avif-420 avif-444-psnr
 PEERS := jpeg,jpeg2000,webp,avif,jxl-e7,heic
 POSITIONS := 8,24,40,56,72,88,104,120,136,152
 
@@ -102,19 +102,22 @@ train: $(VENV)/dev
 # Every figure of the README again, from files; hours on two cores, and resumed where it was stopped.
 figures: $(VENV)/dev
 	for set in kodak photos768 large1200; do \
-	  $(BIN)/softstair eval $$set --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) \
+	  $(BIN)/softstair eval $$set --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) --modes tcq32 \
+	    -o results/$$set.json && \
+	  $(BIN)/softstair eval $$set --data-root $(DATA) --model small --rate-positions $(POSITIONS) \
 	    --modes $$(test $$set = large1200 && echo scalar,tcq32 || echo scalar,rdoq,tcq8,tcq32) \
-	    -j 2 -o results/$$set.json || exit 1; \
-	done
-	$(BIN)/softstair eval kodak --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) \
-	  --modes scalar,rdoq,tcq8,tcq32 --timings 2 -o results/kodak.json
-	for set in kodak photos768 large1200; do \
+	    -j 2 -o results/small_$$set.json && \
 	  $(BIN)/softstair eval $$set --data-root $(DATA) --model photo-s --rate-positions $(POSITIONS) --modes tcq32 \
 	    -j 2 -o results/photo-s_$$set.json || exit 1; \
 	done
+	$(BIN)/softstair eval kodak --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) --modes tcq32 \
+	  --timings 2 -o results/kodak.json
+	$(BIN)/softstair eval kodak --data-root $(DATA) --model small --rate-positions $(POSITIONS) \
+	  --modes scalar,rdoq,tcq8,tcq32 --timings 2 -o results/small_kodak.json
 	$(BIN)/softstair eval kodak --data-root $(DATA) --model photo-s --rate-positions $(POSITIONS) --modes tcq32 \
 	  --timings 4 -o results/photo-s_kodak.json
-	$(BIN)/softstair plot $(addprefix results/kodak.json::,$(PLOTTED)) --published -o docs/images/kodak.svg --force
+	$(BIN)/softstair plot $(addprefix results/kodak.json::,$(PLOTTED)) --metric ssimulacra2 \
+	  -o docs/images/kodak.svg --force
 	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png $(DATA)/large12mp/big01_windmill.jpg > results/speed.md
 	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png --model photo-s > results/speed_photo-s.md
 	$(BIN)/python benchmarks/large.py $(DATA)/large12mp/big01_windmill.jpg > results/large.md
@@ -124,9 +127,10 @@ figures: $(VENV)/dev
 	  > results/not_photographs.md
 	$(BIN)/python docs/build/every_position.py kodak --data-root $(DATA) > results/every_position.md
 	$(BIN)/python -m experiments.ladder.figure kodak docs/images/ladder.svg
-	$(BIN)/python docs/build/time_figure.py results/kodak.json results/photo-s_kodak.json \
+	$(BIN)/python docs/build/time_figure.py results/kodak.json results/small_kodak.json results/photo-s_kodak.json \
 	  -o docs/images/decode_time.svg
 	$(BIN)/python docs/build/comparison.py examples/casa-mila.jpg docs/images/comparison.png
+	$(BIN)/python docs/build/look.py --data-root $(DATA)
 	$(BIN)/python docs/build/figures.py
 
 clean:

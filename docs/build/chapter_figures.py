@@ -192,7 +192,7 @@ def rate_positions() -> Figure:
     """What a rate position buys on Kodak, and the gains behind it."""
     figure = _figure(8.2, 3.4)
     left, right = figure.subplots(1, 2)
-    results = read_results(ROOT / "results" / "kodak.json")
+    results = read_results(ROOT / "results" / "small_kodak.json")
     name = next(codec.name for codec in results.codecs if codec.mode == "tcq32")
     means = [mean for mean in results.means if mean.codec == name]
     position = [float(mean.quality) for mean in means]

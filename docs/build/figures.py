@@ -11,19 +11,28 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from softstair.errors import UsageError
 from softstair.evaluate import Results, delta_rate, read_results
-from softstair.evaluate.curve_files import METRICS, Curve, Metric, curves_of, published_beside
+from softstair.evaluate.curve_files import (
+    METRICS,
+    Curve,
+    Metric,
+    curves_of,
+    measured_metrics,
+    published_beside,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 RESULTS = ROOT / "results"
 DEFAULT_MODE = "tcq32"
 TIMED_BPP = 0.75
-DATA_SETS = {"kodak": ("psnr", "ms-ssim", "ssimulacra2"), "photos768": ("psnr",), "large1200": ("psnr",)}
+GRID_BPP = 0.3
+DATA_SETS = ("kodak", "photos768", "large1200")
 NAMES = {
     "jpeg-420": "JPEG 4:2:0",
     "jpeg-444": "JPEG 4:4:4",
@@ -56,29 +65,27 @@ def quick() -> str:
     """What the bundle photo-s takes, in its default mode."""
     psnr = METRICS["psnr"]
     rows = [f"| `photo-s` against | {' | '.join(DATA_SETS)} |", "| --- |" + " --: |" * len(DATA_SETS)]
-    curves = {}
-    for name in DATA_SETS:
-        (curves[name],) = curves_of(read_results(RESULTS / f"photo-s_{name}.json"), psnr)
-    first = f"softstair-small-{DEFAULT_MODE}"
-    peers = {peer: NAMES[peer] for peer in ("avif-420", "avif-444-psnr")} | {first: "`small`, the first"}
-    for peer, title in peers.items():
-        cells = []
-        for name in DATA_SETS:
-            others = {
-                curve.name: curve.points for curve in curves_of(read_results(RESULTS / f"{name}.json"), psnr)
-            }
-            cells.append(f"{delta_rate(others[peer], curves[name].points).pchip:+.1f} %")
-        rows.append(f"| {title} | {' | '.join(cells)} |")
+    curves = {name: own_curve(read_results(RESULTS / f"photo-s_{name}.json"), psnr) for name in DATA_SETS}
+    others = {
+        name: {curve.name: curve.points for curve in curves_of(read_results(RESULTS / f"{name}.json"), psnr)}
+        for name in DATA_SETS
+    }
+    for peer in ("avif-420", "avif-444-psnr"):
+        cells = [f"{delta_rate(others[name][peer], curves[name].points).pchip:+.1f} %" for name in DATA_SETS]
+        rows.append(f"| {NAMES[peer]} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def fill(text: str) -> str:
     """The text with all its blocks of figures as results/ has them."""
-    kodak = read_results(RESULTS / "kodak.json")
+    kodak, small = (read_results(RESULTS / f"{name}.json") for name in ("kodak", "small_kodak"))
     blocks = {
-        "bits": bits(),
-        "published": published(kodak),
-        "times": times(kodak),
+        "eye": bits(METRICS["ssimulacra2"]),
+        "psnr": bits(METRICS["psnr"]),
+        "judges": judges(kodak),
+        "grid": grid(kodak),
+        "published": published(small),
+        "times": times(kodak, small),
         "speed": speed(),
         "quick": quick(),
     }
@@ -89,17 +96,40 @@ def fill(text: str) -> str:
     return re.sub(r"<!-- figures: (\w+) -->.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 
-def bits() -> str:
-    """Delta rates of the default mode against everything that was measured."""
-    columns = [(name, key) for name, keys in DATA_SETS.items() for key in keys]
-    found = {name: read_results(RESULTS / f"{name}.json") for name in DATA_SETS}
-    heads = [f"{name}: {METRICS[key].label}" for name, key in columns]
-    rows = [f"| against | {' | '.join(heads)} |", "| --- |" + " --: |" * len(columns)]
-    for peer, title in NAMES.items():
-        cells = [delta(found[name], peer, METRICS[key]) for name, key in columns]
-        if set(cells) != {"-"}:  # else it was not measured
-            rows.append(f"| {title} | {' | '.join(cells)} |")
+def bits(metric: Metric) -> str:
+    """Delta rates of the default mode against everything that was measured, by data set."""
+    found = [read_results(RESULTS / f"{name}.json") for name in DATA_SETS]
+    rows = [f"| against | {' | '.join(DATA_SETS)} |", "| --- |" + " --: |" * len(DATA_SETS)]
+    return "\n".join([*rows, *_rows_of_peers([(results, metric) for results in found])])
+
+
+def judges(results: Results) -> str:
+    """Delta rates of the default mode by all other metrics, on one data set."""
+    metrics = [metric for metric in measured_metrics(results) if metric.key not in ("ssimulacra2", "psnr")]
+    rows = [
+        f"| against | {' | '.join(metric.label for metric in metrics)} |",
+        "| --- |" + " --: |" * len(metrics),
+    ]
+    return "\n".join([*rows, *_rows_of_peers([(results, metric) for metric in metrics])])
+
+
+def grid(results: Results) -> str:
+    """How far cells show, of every codec at the measured rate nearest to one."""
+    rows = ["| codec | bpp | grid |", "| --- | --: | --: |"]
+    for codec in results.codecs:
+        means = [mean for mean in results.means if mean.codec == codec.name and mean.grid is not None]
+        if means:
+            one = min(means, key=lambda mean: abs(mean.bpp - GRID_BPP))
+            rows.append(f"| {NAMES.get(codec.name, codec.name)} | {one.bpp:.2f} | {one.grid:.2f} |")
     return "\n".join(rows)
+
+
+def _rows_of_peers(columns: Sequence[tuple[Results, Metric]]) -> Iterator[str]:
+    """A row a peer that was measured, a cell a column."""
+    for peer, title in NAMES.items():
+        cells = [delta(results, peer, metric) for results, metric in columns]
+        if set(cells) != {"-"}:
+            yield f"| {title} | {' | '.join(cells)} |"
 
 
 def delta(results: Results, peer: str, metric: Metric) -> str:
@@ -137,19 +167,20 @@ def own_curve(results: Results, metric: Metric) -> Curve:
     return next(curve for curve in curves_of(results, metric) if curve.name == name)
 
 
-def times(results: Results) -> str:
+def times(*files: Results) -> str:
     """Milliseconds of every codec that was timed, at the quality nearest to a rate."""
-    rate = {(mean.codec, mean.quality): mean.bpp for mean in results.means}
     rows = ["| codec | threads | bpp | encode ms | decode ms |", "| --- | --: | --: | --: | --: |"]
-    for codec in results.codecs:
-        timed = [timing for timing in results.timings if timing.codec == codec.name]
-        if not timed:
-            continue
-        one = min(timed, key=lambda timing: abs(rate[timing.codec, timing.quality] - TIMED_BPP))
-        rows.append(
-            f"| {NAMES.get(one.codec, one.codec)} | {one.threads} | {rate[one.codec, one.quality]:.2f} "
-            f"| {1000 * one.encode_seconds:.0f} | {1000 * one.decode_seconds:.0f} |"
-        )
+    for results in files:
+        rate = {(mean.codec, mean.quality): mean.bpp for mean in results.means}
+        for codec in results.codecs:
+            timed = [timing for timing in results.timings if timing.codec == codec.name]
+            if not timed:
+                continue
+            one = min(timed, key=lambda timing: abs(rate[timing.codec, timing.quality] - TIMED_BPP))
+            rows.append(
+                f"| {NAMES.get(one.codec, one.codec)} | {one.threads} | {rate[one.codec, one.quality]:.2f} "
+                f"| {1000 * one.encode_seconds:.0f} | {1000 * one.decode_seconds:.0f} |"
+            )
     return "\n".join(rows)
 
 

@@ -48,7 +48,7 @@ def main() -> None:
         raise SystemExit("The two experiments are of different data sets.")
     anchor = means[0].curve(STEPS[0][2])
     bars = [(title, delta_rate(anchor, means[number].curve(arm)).pchip) for title, number, arm in STEPS]
-    shipped = own_curve(read_results(RESULTS / f"{arguments.data_set}.json"), METRICS["psnr"]).points
+    shipped = own_curve(read_results(RESULTS / f"small_{arguments.data_set}.json"), METRICS["psnr"]).points
     bars.append((SHIPPED, delta_rate(anchor, shipped).pchip))
     draw(bars, arguments.output)
     for title, bits in bars:

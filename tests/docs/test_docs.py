@@ -35,9 +35,11 @@ def test_the_first_steps_in_python_run(tmp_path, monkeypatch):
 def test_every_figure_is_small_and_shown_somewhere():
     pages = [ROOT / "README.md", *DOCS.glob("**/*.md")]
     shown = "".join(page.read_text() for page in pages)
-    for image in (DOCS / "images").iterdir():
+    for image in filter(Path.is_file, (DOCS / "images").rglob("*")):
         made = (ROOT / "results" / f"{image.stem}.md").exists()  # docs/build/results_pages.py shows it
-        assert made or f"images/{image.name})" in shown, f"no page shows {image.name}"
+        assert made or f"images/{image.relative_to(DOCS / 'images').as_posix()})" in shown, (
+            f"no page shows {image.name}"
+        )
         if image.suffix == ".svg":
             assert image.stat().st_size < 150_000, image.name
 
