@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from softstair import stopping
 from softstair.errors import CorruptStream
 
 MAX_SIDE = 16383  # pixels of a side, of the format
@@ -32,6 +33,7 @@ def pack_samples(samples: Samples, *, method: int = 4, quality: int = 90) -> byt
         method, quality: what time buys, as libwebp counts: 0 to 6 and 0 to 100. With 6 and 100 files
             are 2 % smaller and take many times as long.
     """
+    stopping.check()  # before what may take seconds
     buffer = io.BytesIO()
     try:
         Image.fromarray(samples).save(buffer, "WEBP", lossless=True, method=method, quality=quality)

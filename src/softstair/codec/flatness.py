@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from softstair import stopping
 from softstair.tiles import Box
 
 from .geometry import STRIDE
@@ -64,6 +65,7 @@ def _looks_photographed(pixels: _Pixels) -> bool:
 
 def _judge(pixels: _Pixels, has_above: bool) -> tuple[Cells, Cells]:
     """Cells that are better learned, and cells that are not flat, of a stripe with the row above it."""
+    stopping.check()
     steps = _steps(pixels)[has_above:]
     small, large = _share((steps > 0) & (steps <= _SMALL_STEP)), _share(steps > _SMALL_STEP)
     return small > _SHADED + _SHADED_PER_EDGE * large, small + large > _BUSY

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from softstair import stopping
+
 from .picture import Note, Pixels
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
@@ -132,6 +134,7 @@ def as_array(
     """Samples of a loaded image in a mode, (H, W) or (H, W, C), without a second copy of it whole."""
     result: npt.NDArray[Any] | None = None
     for rows, part in _stripes(image):
+        stopping.check()
         part = part if through is None else through(part)
         array = np.asarray(part if part.mode == mode else part.convert(mode))
         if result is None:
