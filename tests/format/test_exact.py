@@ -189,7 +189,7 @@ def test_targets_of_a_screen_with_a_photograph(tiny_bundle, mixed):
 
 
 def test_only_one_wish_at_a_time():
-    with pytest.raises(UsageError, match="one of quality and lossless"):
+    with pytest.raises(UsageError, match="one of quality, lossless"):
         softstair.encode(photograph(8, 8), 75, lossless=True)
 
 
