@@ -9,6 +9,7 @@ What is offered is loaded when it is first asked for, so that the command starts
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,10 +53,8 @@ _PLACES |= dict.fromkeys(("Bundle", "open_bundle"), "softstair.bundle")
 def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module(_PLACES.get(name, "softstair.errors")), name)
-    if not name.startswith("_"):
-        import_module("softstair.calls")
-        if name in globals():  # a module that was loaded with the calls
-            return globals()[name]
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'softstair' has no attribute {name!r}")
 
 
