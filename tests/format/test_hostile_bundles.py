@@ -214,7 +214,7 @@ def test_latents_that_only_a_stream_can_make_up_are_not_the_bundles_fault(tiny_b
 
     networks = networks_of(tiny_bundle, 1)
     hat = np.full((1, tiny_bundle.points), 1 / tiny_bundle.points, np.float32)
-    with pytest.raises(CorruptStream, match="no picture's"), np.errstate(all="ignore"):
+    with pytest.raises(CorruptStream, match="no picture has"), np.errstate(all="ignore"):
         networks.synthesis(np.full((1, tiny_bundle.channels, 2, 2), 3e38, np.float32), hat)
 
 
