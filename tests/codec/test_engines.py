@@ -69,6 +69,8 @@ def test_many_threads_share_networks(engine, bundle):
 
 def test_a_broken_graph_is_one_error(engine, bundle):
     class Broken:
+        channels, integers = bundle.channels, bundle.integers
+
         def graph(self, name, mode):
             return b"no graph"
 

@@ -246,7 +246,9 @@ def test_a_bad_file_is_a_sentence_and_the_picture_stays(opened):
     opened.get_by_label("Quality").focus()
     opened.keyboard.press("PageDown")
     drop(opened, "notes.txt", b"not a picture")
-    expect(opened.locator("#message")).to_have_text("notes.txt is not a picture that can be read.")
+    expect(opened.locator("#message")).to_have_text(
+        "notes.txt is not a picture in a format that can be read."
+    )
     settle(opened)
     expect(opened.locator(".facts")).to_contain_text("220 × 150")
 

@@ -47,12 +47,12 @@ class TileSource:
             StreamError: one is truncated or corrupt; where gaps are allowed, all but a little is.
         """
         last: StreamError | None = None
-        read = 0.0
+        read, whole = 0.0, 0
         for index in self._reader.grid.meeting(box):
             self.needed += 1
             try:
                 self._learned(index)
-                read += 1
+                read, whole = read + 1, whole + 1
             except StreamError as error:
                 if not self._partial:
                     raise
@@ -61,7 +61,8 @@ class TileSource:
                     read += self.cut.share(index)
                 else:
                     self._miss(index, error)
-        if last is not None and read < self.needed * _LEAST_READ:
+        # Where every tile that is there is damaged it is the index that is, and a beginning means nothing.
+        if last is not None and (read < self.needed * _LEAST_READ or (self.damaged and not whole)):
             raise last
 
     def latents(self, crew: Crew, indices: Sequence[int]) -> Iterator[Planes]:
