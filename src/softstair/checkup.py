@@ -6,6 +6,7 @@ import platform
 import re
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -28,7 +29,9 @@ PURPOSES = {
     "openvino": "another engine, a little faster",
     "cluster": "softstair encode --scheduler",
     "eval": "softstair eval, bdrate, plot, report",
+    "judges": "softstair eval --judges cvvdp",
     "web": "softstair view",
+    "wasm": "make web",
     "formats": "HEIC and JPEG XL as sources",
     "learn": "softstair build, train, derive, finetune, export",
 }
@@ -124,7 +127,7 @@ def check_up(threads: int | None = None) -> Checkup:
         threads=threads,
         engine=engine or "none",
         packages=tuple(_packages()),
-        bundles=_noting(problems, lambda: tuple(map(_describe, installed()))) or (),
+        bundles=_noting(problems, lambda: _installed(problems)) or (),
         times=_noting(problems, lambda: _measure_all(threads, problems)) or (),
         problems=tuple(dict.fromkeys(problems)),  # what goes on to fail is said once
     )
@@ -150,6 +153,14 @@ def _packages() -> Iterator[Package]:
         except metadata.PackageNotFoundError:
             version = None
         yield Package(name, version, None if extra == "None" else extra, PURPOSES.get(extra, ""))
+
+
+def _installed(problems: list[str]) -> tuple[InstalledBundle, ...]:
+    with warnings.catch_warnings(record=True) as passed_over:
+        warnings.simplefilter("always")
+        found = tuple(map(_describe, installed()))
+    problems.extend(str(one.message) for one in passed_over)
+    return found
 
 
 def _describe(bundle: Bundle) -> InstalledBundle:

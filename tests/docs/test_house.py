@@ -21,6 +21,7 @@ PUBLIC = {
     "BundleError",
     "PartialPicture",
     "PictureChanged",
+    "Reader",
     "SoftstairError",
     "StreamError",
     "StreamInfo",
