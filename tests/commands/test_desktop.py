@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ MODELS = Path(softstair.__file__).parent / "models"
 
 def test_the_thumbnail_command_takes_an_address_and_keeps_the_shape(tmp_path):
     target = tmp_path / "thumbnail.png"
-    command = ["softstair", "thumbnail", "--size", "128", PICTURE.as_uri(), str(target)]
+    command = [sys.executable, "-m", "softstair", "thumbnail", "--size", "128", PICTURE.as_uri(), str(target)]
     subprocess.run(command, check=True, capture_output=True)
     with Image.open(target) as image:
         assert image.size == (128, 85)

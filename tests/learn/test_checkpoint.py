@@ -63,7 +63,7 @@ def interrupt_before(patch: pytest.MonkeyPatch, last: int) -> list[str]:
         operation = getattr(owner, name)
 
         def run(*given, **settings):
-            if name == "open" and not str(given[1:]).count("w"):
+            if name == "open" and not given[1] & os.O_WRONLY:
                 return operation(*given, **settings)  # only reads
             if len(passed) == last:
                 if name == "fsync" and stat.S_ISREG(os.fstat(given[0]).st_mode):
@@ -74,7 +74,7 @@ def interrupt_before(patch: pytest.MonkeyPatch, last: int) -> list[str]:
 
         patch.setattr(owner, name, run)
 
-    for owner, name in ((Path, "open"), (Path, "replace"), (Path, "unlink"), (os, "fsync")):
+    for owner, name in ((os, "open"), (os, "replace"), (Path, "unlink"), (os, "fsync")):
         counted(owner, name)
     return passed
 
