@@ -223,6 +223,14 @@ def test_a_limit_of_the_system_on_memory(tmp_path, megabytes):
 # Interrupts
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C reaches this process, also where whoever started it had it ignored, as shells do for jobs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def encode_for_ever(picture: Picture, bundle: softstair.Bundle) -> None:
     while True:
         encode_picture(picture, Rate(target_psnr=30.0), bundle)
@@ -242,7 +250,7 @@ def test_work_ends_at_its_next_step(tiny_bundle):
     assert encode_picture(Picture(photograph(20, 20)), Rate(50), tiny_bundle).data
 
 
-def test_interrupted_a_run_ends_and_writes_nothing_more(tmp_path):
+def test_interrupted_a_run_ends_and_writes_nothing_more(tmp_path, interruptible):
     written = tmp_path / "out"
 
     def work(job: Job) -> Outcome:
