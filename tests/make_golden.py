@@ -59,7 +59,7 @@ def make_shipped_streams() -> None:
         bundle = softstair.open_bundle(name)
         if expected.get(name, {}).get("bundle") == bundle.fingerprint.hex():
             continue
-        data = softstair.encode(example(), quality=20, threads=1, bundle=bundle)
+        data = softstair.encode(example(), quality=30, threads=1, bundle=bundle)
         (SHIPPED / f"{name}.stair").write_bytes(data)
         expected[name] = {"bundle": bundle.fingerprint.hex(), "symbols": symbol_hash(data, bundle)}
     notes.write_text(json.dumps(expected, indent=1) + "\n")
