@@ -1,7 +1,6 @@
-"""The model file (.stairs): what a stream needs beside itself to become a picture.
+"""The file itself: its entries, their checks, and what is read from them.
 
-docs/format/bundle.md is the specification. A bundle is opened read-only, and every entry is
-checked before it is used.
+A bundle is opened read-only, and every entry is checked before it is used.
 """
 
 from __future__ import annotations
@@ -9,12 +8,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
-from functools import cached_property, lru_cache
-from importlib import resources
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +21,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
-from softstair.errors import BundleError, BundleNotFound, InvalidBundle, UsageError
+from softstair.errors import BundleError, InvalidBundle, UsageError
 from softstair.graphs import check_graph
 from softstair.mode import Mode
 from softstair.quantize.grids import LAYERS
@@ -36,9 +32,6 @@ from softstair.quantize.tables import TableSet
 from softstair.whole_file import write_whole
 
 SCHEMA = 1
-SUFFIX = ".stairs"
-_DEFAULT = "photo.stairs"  # of the shipped bundles
-PATH_VARIABLE = "SOFTSTAIR_MODELS"
 GRAPHS = ("analysis", "hyper_analysis", "mean_base", "mean", "synthesis")
 # Entries that decide what a stream decodes to, in the order in which they are hashed.
 _DECIDING = (
@@ -279,90 +272,6 @@ def write_bundle(path: Path, entries: Mapping[str, bytes]) -> None:
         for name in (name for name in (*_ENTRIES, *_OPTIONAL) if name in entries):
             archive.writestr(zipfile.ZipInfo(name), entries[name])
     write_whole(path, buffer.getvalue())
-
-
-def open_bundle(source: str | os.PathLike[str] | None = None) -> Bundle:
-    """Open a bundle: a path, the name of an installed one, or None for the default.
-
-    Raises:
-        BundleNotFound: no such file or name.
-        InvalidBundle: damaged, or not a bundle.
-    """
-    if source is None:
-        return _shipped(_DEFAULT)
-    path = Path(source)
-    if path.suffix == SUFFIX or path.exists():
-        return _open_file(path)
-    for bundle in installed():
-        if bundle.name == str(source):
-            return bundle
-    names = ", ".join(bundle.name for bundle in installed())
-    raise BundleNotFound(f"No bundle is called {str(source)!r}; installed are: {names}.")
-
-
-def find_bundle(wanted: bytes) -> Bundle:
-    """The installed bundle with a fingerprint.
-
-    Raises:
-        BundleNotFound: none has it; the message says how to point to one.
-    """
-    for bundle in installed():
-        if bundle.fingerprint == wanted:
-            return bundle
-    raise BundleNotFound(
-        f"The stream was made with bundle {wanted.hex()}, which is not installed; pass --model FILE or "
-        f"put the {SUFFIX} file into a folder named by {PATH_VARIABLE}."
-    )
-
-
-def installed() -> Iterator[Bundle]:
-    """Shipped bundles, then those in the folders of SOFTSTAIR_MODELS.
-
-    Warns:
-        UserWarning: of files there that are no bundles; they are passed over.
-    """
-    yield from map(_shipped, _shipped_names())
-    for folder in filter(None, os.environ.get(PATH_VARIABLE, "").split(os.pathsep)):
-        for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
-            try:
-                yield _open_file(path)
-            except BundleError as error:
-                warnings.warn(f"{error} It is passed over.", stacklevel=2)
-
-
-def _shipped_names() -> list[str]:
-    """Names of the shipped files, the default first."""
-    names = [entry.name for entry in resources.files("softstair.models").iterdir()]
-    return sorted(
-        (name for name in names if name.endswith(SUFFIX)), key=lambda name: (name != _DEFAULT, name)
-    )
-
-
-@lru_cache
-def _shipped(name: str) -> Bundle:
-    try:
-        return read_bundle((resources.files("softstair.models") / name).read_bytes(), name, is_own=True)
-    except FileNotFoundError as error:
-        raise BundleNotFound(
-            f"The bundle {name} is missing from this installation; reinstall softstair."
-        ) from error
-
-
-def _open_file(path: Path) -> Bundle:
-    try:
-        modified = path.stat().st_mtime_ns
-    except OSError as error:
-        raise BundleNotFound(f"Bundle {path} cannot be read: {error.strerror}.") from error
-    return _cached_file(path, modified)
-
-
-@lru_cache(maxsize=8)
-def _cached_file(path: Path, _modified: int) -> Bundle:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BundleNotFound(f"Bundle {path} cannot be read: {error.strerror}.") from error
-    return read_bundle(data, str(path))
 
 
 def read_bundle(data: bytes, origin: str, *, is_own: bool = False) -> Bundle:
