@@ -18,7 +18,7 @@ from softstair.quantize.grids import HIDDEN, MAGNITUDE, OCTAVES, SIGNED, STRIDE,
 from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT
 
-from .layers.blocks import SLOPE, Float32, Gated, Residual, convolution, downscale, upscale
+from .layers.blocks import SLOPE, Float32, Gated, Residual, convolution, downscale, overlap, upscale
 from .layers.fixed import FixedConvolution, FixedPoint, clip, on_grid
 from .layers.rates import RateBias, interpolate_fixed
 from .layers.rounding import straight_through_grid
@@ -69,16 +69,18 @@ class Synthesis(nn.Module):
         self.detail: Float32 | None = None
         if shape.detail:
             self.detail = Float32(upscale(shape.detail, shape.stem, STRIDE // PATCH))
+        self.middle_overlap = overlap(shape.middle) if shape.overlap else nn.Identity()
+        self.stem_overlap = overlap(shape.stem) if shape.overlap else nn.Identity()
         self.groups = [part // PHASES for part in (shape.core, shape.detail)] * PHASES
 
     def forward(self, latents: Tensor, hat: Tensor) -> Tensor:
         parts = latents.split(self.groups, 1)
         core = latents if self.detail is None else torch.cat(parts[::2], 1)
         x = self.deep_blocks(self.head(core) + self.rate(hat))
-        x = self.middle_blocks(self.to_middle(x))
+        x = self.middle_blocks(self.middle_overlap(self.to_middle(x)))
         x = self.to_stem(x)
-        x = self.stem_blocks(x if self.detail is None else x + self.detail(torch.cat(parts[1::2], 1)))
-        return self.stem(x) + 0.5
+        x = x if self.detail is None else x + self.detail(torch.cat(parts[1::2], 1))
+        return self.stem(self.stem_blocks(self.stem_overlap(x))) + 0.5
 
 
 class HyperAnalysis(nn.Module):

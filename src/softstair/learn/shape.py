@@ -18,6 +18,10 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detail: how many of the latents lie between 1/4 and 1/16 with nothing but a 1x1 convolution on
     either side. They hold what does not pass the widths of `middle` and `deep`, which bounds what high
     rates can reach, for next to no multiplications.
+
+    overlap: a depthwise convolution after every up-scaling of the synthesis, so that what neighbouring
+    latents make overlaps (as in lapped transforms: H. S. Malvar, "Signal Processing with Lapped
+    Transforms", 1992) and their lattice does not show.
     """
 
     stem: int = 64
@@ -27,6 +31,7 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     synthesis_inner: tuple[int, int, int] = (32, 64, 128)
     blocks: tuple[int, int, int] = (1, 2, 1)
     gated: bool = False
+    overlap: bool = False
     latents: int = 256
     detail: int = 0
     hyper_latents: int = 48

@@ -75,3 +75,12 @@ def downscale(inputs: int, outputs: int, factor: int = 2) -> nn.Sequential:
 def upscale(inputs: int, outputs: int, factor: int = 2) -> nn.Sequential:
     """More resolution, the transpose of ``downscale``."""
     return nn.Sequential(convolution(inputs, factor**2 * outputs, 1), nn.PixelShuffle(factor))
+
+
+def overlap(channels: int, kernel: int = 5) -> nn.Conv2d:
+    """What a pixel holds, spread over its neighbours channel by channel; the identity to begin with."""
+    layer = convolution(channels, channels, kernel, channels)
+    nn.init.dirac_(layer.weight, channels)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
