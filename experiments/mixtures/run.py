@@ -1,0 +1,124 @@
+"""Distortions to train on, compared from one snapshot at equal steps.
+
+python -m experiments.mixtures.run train NAME SNAPSHOT --data-root DATA [--seed S] -o ROWS.json
+python -m experiments.mixtures.run table ROWS.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from experiments.judging import Measured, coding_of, curves, gains, load_held_out
+
+from softstair.learn.distortion import MIXTURE
+from softstair.learn.log import commit
+from softstair.learn.recipe import Recipe, read_recipe
+from softstair.learn.stages.pretrain import pretrain
+from softstair.mode import Mode
+
+# Shares of SSIMULACRA 2's terms, MS-SSIM, squared error; None is squared error alone, the control.
+MIXTURES = {
+    "squared error": None,
+    "recipe": MIXTURE,
+    "more SSIMULACRA 2": (0.7, 0.1, 0.2),
+    "more MS-SSIM": (0.1, 0.7, 0.2),
+    "more squared error": (0.25, 0.25, 0.5),
+}
+CONTROL = "squared error"
+RECIPE = Path(__file__).parents[2] / "recipes" / "eye.toml"
+MODE, POSITIONS = Mode.TCQ32, (24, 48, 72, 104)
+JUDGES = ("psnr", "ssimulacra2", "butteraugli", "cvvdp")
+CROPS = 24  # that tables are measured on
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    training, tabling = (commands.add_parser(name) for name in ("train", "table"))
+    training.add_argument("name", choices=MIXTURES)
+    training.add_argument("snapshot", type=Path)
+    training.add_argument("--steps", type=int, default=120)
+    training.add_argument("--seed", type=int, default=1)
+    training.add_argument("--data-root", type=Path, required=True)
+    training.add_argument("-o", "--output", type=Path, required=True)
+    tabling.add_argument("rows", type=Path)
+    arguments = parser.parse_args()
+    if arguments.command == "train":
+        train(arguments)
+    else:
+        print(table(json.loads(arguments.rows.read_text())), end="")
+
+
+def recipe_of(name: str, steps: int, seed: int) -> Recipe:
+    """The recipe of an arm: so many steps, rates falling after the first fifth."""
+    recipe = read_recipe(RECIPE)
+    mixture = MIXTURES[name]
+    settings: dict[str, Any] = {"distortion": "mse"} if mixture is None else {"mixture": mixture}
+    schedule = msgspec.structs.replace(
+        recipe.pretrain, steps=steps, decay_from=steps // 5, validate_every=steps, checkpoint_every=steps
+    )
+    rates = msgspec.structs.replace(recipe.rates, **settings)
+    return msgspec.structs.replace(recipe, pretrain=schedule, rates=rates, seed=seed)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train an arm, judge it and add its row to the output."""
+    torch.set_num_threads(1)
+    recipe = recipe_of(arguments.name, arguments.steps, arguments.seed)
+    with tempfile.TemporaryDirectory() as run:
+        codec = pretrain(
+            recipe,
+            arguments.data_root,
+            Path(run),
+            torch.device("cpu"),
+            snapshot=arguments.snapshot,
+            say=print,
+        )
+    codec.set_fixed(True)
+    codec.eval()
+    held_out = load_held_out(recipe, arguments.data_root, CROPS)
+    measured = Measured.of(codec, held_out.crops)
+    coding = coding_of(measured, MODE, recipe.export.modes[MODE])
+    found = curves(measured, coding, MODE, held_out.pictures, POSITIONS, JUDGES)
+    row = {
+        "name": arguments.name,
+        "seed": arguments.seed,
+        "steps": arguments.steps,
+        "snapshot": arguments.snapshot.name,
+        "commit": commit(),
+        "recipe": msgspec.to_builtins(recipe),
+        "judges": JUDGES,
+        "positions": POSITIONS,
+        "curves": np.round(found, 5).tolist(),
+    }
+    rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
+    rows = [other for other in rows if (other["name"], other["seed"]) != (row["name"], row["seed"])]
+    arguments.output.write_text(json.dumps([*rows, row], indent=1) + "\n")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Every arm against the control of its seed."""
+    lines = [
+        "| trained on | seed | steps | " + " | ".join(JUDGES) + " |",
+        "| --- |" + " --: |" * (2 + len(JUDGES)),
+    ]
+    controls = {row["seed"]: np.array(row["curves"]) for row in rows if row["name"] == CONTROL}
+    for row in rows:
+        found = gains(controls[row["seed"]], np.array(row["curves"]))
+        lines.append(
+            f"| {row['name']} | {row['seed']} | {row['steps']} | "
+            + " | ".join(f"{gain:+.1f} %" for gain in found)
+            + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
