@@ -62,7 +62,7 @@ class HeldOut:
     """Crops to measure tables on, uint8 (N, 3, 256, 256), and pictures to judge, uint8 (3, H, W)."""
 
     crops: npt.NDArray[np.uint8]
-    pictures: Sequence[npt.NDArray[np.uint8]]
+    pictures: list[npt.NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def curves(
     for position in positions:
         for picture in pictures:
             decided = coder.decide(coder.begin(analysed(of.codec, picture), position))
-            decoded = _pixels(of.codec, decided.latents, position)
+            decoded = pixels_of(of.codec, decided.latents, position)
             original = np.ascontiguousarray(picture.transpose(1, 2, 0))
             marks = [JUDGES[name](original, decoded) for name in names]
             rows.append([decided.table_bits / picture[0].size, *marks])
@@ -130,7 +130,7 @@ def gains(anchor: Curves, found: Curves) -> list[float]:
 
 
 @torch.no_grad()
-def _pixels(codec: Codec, decoded: npt.NDArray[np.float32], position: int) -> Pixels:
+def pixels_of(codec: Codec, decoded: npt.NDArray[np.float32], position: int) -> Pixels:
     """What decoded latents look like, uint8 (H, W, 3)."""
     hat = hat_weights(torch.tensor([position]), codec.shape.rate_points)
     pixels = codec.synthesis(torch.from_numpy(decoded), hat)[0]

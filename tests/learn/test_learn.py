@@ -376,12 +376,14 @@ def test_graphs_compute_what_torch_computes(codec):
 
 
 @torch.no_grad()
-def test_a_gated_synthesis_is_the_graph_that_it_exports(project):
+def test_a_gated_synthesis_with_overlap_is_the_graph_that_it_exports(project):
     _, recipe = project
-    codec = Codec(msgspec.structs.replace(recipe.shape, gated=True)).eval()
+    codec = Codec(msgspec.structs.replace(recipe.shape, gated=True, overlap=True)).eval()
     for name, value in codec.named_parameters():
         if "_blocks." in name:
             value.mul_(2)  # away from the identity, where blocks begin
+        if "_overlap.weight" in name:
+            value.add_(torch.randn_like(value), alpha=0.1)
         if value.numel() >= 64:
             value.copy_(value.half().float())
     y, hat = torch.randn(1, 64, 3, 4), hat_weights(torch.tensor([40]), codec.shape.rate_points)
