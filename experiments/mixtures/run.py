@@ -9,27 +9,42 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
+from experiments.grid.run import grids
 from experiments.judging import Measured, coding_of, curves, gains, load_held_out
+from safetensors.torch import load_file
 
-from softstair.learn.distortion import MIXTURE
+from softstair.learn.checkpoint import save_snapshot
+from softstair.learn.codec import Codec
 from softstair.learn.log import commit
 from softstair.learn.recipe import Recipe, read_recipe
 from softstair.learn.stages.pretrain import pretrain
 from softstair.mode import Mode
 
-# Shares of SSIMULACRA 2's terms, MS-SSIM, squared error; None is squared error alone, the control.
-MIXTURES = {
-    "squared error": None,
-    "recipe": MIXTURE,
-    "more SSIMULACRA 2": (0.7, 0.1, 0.2),
-    "more MS-SSIM": (0.1, 0.7, 0.2),
-    "more squared error": (0.25, 0.25, 0.5),
+
+@dataclass(frozen=True)
+class Arm:
+    """Settings of the recipe that differ: of the rates, and of the shape."""
+
+    rates: dict[str, Any] = field(default_factory=dict)
+    shape: dict[str, Any] = field(default_factory=dict)
+
+
+# Mixtures are shares of SSIMULACRA 2's terms, MS-SSIM and squared error.
+ARMS = {
+    "squared error": Arm({"distortion": "mse"}),
+    "recipe": Arm(),
+    "across": Arm({"across": 10.0}),
+    "across, overlap": Arm({"across": 10.0}, {"overlap": True}),
+    "more SSIMULACRA 2": Arm({"mixture": (0.7, 0.1, 0.2)}),
+    "more MS-SSIM": Arm({"mixture": (0.1, 0.7, 0.2)}),
+    "more squared error": Arm({"mixture": (0.25, 0.25, 0.5)}),
 }
 CONTROL = "squared error"
 RECIPE = Path(__file__).parents[2] / "recipes" / "eye.toml"
@@ -42,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     training, tabling = (commands.add_parser(name) for name in ("train", "table"))
-    training.add_argument("name", choices=MIXTURES)
+    training.add_argument("name", choices=ARMS)
     training.add_argument("snapshot", type=Path)
     training.add_argument("--steps", type=int, default=120)
     training.add_argument("--seed", type=int, default=1)
@@ -58,14 +73,13 @@ def main() -> None:
 
 def recipe_of(name: str, steps: int, seed: int) -> Recipe:
     """The recipe of an arm: so many steps, rates falling after the first fifth."""
-    recipe = read_recipe(RECIPE)
-    mixture = MIXTURES[name]
-    settings: dict[str, Any] = {"distortion": "mse"} if mixture is None else {"mixture": mixture}
+    recipe, arm = read_recipe(RECIPE), ARMS[name]
     schedule = msgspec.structs.replace(
         recipe.pretrain, steps=steps, decay_from=steps // 5, validate_every=steps, checkpoint_every=steps
     )
-    rates = msgspec.structs.replace(recipe.rates, **settings)
-    return msgspec.structs.replace(recipe, pretrain=schedule, rates=rates, seed=seed)
+    rates = msgspec.structs.replace(recipe.rates, **arm.rates)
+    shape = msgspec.structs.replace(recipe.shape, **arm.shape)
+    return msgspec.structs.replace(recipe, shape=shape, pretrain=schedule, rates=rates, seed=seed)
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -73,13 +87,11 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     recipe = recipe_of(arguments.name, arguments.steps, arguments.seed)
     with tempfile.TemporaryDirectory() as run:
+        start = Path(run) / "start.safetensors"
+        weights = {name: value.float() for name, value in load_file(arguments.snapshot).items()}
+        save_snapshot(start, recipe.shape, Codec(recipe.shape).state_dict() | weights)
         codec = pretrain(
-            recipe,
-            arguments.data_root,
-            Path(run),
-            torch.device("cpu"),
-            snapshot=arguments.snapshot,
-            say=print,
+            recipe, arguments.data_root, Path(run), torch.device("cpu"), snapshot=start, say=print
         )
     codec.set_fixed(True)
     codec.eval()
@@ -87,6 +99,7 @@ def train(arguments: argparse.Namespace) -> None:
     measured = Measured.of(codec, held_out.crops)
     coding = coding_of(measured, MODE, recipe.export.modes[MODE])
     found = curves(measured, coding, MODE, held_out.pictures, POSITIONS, JUDGES)
+    grid = [ways["trellis"] for ways in grids(recipe, measured, held_out).values()]
     row = {
         "name": arguments.name,
         "seed": arguments.seed,
@@ -97,6 +110,7 @@ def train(arguments: argparse.Namespace) -> None:
         "judges": JUDGES,
         "positions": POSITIONS,
         "curves": np.round(found, 5).tolist(),
+        "grid": round(sum(grid) / len(grid), 3),
     }
     rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
     rows = [other for other in rows if (other["name"], other["seed"]) != (row["name"], row["seed"])]
@@ -115,7 +129,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {row['name']} | {row['seed']} | {row['steps']} | "
             + " | ".join(f"{gain:+.1f} %" for gain in found)
-            + " |"
+            + f" | {row['grid']:.2f} |"
         )
     return "\n".join(lines) + "\n"
 

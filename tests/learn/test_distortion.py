@@ -12,7 +12,8 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="the extra learn is not installed")
 
 from softstair.errors import UsageError  # noqa: E402
-from softstair.learn.distortion import distortion, similarity, ssimulacra2  # noqa: E402
+from softstair.evaluate import measure_grid  # noqa: E402
+from softstair.learn.distortion import distortion, lattice, similarity, ssimulacra2  # noqa: E402
 from softstair.learn.recipe import read_recipe  # noqa: E402
 
 from ..tiny import photograph, write_recipe  # noqa: E402
@@ -84,3 +85,26 @@ def test_a_mixture_without_squared_error_is_refused(tmp_path):
     path.write_text(path.read_text() + '\n[rates]\ndistortion = "eye"\nmixture = [0.5, 0.5, 0.0]\n')
     with pytest.raises(UsageError, match="squared error"):
         read_recipe(path)
+
+
+def test_steps_across_lines_are_counted_where_grid_sees_them():
+    """A step of 2 grey levels on the lattice, and one beside it, on a slope that ends in noise."""
+    pixels = np.repeat(np.linspace(60, 90, 96).round().astype(np.uint8)[None, :, None], 96, 0).repeat(3, 2)
+    pixels[48:] = np.random.default_rng(1).integers(0, 250, (48, 96, 3))
+    for start in (32, 33):
+        decoded = pixels.copy()
+        decoded[:, start:] += 2
+        found = lattice.steps_across(unit(decoded), unit(pixels)).item()
+        share = measure_grid(pixels, pixels, 16).smooth
+        upright = 5 * 40 / (2 * 5 * 96)  # of all places of lines, the smooth ones of upright lines, about
+        assert 0 < share < 2 * upright
+        of_one_line = (2 / 255) ** 2 * upright / 5
+        assert found == (pytest.approx(of_one_line, rel=0.25) if start == 32 else 0)
+
+
+def test_errors_across_lines_are_added_to_the_mixture():
+    pixels = np.full((96, 96, 3), 100, np.uint8)
+    stepped = pixels.copy()
+    stepped[:, 48:] += 3
+    plain, more = (distortion("eye", unit(stepped), unit(pixels), across=a).item() for a in (0.0, 10.0))
+    assert more - plain == pytest.approx(10 * 9 / (2 * 5), rel=1e-4)

@@ -33,7 +33,7 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Trained rates: ``lambda(d) = base * 2**(2 d / 32)``, loss weight ``lambda**-balance``.
 
     distortion: what lambda multiplies (``softstair.learn.distortion``). mixture: shares of the parts
-    of ``eye``.
+    of ``eye``. across: what it counts errors across the lines of the lattice by.
     anchor: the rate position of the one rate point that is trained; by default all rates are, and
     every rate point is an anchor.
     """
@@ -42,6 +42,7 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     balance: float = 0.45
     distortion: Literal["mse", "ms-ssim", "eye"] = "mse"
     mixture: tuple[float, float, float] = MIXTURE
+    across: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     anchor: int | None = None
 
 

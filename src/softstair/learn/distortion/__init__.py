@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import similarity, ssimulacra2
+from . import lattice, similarity, ssimulacra2
 
 PEAK = 255.0
 SMALLEST_SIDE = {"mse": 1, "ms-ssim": 176, "eye": 96}  # what all scales of a kind can see
@@ -23,7 +23,9 @@ _SSIMULACRA2_WEIGHT, _SSIMULACRA2_POWER = 10.8, 0.8
 _SIMILARITY_WEIGHT = 1700.0
 
 
-def distortion(kind: str, decoded: Tensor, picture: Tensor, mixture: Mixture = MIXTURE) -> Tensor:
+def distortion(
+    kind: str, decoded: Tensor, picture: Tensor, mixture: Mixture = MIXTURE, across: float = 0.0
+) -> Tensor:
     """Distortion of every picture, (B,), on the scale of squared grey levels.
 
     Args:
@@ -33,12 +35,14 @@ def distortion(kind: str, decoded: Tensor, picture: Tensor, mixture: Mixture = M
         mixture: shares of the parts of ``eye``: terms of SSIMULACRA 2, MS-SSIM of luma and chroma,
             squared error. The last must not be zero: the others see pictures clipped to [0, 1], and it
             alone pulls back what lies beyond.
+        across: what ``eye`` counts squared errors of steps across the lines of the lattice by
+            (``lattice``), beside the parts.
     """
     if kind == "mse":
         return _squared_error(decoded, picture)
     if kind == "eye":
-        parts = _eye_parts(decoded, picture)
-        return torch.stack(parts, 1) @ torch.tensor(mixture, device=picture.device)
+        mixed = torch.stack(_eye_parts(decoded, picture), 1) @ torch.tensor(mixture, device=picture.device)
+        return mixed + across * PEAK**2 * lattice.steps_across(decoded, picture) if across else mixed
     from pytorch_msssim import ms_ssim
 
     likeness: Tensor = ms_ssim(decoded, picture, data_range=1.0, size_average=False)

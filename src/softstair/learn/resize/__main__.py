@@ -30,8 +30,8 @@ _FILE = click.Path(path_type=Path)
 def main(recipe: Path, snapshot: Path, wanted: Path, data_root: Path, output: Path) -> None:
     """Make a start for the recipe WANTED from a SNAPSHOT of RECIPE.
 
-    WANTED has narrower layers, fewer latents, gated blocks or no detail; or it has as many more latents
-    as it has detail, and is the same otherwise.
+    WANTED has narrower layers, fewer latents, gated blocks, overlap or no detail; or it has as many more
+    latents as it has detail, and is the same otherwise.
     """
     try:
         old, new = read_recipe(recipe), read_recipe(wanted)

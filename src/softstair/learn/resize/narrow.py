@@ -4,8 +4,8 @@ What blocks pass on is a sum that nothing but convolutions read: it is turned to
 components on training crops, and the last are left out (S. Ashkboos et al., "SliceGPT", ICLR 2024).
 Of what goes through an activation single units are kept, those that say most of all others weighed by
 what is read of them (Cholesky decomposition with pivots); readers are refitted by least squares.
-Latents that cost least at the highest rate are left out. Blocks of another kind begin anew, almost as
-the identity.
+Latents that cost least at the highest rate are left out. Blocks of another kind and overlap begin anew,
+almost as the identity.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def narrowed(codec: Codec, shape: Shape, pictures: Tensor) -> dict[str, Tensor]:
     """Weights of another shape that start where a codec is; pictures (N, 3, H, W) in [0, 1].
 
     Raises:
-        UsageError: the shape has detail and differs in more than its blocks.
+        UsageError: the shape has detail and differs in more than its blocks and overlap.
     """
     old = codec.shape
     inner = old.synthesis_inner if shape.gated else shape.synthesis_inner
-    dense = msgspec.structs.replace(shape, gated=False, synthesis_inner=inner)
+    dense = msgspec.structs.replace(shape, gated=False, overlap=False, synthesis_inner=inner)
     if shape.detail and dense != old:
         raise UsageError("A shape with detail cannot be narrowed; narrow it first, then add detail.")
     if old.detail and not shape.detail:

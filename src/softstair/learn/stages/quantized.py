@@ -106,7 +106,7 @@ class Quantized:
             original = torch.from_numpy(planes)[None].float() / 255
             bpp = decided.table_bits / (height * width)
             psnr = 10 * np.log10(PEAK**2 / distortion("mse", rounded, original).item())
-            cost = distortion(rates.distortion, rounded, original, rates.mixture).item()
+            cost = distortion(rates.distortion, rounded, original, rates.mixture, rates.across).item()
             rows.append((bpp, psnr, cost))
         return Figures(*map(float, np.mean(rows, axis=0)))
 
