@@ -95,11 +95,9 @@ def test_steps_across_lines_are_counted_where_grid_sees_them():
         decoded = pixels.copy()
         decoded[:, start:] += 2
         found = lattice.steps_across(unit(decoded), unit(pixels)).item()
-        share = measure_grid(pixels, pixels, 16).smooth
-        upright = 5 * 40 / (2 * 5 * 96)  # of all places of lines, the smooth ones of upright lines, about
-        assert 0 < share < 2 * upright
-        of_one_line = (2 / 255) ** 2 * upright / 5
-        assert found == (pytest.approx(of_one_line, rel=0.25) if start == 32 else 0)
+        places = 2 * 5 * 96  # of five lines each way; smooth are the upper half, and there two level lines
+        assert measure_grid(pixels, pixels, 16).smooth == (5 * 48 + 2 * 96) / places
+        assert found == (pytest.approx((2 / 255) ** 2 * 48 / places, rel=1e-4) if start == 32 else 0)
 
 
 def test_errors_across_lines_are_added_to_the_mixture():
