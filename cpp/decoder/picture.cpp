@@ -174,7 +174,11 @@ void check_bundle(const Bundle* bundle, const Stream& stream) {
       require(stream.exact(index), STAIR_CORRUPT, "The stream has learned tiles, but names no bundle.");
     return;
   }
-  if (bundle == nullptr || bundle->fingerprint() != header.fingerprint)
+  const bool right = bundle != nullptr && bundle->fingerprint() == header.fingerprint;
+  if (!right && header.base != Fingerprint{})
+    throw Error(STAIR_WRONG_BUNDLE, "The stream was made with pack " + hexadecimal(header.fingerprint) + " of bundle " +
+                                        hexadecimal(header.base) + "; it needs the bundle that softstair pack flatten makes of them.");
+  if (!right)
     throw Error(STAIR_WRONG_BUNDLE, "The stream was made with bundle " + hexadecimal(header.fingerprint) +
                                         (bundle == nullptr ? ", which is not there." : ", not with bundle " + hexadecimal(bundle->fingerprint()) + "."));
   if (header.position > bundle->last_position())

@@ -64,7 +64,7 @@ typedef struct {
   uint32_t version, mode, rate_position;
   uint32_t tiles;           /* how many */
   uint32_t exact_tiles;     /* how many of them are coded without loss */
-  uint8_t fingerprint[8];   /* of its bundle; zeros if it needs none */
+  uint8_t fingerprint[8];   /* of the bundle that it needs, flattened if it was made with a pack; zeros if it needs none */
 } stair_file_info;
 
 STAIR_API stair_result stair_info(const void* data, size_t size, stair_file_info* info);

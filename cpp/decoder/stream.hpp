@@ -18,10 +18,12 @@ constexpr std::array<int, 6> kStatesOfModes = {1, 1, 4, 8, 16, 32};
 using Fingerprint = std::array<std::uint8_t, 8>;
 std::string hexadecimal(Bytes bytes);
 
+// fingerprint: of the bundle that decodes it; if a pack changed that one, the pack's, and `base` is that
+// of the bundle before.
 struct Header {
   int version = 0;
   std::uint32_t flags = 0;
-  Fingerprint fingerprint{};
+  Fingerprint fingerprint{}, base{};
   int width = 0, height = 0;
   bool grey = false;
   int mode = 0, position = 0, layout = 0;

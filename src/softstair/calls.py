@@ -25,7 +25,8 @@ class StreamInfo:
 
     colour: "rgb" or "grey". mode: how symbols were chosen. fingerprint: of the bundle, in hex; zeros if
     no tile is learned, in which case mode and rate position have no meaning. tiles: how many there are.
-    exact_tiles: how many of them are exact, at least in part.
+    exact_tiles: how many of them are exact, at least in part. pack: the fingerprint of the pack that
+    changed the bundle, in hex, or None.
     """
 
     width: int
@@ -36,6 +37,7 @@ class StreamInfo:
     fingerprint: str
     tiles: int
     exact_tiles: int
+    pack: str | None = None
 
 
 def encode(
@@ -151,4 +153,5 @@ def info(data: Buffer) -> StreamInfo:
         header.fingerprint.hex(),
         header.grid.count,
         len(reader.exact),
+        None if header.pack is None else header.pack.hex(),
     )

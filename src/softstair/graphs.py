@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 # Inputs of the graphs; each has one output.
 INPUTS = {
     "analysis": {"picture"},
@@ -48,6 +51,7 @@ _TENSOR = {
     16: "",
 }
 _DOMAINS = {"", "ai.onnx"}
+_FLOATS = {1: "<f4", 10: "<f2"}  # dtypes by the numbers that ONNX gives them
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 
 
@@ -72,6 +76,38 @@ def check_graph(data: bytes, name: str) -> None:
             _check_body(value, name)
     if graphs != 1:
         raise ValueError("no ONNX graph")
+
+
+def weights_of(data: bytearray) -> dict[str, npt.NDArray[Any]]:
+    """The float tensors of a checked graph by name, as views: what is written to them, the graph has.
+
+    A suffix ``.half``, which says that a tensor is in half precision, is left out of its name.
+    """
+    found: dict[str, npt.NDArray[Any]] = {}
+    for graph in (value for number, value in _fields(memoryview(data)) if number == 7):
+        for tensor in (value for number, value in _fields(graph) if number == 5):
+            dimensions: list[int] = []
+            kind, name, raw = 0, "", None
+            for number, value in _fields(tensor):
+                if number == 1:
+                    dimensions += [value] if isinstance(value, int) else _varints(value)
+                elif number == 2:
+                    kind = value
+                elif number == 8:
+                    name = _text(value)
+                elif number == 9:
+                    raw = value
+            if kind in _FLOATS and raw is not None:
+                found[name.removesuffix(".half")] = np.frombuffer(raw, _FLOATS[kind]).reshape(dimensions)
+    return found
+
+
+def _varints(packed: Any) -> list[int]:
+    numbers, at = [], 0
+    while at < len(packed):
+        number, at = _varint(packed, at)
+        numbers.append(number)
+    return numbers
 
 
 def _check_body(graph: Any, name: str) -> None:

@@ -49,9 +49,9 @@ def album(title: str, pictures: Mapping[str, bytes], bundles: Iterable[Bundle] =
     """
     held = {bundle.fingerprint: bundle for bundle in bundles}
     for data in pictures.values():
-        wanted = read_header(data).fingerprint
-        if wanted != NO_BUNDLE and wanted not in held:
-            held[wanted] = find_bundle(wanted)
+        header = read_header(data)
+        if header.fingerprint != NO_BUNDLE and header.needs not in held:
+            held[header.needs] = find_bundle(header.fingerprint, header.pack)
     parts = [_element("wasm", build, _read(file)) for build, file in _BUILDS.items()]
     parts += [_element("bundle", key.hex(), decoder_bundle(bundle)) for key, bundle in held.items()]
     parts += [_element("picture", name, data) for name, data in pictures.items()]

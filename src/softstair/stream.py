@@ -58,7 +58,8 @@ class _Flag(IntFlag):
     EXACT_ALPHA = 32
 
 
-_READ = int(_Flag.ALPHA | _Flag.METADATA | _Flag.EXACT_TILES | _Flag.EXACT_ALPHA)  # ~ of flags keeps to them
+# An int: ~ of flags keeps to them.
+_READ = int(_Flag.ALPHA | _Flag.METADATA | _Flag.EXACT_TILES | _Flag.PACK | _Flag.EXACT_ALPHA)
 _FLAGS_OF_1 = 0x0F  # alpha, and one for each of the first kinds of metadata
 _KINDS = ("icc", "exif", "xmp", "iptc")  # of metadata, by their number
 
@@ -75,7 +76,10 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Header:
-    """Everything a reader needs to know before it decodes."""
+    """Everything a reader needs to know before it decodes.
+
+    fingerprint: of the bundle. pack: of the pack that changed it, if one did.
+    """
 
     fingerprint: bytes
     width: int
@@ -84,6 +88,12 @@ class Header:
     mode: Mode
     position: int  # rate position
     layout: int = ONE_TILE  # of the tiles
+    pack: bytes | None = None
+
+    @property
+    def needs(self) -> bytes:
+        """The fingerprint of what decodes it: the pack's, whose sums are in it, or the bundle's."""
+        return self.pack or self.fingerprint
 
     @property
     def grid(self) -> TileGrid:
@@ -215,8 +225,9 @@ def join_stream(
 ) -> bytes:
     """Serialise a stream from its parts; tiles in raster order, exact as in ``Stream``."""
     head = bytearray(MAGIC)
-    head += bytes([VERSION]) + _varint(extras.flags | (_Flag.EXACT_TILES if exact else 0))
-    head += header.fingerprint
+    flags = extras.flags | (_Flag.EXACT_TILES if exact else 0) | (_Flag.PACK if header.pack else 0)
+    head += bytes([VERSION]) + _varint(flags)
+    head += header.fingerprint + (header.pack or b"")
     head += _varint(header.width) + _varint(header.height)
     head += bytes([header.colour, header.mode.wire, header.position])
     head += _varint(header.layout)
@@ -451,6 +462,7 @@ class _Kind:
     alpha: bool
     exact_alpha: bool
     exact_tiles: bool
+    pack: bool
     bare: tuple[int, ...] | None
 
 
@@ -475,6 +487,9 @@ class _Cursor:
         self.take(len(MAGIC), "magic")
         kind = self.kind()
         fingerprint = self.take(8, "fingerprint")
+        pack = self.take(8, "fingerprint of the pack") if kind.pack else None
+        if pack is not None and NO_BUNDLE in (fingerprint, pack):
+            raise CorruptStream("The stream has a pack, but no bundle that it changes.")
         width, height = self.side("width"), self.side("height")
         colour, mode, position = self.take(3, "colour, mode and rate position")
         if colour not in list(Colour):
@@ -484,7 +499,8 @@ class _Cursor:
         layout = self.varint("tile layout")
         if layout > MAX_LAYOUT:
             raise UnsupportedStream(f"The stream has unknown tile layout {layout}; update this release.")
-        return Header(fingerprint, width, height, Colour(colour), BY_WIRE[mode], position, layout), kind
+        header = Header(fingerprint, width, height, Colour(colour), BY_WIRE[mode], position, layout, pack)
+        return header, kind
 
     def kind(self) -> _Kind:
         (version,) = self.take(1, "version")
@@ -493,7 +509,7 @@ class _Cursor:
             if flags & ~_FLAGS_OF_1:
                 raise UnsupportedStream(f"The stream has unknown flags {flags:#04x}; update this release.")
             bare = tuple(kind for kind in range(3) if flags >> 1 + kind & 1)
-            return _Kind(bool(flags & _Flag.ALPHA), False, False, bare)
+            return _Kind(bool(flags & _Flag.ALPHA), False, False, False, bare)
         if version != VERSION:
             raise UnsupportedStream(
                 f"The stream has version {version}, this release reads 1 and {VERSION}; update it."
@@ -505,7 +521,8 @@ class _Cursor:
         if exact_alpha and not alpha:
             raise CorruptStream(f"The flags {flags:#04x} say how alpha is coded, but there is none.")
         exact_tiles = bool(flags & _Flag.EXACT_TILES)
-        return _Kind(alpha, exact_alpha, exact_tiles, None if flags & _Flag.METADATA else ())
+        pack = bool(flags & _Flag.PACK)
+        return _Kind(alpha, exact_alpha, exact_tiles, pack, None if flags & _Flag.METADATA else ())
 
     def exact_tiles(self, count: int) -> frozenset[int]:
         """The bitmap of tiles with an exact payload."""

@@ -12,25 +12,46 @@ from .format import (
     Manifest,
     Staircases,
     fingerprint,
+    packed_bundle,
     read_bundle,
     to_json,
     write_bundle,
 )
-from .installed import PATH_VARIABLE, SUFFIX, find_bundle, installed, open_bundle
+from .installed import (
+    PACK_SUFFIX,
+    PATH_VARIABLE,
+    SUFFIX,
+    find_bundle,
+    installed,
+    installed_packs,
+    open_bundle,
+    open_pack,
+)
+from .pack import Pack, PackManifest, merged, pack_entries, read_pack, write_pack
 
 __all__ = [
     "GRAPHS",
+    "PACK_SUFFIX",
     "PATH_VARIABLE",
     "SCHEMA",
     "SUFFIX",
     "Bundle",
     "Manifest",
+    "Pack",
+    "PackManifest",
     "Staircases",
     "find_bundle",
     "fingerprint",
     "installed",
+    "installed_packs",
+    "merged",
     "open_bundle",
+    "open_pack",
+    "pack_entries",
+    "packed_bundle",
     "read_bundle",
+    "read_pack",
     "to_json",
     "write_bundle",
+    "write_pack",
 ]

@@ -76,10 +76,13 @@ class Staircases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Bundle:
-    """An opened bundle. Immutable; may be shared between threads."""
+    """An opened bundle. Immutable; may be shared between threads.
 
-    def __init__(self, entries: Mapping[str, bytes], origin: str) -> None:
-        self.origin = origin
+    base: of a bundle that a pack was merged into, its fingerprint before; ``fingerprint`` is the pack's.
+    """
+
+    def __init__(self, entries: Mapping[str, bytes], origin: str, *, base: bytes | None = None) -> None:
+        self.origin, self.base = origin, base
         self._entries = dict(entries)
         self.manifest: Manifest = self._decode("manifest.json", Manifest)
         if self.manifest.schema != SCHEMA:
@@ -266,12 +269,17 @@ def fingerprint(entries: Mapping[str, bytes]) -> bytes:
 
 
 def write_bundle(path: Path, entries: Mapping[str, bytes]) -> None:
-    """Write a bundle: a ZIP without compression and without dates, whole or not at all."""
+    """Write a bundle, whole or not at all."""
+    write_whole(path, packed_bundle(entries))
+
+
+def packed_bundle(entries: Mapping[str, bytes]) -> bytes:
+    """The file of a bundle: a ZIP without compression and without dates."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in (name for name in (*_ENTRIES, *_OPTIONAL) if name in entries):
             archive.writestr(zipfile.ZipInfo(name), entries[name])
-    write_whole(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_bundle(data: bytes, origin: str, *, is_own: bool = False) -> Bundle:
@@ -282,17 +290,30 @@ def read_bundle(data: bytes, origin: str, *, is_own: bool = False) -> Bundle:
     Raises:
         InvalidBundle: damaged, or not a bundle.
     """
+    entries = unpacked(data, f"Bundle {origin}", _MAX_BYTES)
+    if set(entries) - {*_OPTIONAL, *_ENCODING} != set(_ENTRIES) - set(_ENCODING):
+        raise InvalidBundle(f"Bundle {origin} does not hold the entries that a bundle needs.")
+    if not is_own:
+        _check_graphs(entries, origin)
+    return Bundle(entries, origin)
+
+
+def unpacked(data: bytes, what: str, limit: int) -> dict[str, bytes]:
+    """Entries of a ZIP without compression, of ``limit`` bytes at most; ``what`` begins messages.
+
+    Raises:
+        InvalidBundle: it is none, or damaged.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = {info.filename: info for info in archive.infolist()}
-            needed = set(infos) - {*_OPTIONAL, *_ENCODING}
-            if needed != set(_ENTRIES) - set(_ENCODING) or len(archive.infolist()) != len(infos):
-                raise InvalidBundle(f"Bundle {origin} does not hold the entries that a bundle needs.")
+            if len(archive.infolist()) != len(infos):
+                raise InvalidBundle(f"{what} has two entries of one name.")
             if any(info.compress_type != zipfile.ZIP_STORED for info in infos.values()):
-                raise InvalidBundle(f"Bundle {origin} has compressed entries.")
-            if sum(info.file_size for info in infos.values()) > min(_MAX_BYTES, len(data)):
-                raise InvalidBundle(f"Bundle {origin} declares more than it holds.")
-            entries = {name: archive.read(name) for name in infos}
+                raise InvalidBundle(f"{what} has compressed entries.")
+            if sum(info.file_size for info in infos.values()) > min(limit, len(data)):
+                raise InvalidBundle(f"{what} declares more than it holds.")
+            return {name: archive.read(name) for name in infos}
     except (
         zipfile.BadZipFile,
         OSError,
@@ -301,10 +322,7 @@ def read_bundle(data: bytes, origin: str, *, is_own: bool = False) -> Bundle:
         NotImplementedError,
         RuntimeError,
     ) as error:
-        raise InvalidBundle(f"Bundle {origin} is not a readable ZIP file: {error}.") from error
-    if not is_own:
-        _check_graphs(entries, origin)
-    return Bundle(entries, origin)
+        raise InvalidBundle(f"{what} is not a readable ZIP file: {error}.") from error
 
 
 def _check_graphs(entries: Mapping[str, bytes], origin: str) -> None:

@@ -1,4 +1,4 @@
-"""Bundles by path, name and fingerprint: those that are shipped and those in folders of one's own."""
+"""Bundles and packs by path, name and fingerprint: shipped ones and those in folders of one's own."""
 
 from __future__ import annotations
 
@@ -7,23 +7,36 @@ import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 
 from softstair.bundle.format import Bundle, read_bundle
+from softstair.bundle.pack import Pack, PackManifest, merged, read_manifest, read_pack
 from softstair.errors import BundleError, BundleNotFound
 
 SUFFIX = ".stairs"
+PACK_SUFFIX = ".pack"
 _DEFAULT = "photo.stairs"  # of the shipped bundles
 PATH_VARIABLE = "SOFTSTAIR_MODELS"
 
 
-def open_bundle(source: str | os.PathLike[str] | None = None) -> Bundle:
+def open_bundle(
+    source: str | os.PathLike[str] | None = None, *, pack: str | os.PathLike[str] | None = None
+) -> Bundle:
     """Open a bundle: a path, the name of an installed one, or None for the default.
+
+    pack: what adapts it, a path or the name of an installed one; without ``source`` the bundle is the
+        one that the pack changes.
 
     Raises:
         BundleNotFound: no such file or name.
-        InvalidBundle: damaged, or not a bundle.
+        InvalidBundle: damaged, or not a bundle or a pack.
+        UsageError: the pack is for another bundle.
     """
+    if pack is not None:
+        found = open_pack(pack, *_folder_of(source))
+        bundle = find_bundle(found.bundle) if source is None else open_bundle(source)
+        return merged(bundle, found)
     if source is None:
         return _shipped(_DEFAULT)
     path = Path(source)
@@ -36,19 +49,80 @@ def open_bundle(source: str | os.PathLike[str] | None = None) -> Bundle:
     raise BundleNotFound(f"No bundle is called {str(source)!r}; installed are: {names}.")
 
 
-def find_bundle(wanted: bytes) -> Bundle:
-    """The installed bundle with a fingerprint.
+def open_pack(source: str | os.PathLike[str], *folders: Path) -> Pack:
+    """Open a pack: a path, or the name of one that is installed or lies in ``folders``.
+
+    Raises:
+        BundleNotFound: no such file or name.
+        InvalidBundle: damaged, or not a pack.
+    """
+    path = Path(source)
+    if path.suffix == PACK_SUFFIX or path.is_file():
+        return _open_pack_file(path)
+    known = list(installed_packs(*folders))
+    bundles = {bundle.fingerprint for bundle in installed()}
+    named = [one for one in known if one[1].name == str(source)]
+    # Packs of one name may be for several bundles: one whose bundle is there comes first.
+    for at, _ in sorted(named, key=lambda one: bytes.fromhex(one[1].bundle) not in bundles):
+        return _open_pack_file(at)
+    names = ", ".join(sorted({manifest.name for _, manifest in known})) or "none"
+    raise BundleNotFound(f"No pack is called {str(source)!r}; installed are: {names}.")
+
+
+def find_bundle(wanted: bytes, pack: bytes | None = None, near: Bundle | None = None) -> Bundle:
+    """The installed bundle with a fingerprint, or what an installed pack makes of one.
+
+    A bundle whose fingerprint is the pack's is one that the pack was merged into for good.
+
+    Args:
+        wanted: fingerprint of the bundle.
+        pack: fingerprint of the pack that changes it.
+        near: a bundle to be taken into account as if it were installed, and packs beside its file.
 
     Raises:
         BundleNotFound: none has it; the message says how to point to one.
     """
-    for bundle in installed():
-        if bundle.fingerprint == wanted:
+    last = wanted if pack is None else pack
+    given = () if near is None else (near,)
+    for bundle in chain(given, installed()):
+        if bundle.fingerprint == last:
             return bundle
+    for path, manifest in installed_packs(*(() if near is None else _folder_of(near.origin))):
+        if manifest.fingerprint == last.hex():
+            for bundle in chain(given, installed()):
+                if bundle.fingerprint.hex() == manifest.bundle:
+                    return merged(bundle, _open_pack_file(path))
+    if pack is not None:
+        raise BundleNotFound(
+            f"The stream was made with pack {pack.hex()} of bundle {_called(wanted)}, which is not "
+            f"installed; pass --pack FILE or put the {PACK_SUFFIX} file into a folder named by "
+            f"{PATH_VARIABLE}."
+        )
     raise BundleNotFound(
         f"The stream was made with bundle {wanted.hex()}, which is not installed; pass --model FILE or "
         f"put the {SUFFIX} file into a folder named by {PATH_VARIABLE}."
     )
+
+
+def _called(fingerprint: bytes) -> str:
+    names = (f"{one.name} ({fingerprint.hex()})" for one in installed() if one.fingerprint == fingerprint)
+    return next(names, fingerprint.hex())
+
+
+def installed_packs(*folders: Path) -> Iterator[tuple[Path, PackManifest]]:
+    """Where packs lie and what they say: shipped ones, those in the folders of SOFTSTAIR_MODELS, and more.
+
+    Warns:
+        UserWarning: of files there that are no packs; they are passed over.
+    """
+    with resources.as_file(resources.files("softstair.models")) as shipped:
+        own = os.environ.get(PATH_VARIABLE, "").split(os.pathsep)
+        for folder in dict.fromkeys([shipped, *(Path(name) for name in own if name), *folders]):
+            for path in sorted(folder.glob(f"*{PACK_SUFFIX}")):
+                try:
+                    yield path, read_manifest(path)
+                except (BundleError, OSError) as error:
+                    warnings.warn(f"{error} It is passed over.", stacklevel=2)
 
 
 def installed() -> Iterator[Bundle]:
@@ -99,3 +173,26 @@ def _cached_file(path: Path, _modified: int) -> Bundle:
     except OSError as error:
         raise BundleNotFound(f"Bundle {path} cannot be read: {error.strerror}.") from error
     return read_bundle(data, str(path))
+
+
+def _folder_of(source: str | os.PathLike[str] | None) -> tuple[Path, ...]:
+    """The folder of a bundle that is named by a path: packs may lie there."""
+    path = Path(source or "")
+    return (path.parent,) if path.is_file() else ()
+
+
+def _open_pack_file(path: Path) -> Pack:
+    try:
+        modified = path.stat().st_mtime_ns
+    except OSError as error:
+        raise BundleNotFound(f"Pack {path} cannot be read: {error.strerror}.") from error
+    return _cached_pack(path, modified)
+
+
+@lru_cache(maxsize=8)
+def _cached_pack(path: Path, _modified: int) -> Pack:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleNotFound(f"Pack {path} cannot be read: {error.strerror}.") from error
+    return read_pack(data, str(path))

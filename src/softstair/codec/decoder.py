@@ -298,11 +298,13 @@ def bundle_of(header: Header, bundle: Bundle | None) -> Bundle:
         BundleError: it is missing or damaged.
         StreamError, UsageError: stream and bundle do not belong together.
     """
-    bundle = bundle or find_bundle(header.fingerprint)
-    if bundle.fingerprint != header.fingerprint:
+    if bundle is None or (header.pack is not None and bundle.fingerprint == header.fingerprint):
+        bundle = find_bundle(header.fingerprint, header.pack, bundle)
+    if bundle.fingerprint != header.needs:
+        pack = "" if header.pack is None else f" and pack {header.pack.hex()}"
         raise UsageError(
-            f"The stream was made with bundle {header.fingerprint.hex()}, not with {bundle.name} "
-            f"({bundle.fingerprint.hex()}); leave out --model or name the right one."
+            f"The stream was made with bundle {header.fingerprint.hex()}{pack}, not with {bundle.name} "
+            f"({bundle.fingerprint.hex()}); leave out --model and --pack or name the right ones."
         )
     if header.position > bundle.last_position:
         raise CorruptStream(

@@ -374,11 +374,12 @@ class PictureEncoder:
 
     def _stream(self, form: Form, position: int | None, rate_weight: float | None = None) -> bytes:
         grid = self._grid
-        fingerprint, mode = self._bundle.fingerprint, self._mode
+        base, fingerprint, mode = self._bundle.base, self._bundle.fingerprint, self._mode
+        fingerprint, pack = (fingerprint, None) if base is None else (base, fingerprint)
         if form.coder is None:
-            fingerprint, mode, position = NO_BUNDLE, Mode.SCALAR, 0
+            fingerprint, pack, mode, position = NO_BUNDLE, None, Mode.SCALAR, 0
         assert position is not None  # what is learned has one
-        header = Header(fingerprint, grid.width, grid.height, self._colour, mode, position, grid.layout)
+        header = Header(fingerprint, grid.width, grid.height, self._colour, mode, position, grid.layout, pack)
         return join_stream(header, form.code(position, rate_weight).tiles, self._extras, form.exact)
 
 

@@ -30,6 +30,7 @@ class Decoding:
     view: View
     to: str | None
     model: str | None
+    pack: str | None
     threads: int
     max_pixels: int
     max_memory: int
@@ -52,7 +53,7 @@ class Decoding:
         decoded = decode_view(
             source,
             self.view,
-            None if self.model is None else open_bundle(self.model),
+            None if self.model is None and self.pack is None else open_bundle(self.model, pack=self.pack),
             threads=self.threads,
             max_pixels=self.max_pixels,
             max_memory=self.max_memory,
@@ -100,6 +101,7 @@ class _Region(click.ParamType[tuple[int, int, int, int]]):
     help="Show as much as a cut or damaged file holds; exits with 3.",
 )
 @click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
+@click.option("--pack", metavar="PACK", help="Installed pack by name, or a .pack file.")
 @click.option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True)
 @click.option(
     "--max-memory", type=options.Size(), help="Approximate limit of memory for each picture; 2G by default."
@@ -121,6 +123,7 @@ def command(
     scale: str | None,
     allow_partial: bool,
     model: str | None,
+    pack: str | None,
     max_pixels: int,
     max_memory: int | None,
     strip: str,
@@ -140,6 +143,7 @@ def command(
         view,
         to,
         model,
+        pack,
         max(1, cores // workers),
         max_pixels,
         MAX_MEMORY if max_memory is None else max_memory,

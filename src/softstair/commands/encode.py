@@ -28,13 +28,15 @@ _LAST_PAGE = 1_000_000
 class Encoding:
     """What ``softstair encode`` makes of a picture.
 
-    fingerprint: of the bundle, hex. keeps_sources: where the file would be larger than its source.
+    fingerprint: of the bundle with the pack in it, hex. keeps_sources: where the file would be larger
+    than its source.
     """
 
     rate: Rate
     mode: str
     strip: frozenset[str]
     model: str | None
+    pack: str | None
     fingerprint: str
     threads: int
     max_memory: int
@@ -51,7 +53,7 @@ class Encoding:
         from softstair.codec import encode_picture
         from softstair.pictures import Note, read_picture, strip
 
-        bundle = open_bundle(self.model)
+        bundle = open_bundle(self.model, pack=self.pack)
         if bundle.fingerprint.hex() != self.fingerprint:
             raise UsageError(
                 f"Bundle {bundle.name} is {bundle.fingerprint.hex()} on the worker, not "
@@ -155,6 +157,7 @@ class _Page(click.ParamType[int | str]):
 @click.option("--skip-larger", is_flag=True, help="Write no file that is larger than its source.")
 @click.option("--keep-times", is_flag=True, help="Copy the times of the sources to the outputs.")
 @click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
+@click.option("--pack", metavar="PACK", help="Installed pack by name, or a .pack file: adapts the bundle.")
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
@@ -179,6 +182,7 @@ def command(
     skip_larger: bool,
     keep_times: bool,
     model: str | None,
+    pack: str | None,
     scheduler: str | None,
     force: bool,
 ) -> None:
@@ -202,7 +206,7 @@ def command(
     kinds = options.kinds_of(strip)
     work_list = plan(sources, output, ".stair", source_suffixes(), missing_suffixes())
     work_list = _on_pages(_checked(work_list), page)
-    bundle = open_bundle(model)
+    bundle = open_bundle(model, pack=pack)
     chosen = choose_mode(bundle, effort, mode)
     cores = jobs or usable_cores()
     workers = min(cores, len(work_list.jobs))
@@ -214,6 +218,7 @@ def command(
         chosen,
         kinds,
         model,
+        pack,
         bundle.fingerprint.hex(),
         max(1, cores // workers),
         MAX_MEMORY if max_memory is None else max_memory,

@@ -35,6 +35,7 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
             "tiles": header.grid.count,
             "exact tiles": len(reader.exact),
             "bundle": header.fingerprint.hex() if learned else None,
+            "pack": None if header.pack is None else header.pack.hex(),
             "bytes": len(data),
             "bits per pixel": round(8 * len(data) / (header.width * header.height), 4),
             "header bytes": parts.header,

@@ -39,6 +39,7 @@ def _learned(header: Header) -> Facts:
         ("Rate position", str(header.position)),
         ("Mode", str(header.mode)),
         ("Bundle", header.fingerprint.hex()),
+        *(() if header.pack is None else (("Pack", header.pack.hex()),)),
     )
 
 

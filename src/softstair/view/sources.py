@@ -109,7 +109,7 @@ def open_stair(data: bytes, name: str, bundle: Bundle, threads: int) -> Picture:
     """
     header = read_header(data)
     _check_size(header.width, header.height, name)
-    own = bundle if header.fingerprint == bundle.fingerprint else None
+    own = bundle if header.needs == bundle.fingerprint else None
     return decode_picture(data, own, threads=threads, max_pixels=MAX_PIXELS)
 
 
