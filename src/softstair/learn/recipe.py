@@ -112,7 +112,8 @@ class Finetune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parts: what is retrained. count, side: of the crops of a step. measured_crops: what the mode's
     tables are measured on. validate_every: steps after which held-out pictures are coded and, where
     parts decide symbols, the quantizer goes on with what was learned. patience: so many validations
-    in a row without a gain end the stage.
+    in a row without a gain end the stage. cut: share of the crops whose latents are means alone from some
+    phase on, as in a file that ends early.
     """
 
     mode: Mode = Mode.SCALAR
@@ -128,6 +129,7 @@ class Finetune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     measured_crops: int = 40
     validate_every: int = 250
     patience: int = 3
+    cut: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
 
 
 class Quantizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

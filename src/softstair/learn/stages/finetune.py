@@ -152,7 +152,7 @@ class Finetuning:
         error = distortion(rates.distortion, picture.float(), batch.picture, rates.mixture, rates.across)
         bpp = bits / (batch.picture.shape[-1] * batch.picture.shape[-2])
         self._parts.zero_grad(set_to_none=True)
-        self._cost(bpp, error, batch.position).mean().backward()
+        self._cost(bpp, self._as_of_whole(error, batch), batch.position).mean().backward()
         torch.nn.utils.clip_grad_norm_(self._parts.parameters(), self._recipe.pretrain.clip)
         warm = min(1.0, (self.step + 1) / settings.warm_up)
         self._optimiser.step(warm * falling(self.step / settings.steps))
@@ -169,7 +169,18 @@ class Finetuning:
         sigma = torch.exp2(walk.log_scale).clamp(SIGMA_MIN, SIGMA_MAX)
         # Cells of both of a trellis's quantizers are a step wide, but for those around zero.
         bits = gaussian_bits(batch.symbols, sigma)
-        return self._codec.synthesis(walk.decoded, hat), bits.sum((1, 2, 3))
+        return self._codec.synthesis(walk.decoded, hat), (bits * batch.kept).sum((1, 2, 3))
+
+    def _as_of_whole(self, error: Tensor, batch: Batch) -> Tensor:
+        """Distortion, (B,), where that of crops that were cut teaches as much as that of whole ones.
+
+        It is many times as large, and would be all that counts.
+        """
+        if not batch.whole.any():
+            return error
+        weight = multiplier(batch.position, self._recipe.rates.base)
+        usual = (weight * error)[batch.whole].mean() / (weight * error)
+        return torch.where(batch.whole, error, error * usual.detach().clamp(max=1))
 
     def _cost(self, bpp: Tensor, error: Tensor, position: Tensor) -> Tensor:
         rates = self._recipe.rates

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from softstair.codec.tile import Begun, Decided, TileCoder
+from softstair.codec.tile import Begun, Decided, Symbols, TileCoder
+from softstair.quantize.phases import PHASES, phase_map
 from softstair.quantize.rates import POSITIONS_PER_OCTAVE, interpolate
 
 from ..codec import Codec
@@ -33,8 +35,9 @@ class Batch:
     """What a step sees.
 
     picture: (B, 3, H, W) in [0, 1]. position: (B,). decoded: y^. symbols, values: q and where it
-    lies, in steps. The last three are (B, C, h, w). z_hat: (B, Z, h / 2, w / 2). octaves: log2 of
-    one over the step, (B, C, 1, 1).
+    lies, in steps. z_hat: (B, Z, h / 2, w / 2). octaves: log2 of one over the step, (B, C, 1, 1). kept:
+    1 where a symbol is there, 0 where it was cut off: q is zero there, and y^ the mean. (B, C, h, w) where
+    nothing else is said.
     """
 
     picture: Tensor
@@ -44,6 +47,12 @@ class Batch:
     values: Tensor
     z_hat: Tensor
     octaves: Tensor
+    kept: Tensor
+
+    @property
+    def whole(self) -> Tensor:
+        """Of which crops nothing was cut off, (B,)."""
+        return self.kept.amin((1, 2, 3)) > 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,15 @@ class Figures:
     bpp: float
     psnr: float
     distortion: float
+
+
+class _Crop(NamedTuple):
+    """A crop as coded: z^ (Z, h / 2, w / 2); q in steps, y^ and what is there of it, (C, h, w)."""
+
+    z_hat: Floats
+    symbols: Floats
+    decoded: Floats
+    kept: Floats
 
 
 class Quantized:
@@ -79,17 +97,21 @@ class Quantized:
         rng = np.random.default_rng((self._recipe.seed, step))
         spread = torch.from_numpy((rng.random() + np.arange(len(pixels)) / len(pixels)) % 1.0)
         positions = draw_positions(spread, self._recipe.shape.rate_points, self._recipe.rates.anchor)
-        coded = [self._decide(crop, int(at)) for crop, at in zip(pixels, positions, strict=True)]
-        symbols = [self._in_steps(decided) for _, decided in coded]
+        is_cut = rng.random(len(pixels)) < settings.cut
+        phases = np.where(is_cut, rng.integers(0, PHASES, len(pixels)), PHASES)
+        crops = zip(pixels, positions, phases, strict=True)
+        coded = [self._code(crop, int(at), int(known)) for crop, at, known in crops]
+        symbols = [one.symbols for one in coded]
         grids = [self._staircase.grid(int(at)) for at in positions]
         return Batch(
             picture=torch.from_numpy(pixels).float() / 255,
             position=positions,
-            decoded=_stack([decided.latents[0] for _, decided in coded]),
+            decoded=_stack([one.decoded for one in coded]),
             symbols=_stack(symbols),
             values=_stack([_values(one, grid) for one, grid in zip(symbols, grids, strict=True)]),
-            z_hat=_stack([one.z.transpose(2, 0, 1).astype(np.float32) for one, _ in coded]),
+            z_hat=_stack([one.z_hat for one in coded]),
             octaves=self._octaves(positions),
+            kept=_stack([one.kept for one in coded]),
         )
 
     @torch.no_grad()
@@ -115,10 +137,19 @@ class Quantized:
         begun = self._coder.begin(analysed(self._codec, pixels), position)
         return begun, self._coder.decide(begun)
 
-    def _in_steps(self, decided: Decided) -> Floats:
-        """q, (C, h, w)."""
+    def _code(self, pixels: Pixels, position: int, known: int) -> _Crop:
+        """A crop of which the first phases alone are known, so many."""
+        begun, decided = self._decide(pixels, position)
+        y, decoded = decided.tile.symbols, decided.latents
+        rows, columns, channels = y.shape
+        kept = phase_map(channels, rows, columns) < known
+        if known < PHASES:
+            y = np.where(kept.transpose(1, 2, 0), y, np.int16(0))
+            decoded = self._coder.reconstruct(Symbols(begun.z, y), position)
         unit = np.float32(0.5 if self._coder.mode.is_trellis else 1)
-        return decided.tile.symbols.transpose(2, 0, 1).astype(np.float32) * unit
+        symbols = y.transpose(2, 0, 1).astype(np.float32) * unit
+        z_hat = begun.z.transpose(2, 0, 1).astype(np.float32)
+        return _Crop(z_hat, symbols, decoded[0], kept.astype(np.float32))
 
     def _octaves(self, positions: Tensor) -> Tensor:
         gains = self._integers.gains
