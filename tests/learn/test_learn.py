@@ -23,6 +23,7 @@ from softstair.learn.integer.weights import integer_gains, integer_weights  # no
 from softstair.learn.layers.densities import gaussian_bits  # noqa: E402
 from softstair.learn.layers.rates import hat_weights  # noqa: E402
 from softstair.learn.networks import magnitude  # noqa: E402
+from softstair.learn.optimiser import Optimiser  # noqa: E402
 from softstair.learn.recipe import change_finetune, read_recipe  # noqa: E402
 from softstair.learn.stages import pretrain as stage  # noqa: E402
 from softstair.learn.stages.finetune import finetune  # noqa: E402
@@ -389,6 +390,18 @@ def test_a_gated_synthesis_with_overlap_is_the_graph_that_it_exports(project):
     y, hat = torch.randn(1, 64, 3, 4), hat_weights(torch.tensor([40]), codec.shape.rate_points)
     networks = OnnxNetworks(export_graphs(codec, ("synthesis",)).__getitem__, 1)
     close(networks.synthesis(y.numpy(), hat.numpy()), codec.synthesis(y, hat))
+
+
+def test_what_all_of_the_synthesis_passes_through_moves_slowly(project):
+    _, recipe = project
+    codec = Codec(msgspec.structs.replace(recipe.shape, overlap=True))
+    before = {name: value.detach().clone() for name, value in codec.named_parameters()}
+    for value in codec.parameters():
+        value.grad = torch.ones_like(value)
+    Optimiser(codec, 1e-3, 1e-3).step(1.0)
+    moved = {name: (value - before[name]).abs().max().item() for name, value in codec.named_parameters()}
+    assert moved["synthesis.stem_overlap.weight"] == pytest.approx(5e-5, rel=1e-2)
+    assert moved["synthesis.stem.0.bias"] == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_graphs_shuffle_no_single_pixels(project):
