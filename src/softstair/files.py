@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from softstair.whole_file import descriptor_of, is_special, write_whole
 
 __all__ = [
     "FULL",
+    "PAGE",
     "STANDARD",
     "cannot_write",
     "check_free",
     "check_sources",
+    "check_suffix",
     "is_special",
     "make_folder",
     "printable",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 STANDARD = "-"
+PAGE = (".html", ".htm")
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # Of names: what moves a cursor or colours a terminal, has no letter, or turns the line around.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
@@ -77,12 +80,23 @@ def check_free(target: str, *, force: bool, sources: Iterable[str] = (), makes_f
     if target == STANDARD or is_special(path):
         return
     check_sources([target], sources)
-    if path.is_dir():
+    if path.is_dir() or target.endswith(("/", os.sep)):
         raise UsageError(f"{target} is a folder; name a file in it.")
     if not force and os.path.lexists(path):
         raise OutputExists(f"{target} exists already; pass --force to replace it, or --output elsewhere.")
     if not makes_folder and not path.parent.is_dir():
         raise UsageError(f"{target} cannot be written: there is no folder {path.parent}.")
+
+
+def check_suffix(target: str, suffixes: Sequence[str]) -> None:
+    """Refuse a name that promises something else than what will be written.
+
+    Raises:
+        UsageError: it has another suffix.
+    """
+    path = Path(target)
+    if target != STANDARD and not is_special(path) and path.suffix.lower() not in suffixes:
+        raise UsageError(f"{target} must end in {' or '.join(suffixes)}.")
 
 
 def check_sources(targets: Iterable[str], sources: Iterable[str]) -> None:

@@ -95,6 +95,8 @@ def test_floats_that_are_not_numbers():
         (RAMP.astype("<u2") >> 4, 1, "nearly black"),
         (RAMP.astype("<u2") // 100, 1, "nearly black"),
         ((RAMP - 32768).astype("<i2"), 2, "samples clipped"),
+        ((RAMP // 256 - 128).astype("i1"), 2, "samples clipped"),
+        ((RAMP // 512).astype("i1"), 2, None),
         (RAMP.astype("<u2"), 1, None),
         (np.zeros((8, 8), "<u2"), 1, None),
     ],
@@ -109,6 +111,18 @@ def test_16_bit_colour_of_png_is_rounded(colour):
     samples = np.random.default_rng(1).integers(0, 65536, (30, 40, channels)).astype(">u2")
     picture = read(people.png((40, 30), 16, colour, samples.tobytes()))
     np.testing.assert_array_equal(picture.array, np.rint(samples / 257))
+
+
+@pytest.mark.parametrize("colour", [2, 4, 6])
+def test_colour_of_12_bits_in_16_is_said_to_look_nearly_black(colour):
+    channels = {2: 3, 4: 2, 6: 4}[colour]
+    samples = np.random.default_rng(1).integers(0, 4096, (30, 40, channels)).astype(">u2")
+    assert kinds(read(people.png((40, 30), 16, colour, samples.tobytes()))) == ["nearly black"]
+
+
+def test_signed_bytes_grow_brighter_as_their_numbers_do():
+    picture = read(people.tiff(np.array([[-128, -1, 0, 64, 127]], "i1"), kind=2))
+    assert picture.pixels.tolist() == [[0, 0, 0, 129, 255]]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -314,6 +328,15 @@ def test_a_gain_map_is_said_and_no_longer_announced():
     for word in (b"GainMap", b"hdrgm", b"Container", b"hdr-gain-map"):
         assert word not in picture.metadata.xmp
     assert b"archive 42" in picture.metadata.xmp
+
+
+def test_a_gain_map_in_avif_is_said():
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(buffer, "AVIF")
+    plain = buffer.getvalue()
+    assert kinds(read(plain)) == []
+    item = b"\0\0\0\x0cfreetmap"  # the kind of an item that makes the two one
+    assert kinds(read(plain + item)) == ["gain map not kept"]
 
 
 def test_films_and_pictures_behind_a_picture_are_said():

@@ -69,6 +69,12 @@ REFUSALS = [
     (2, "decode {stair} -o {folder}/a.gif", "can be written as .*, not as .gif"),
     (2, "decode {stair} -o {folder}/a", "not as no suffix"),
     (2, "decode {stair} -o {out} --to jpg", "--to jpg contradicts the name"),
+    (2, "share {stair} -o {folder}/new/", "must end in .html or .htm"),
+    (2, "share {stair} -o {folder}/new.html/", "is a folder; name a file in it"),
+    (2, "share {stair} -o {photo} --force", "must end in .html or .htm"),
+    (2, "compare {photo} -o {photo} --force", "must end in .html or .htm"),
+    (2, "report {text} -o {photo} --force", "must end in .html or .htm"),
+    (2, "thumbnail {stair} {stair}", "would be a PNG called .stair"),
     # Sources
     (2, "encode {text} -o {made}", "is not a picture in a format"),
     (2, "encode {half} -o {made}", "cannot be decoded"),
@@ -77,7 +83,7 @@ REFUSALS = [
     (5, "encode {huge} -o {made}", "at most 65536 a side can be encoded"),
     (5, "encode {many} -o {made}", "at most 268435456 can be encoded"),
     # Streams
-    (3, "info {text}", "does not start like a .stair file"),
+    (3, "info {stair} {text}", "text.txt: The data does not start like a .stair file"),
     (3, "info {cut}", "the file is not complete"),
     (3, "decode {cut} -o {out}", "the file is not complete"),
     (3, "decode {flipped} -o {out}", "checksum"),

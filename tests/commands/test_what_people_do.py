@@ -196,6 +196,17 @@ def test_a_full_device_is_one_sentence(tmp_path):
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_closed_output_is_one_sentence_and_no_file_takes_its_place(tmp_path):
+    source, made = save(tmp_path / "a.png"), tmp_path / "b.stair"
+    shell = ("sh", "-c", '"$@" <&- >&-', "sh", *COMMAND)
+    done = subprocess.run([*shell, *map(str, ("encode", source, "-o", made, *TINY))], capture_output=True)
+    assert (done.returncode, made.read_bytes()[:4]) == (0, b"\xa5STR")
+    done = subprocess.run([*shell, "info", made], capture_output=True)
+    assert done.returncode == 2
+    assert b"Standard output cannot be written: Bad file descriptor." in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc"), OutOfMemory()])
 def test_running_out_of_memory_is_said_and_nobody_blamed(error):
     class Greedy:

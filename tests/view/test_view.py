@@ -466,21 +466,32 @@ def test_the_command_prints_the_address_and_ends_at_ctrl_c(folder):
         assert "Traceback" not in process.stderr.read()
 
 
-def test_a_browser_is_opened_unless_not_wanted(monkeypatch, bundle):
+def test_a_browser_is_told_the_address_by_a_file_that_others_cannot_read(monkeypatch, bundle):
     from click.testing import CliRunner
 
     from softstair.view import server
 
-    opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
-    monkeypatch.setattr(server.LocalServer, "run", lambda self: self.listener.close())
+    opened: list[tuple[Path, str, int]] = []
+
+    def browse(url: str) -> None:
+        path = Path(url.removeprefix("file://"))
+        opened.append((path, path.read_text(), path.parent.stat().st_mode & 0o777))
+
+    def serve(self: server.LocalServer) -> None:
+        self.listener.close()
+        patience = time.monotonic() + (30 if opening else 0)
+        while not opened and time.monotonic() < patience:
+            time.sleep(0.01)
+
+    opening = False
+    monkeypatch.setattr("webbrowser.open", browse)
+    monkeypatch.setattr(server.LocalServer, "run", serve)
     assert CliRunner().invoke(cli, ["view", "--no-open"]).exit_code == 0
     assert opened == []
-    done = CliRunner().invoke(cli, ["view"])
-    patience = time.monotonic() + 30
-    while not opened and time.monotonic() < patience:
-        time.sleep(0.01)
-    assert opened == [done.output.splitlines()[0]]
+    opening = True
+    address = CliRunner().invoke(cli, ["view"]).output.splitlines()[0]
+    ((path, text, mode),) = opened
+    assert (f'href="{address}"' in text, mode, path.exists()) == (True, 0o700, False)
 
 
 def test_a_blind_comparison_needs_photographs(monkeypatch, folder):

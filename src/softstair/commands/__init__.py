@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -78,6 +79,7 @@ def softstair() -> None:
 def main() -> None:
     """Entry point; errors become one sentence on standard error and an exit code."""
     warnings.showwarning = _say_warning
+    _open_closed_streams()
     try:
         code = softstair(standalone_mode=False)  # click returns the code of an Exit, else None
         sys.stdout.flush()
@@ -95,7 +97,7 @@ def main() -> None:
     except SoftstairError as error:
         _fail(error)
     except OSError as error:
-        if error.errno in files.FULL and error.filename is None:  # only a stream has no name
+        if error.errno in {*files.FULL, errno.EBADF} and error.filename is None:  # only a stream has no name
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             _fail(files.cannot_write("Standard output", error))
         if ran_out_of_memory(error):
@@ -105,6 +107,17 @@ def main() -> None:
         if not ran_out_of_memory(error):
             raise
         _fail(OutOfMemory())
+
+
+def _open_closed_streams() -> None:
+    """Give each standard stream that the caller closed a descriptor: else the next file would get it.
+
+    Writing to standard output fails then, as the caller should hear of it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            kind = os.O_WRONLY if name == "stderr" else os.O_RDONLY
+            setattr(sys, name, os.fdopen(os.open(os.devnull, kind), mode))
 
 
 def _fail(error: SoftstairError) -> NoReturn:

@@ -41,6 +41,7 @@ def command(
     from softstair.view.comparison import compare
 
     target = output or str(Path(photo).with_suffix(".html"))
+    files.check_suffix(target, files.PAGE)
     files.check_free(target, force=force, sources=[photo])
     rate = Rate(quality=quality, target_size=target_size)
     data, bundle = files.read(photo), open_bundle(model)

@@ -83,6 +83,7 @@ def command(
     panel = find_judges(asked)
     for judge in absent_judges() if "all" in asked else ():
         click.echo(judge.needs, err=True)
+    files.check_suffix(str(output), [".json"])
     data_set = find_data_set(dataset, data_root)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(f"Measuring {data_set.name}", total=None)

@@ -37,10 +37,12 @@ def command(
 ) -> None:
     """Turn a snapshot of a run into a bundle: integer scale network, tables, ONNX graphs."""
     import_torch()
+    from softstair.bundle import SUFFIX
     from softstair.learn.export.bundle import export_snapshot
     from softstair.learn.recipe import read_recipe
 
     own = {mode: Path(path) for mode, _, path in (one.partition("=") for one in syntheses)}
+    files.check_suffix(str(output), [SUFFIX])
     files.check_free(str(output), force=force, sources=[str(recipe), str(snapshot)])
     bundle = export_snapshot(
         read_recipe(recipe), snapshot, data_root, output, staircases=staircases, syntheses=own

@@ -35,6 +35,7 @@ def command(results: Path, output: str, data_root: Path | None, pictures: int, f
 
     from .speech import say
 
+    files.check_suffix(output, files.PAGE)
     files.check_free(output, force=force, sources=[str(results)])
     found = read_results(results)
     with Progress(console=Console(stderr=True)) as progress:

@@ -30,10 +30,12 @@ def command(pictures: tuple[str, ...], output: str, title: str | None, viewer: b
 
     if not pictures and not viewer:
         raise UsageError("No picture is named; name .stair files, or pass --viewer.")
+    files.check_suffix(output, files.PAGE)
     files.check_free(output, force=force, sources=pictures)
     contents = {Path(name).name: files.read(name) for name in pictures}
     if len(contents) < len(pictures):
         raise UsageError("Two pictures have the same name; rename one of them.")
     page = album(title or Path(output).stem, contents, installed() if viewer else ()).encode()
     files.write(output, page)
-    say(f"{output}: {len(contents)} pictures, {len(page) / 1e6:.1f} MB")
+    count = "one picture" if len(contents) == 1 else f"{len(contents)} pictures"
+    say(f"{output}: {count}, {len(page) / 1e6:.1f} MB")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import click
 
 from softstair import files
+from softstair.errors import UsageError
 
 
 @click.command("thumbnail")
@@ -29,6 +29,9 @@ def command(source: str, target: str, size: int) -> None:
 
     address = urlsplit(source)
     path = unquote(address.path) if address.scheme == "file" else source
+    if target.lower().endswith(".stair"):
+        raise UsageError(f"{target} would be a PNG called .stair; name it .png.")
+    files.check_sources([target], [path])
     data = files.read(path)
     header = read_header(data)
     # As small as is still large enough: the rest is Pillow's.
@@ -40,4 +43,4 @@ def command(source: str, target: str, size: int) -> None:
     image.thumbnail((size, size))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", icc_profile=picture.metadata.icc)
-    files.write(str(Path(target)), buffer.getvalue())
+    files.write(target, buffer.getvalue())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import webbrowser
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -40,6 +39,7 @@ def command(
         ) from error
     from softstair.bundle import open_bundle
     from softstair.codec import DEFAULT_QUALITY, usable_cores
+    from softstair.view.door import opened
     from softstair.view.sources import pair_up
 
     bundle = open_bundle(model)
@@ -52,7 +52,5 @@ def command(
     settings = Settings(named, bundle, position, jobs or usable_cores(), tuple(positions) if blind else ())
     server = LocalServer(settings)
     click.echo(f"{server.address}\nThe page is open to this machine until Ctrl-C.", err=True)
-    if not no_open:
-        # A browser in the terminal would keep the server from starting.
-        threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
-    server.run()
+    with nullcontext() if no_open else opened(server.address):
+        server.run()

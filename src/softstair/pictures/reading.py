@@ -34,6 +34,9 @@ _PROCESS = 60_000_000  # interpreter and libraries
 _ANIMATED = {"GIF", "WEBP", "PNG", "AVIF", "JXL", "FLI"}
 _PAGED = {"TIFF", "DCX"}
 _AVIF_COLOUR = b"colrnclx"
+# How files say that a second picture makes one of higher dynamic range of the first.
+_ISO_BASE = (b"tmap", b"hdrgainmap")
+_GAIN_MAPS = {"AVIF": _ISO_BASE, "HEIF": _ISO_BASE, "JXL": (b"jhgm",)}
 _FILM = (b"ftyp", b"MotionPhoto_Data")
 
 
@@ -201,6 +204,9 @@ def _with_told_colours(picture: Picture, image: Image.Image, data: bytes) -> tup
 
 def _what_else(image: Image.Image, data: bytes) -> tuple[Note, ...]:
     """What a file holds beside the picture that was taken, and a stream has no place for."""
+    if image.format in _GAIN_MAPS and any(sign in data[: 1 << 16] for sign in _GAIN_MAPS[image.format]):
+        text = "The gain map beside the picture in its file, for HDR displays, is not kept."
+        return (Note("gain map not kept", text),)
     if image.format == "HEIF":
         extra = [key for key in ("depth_images", "aux") if image.info.get(key)]
         if extra:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ class Samples:
     """What an image says of its samples before it is loaded, beside its mode.
 
     raw: Pillow's raw mode of what the file holds, or nothing. full: sample that is white, or None
-    for the usual one of the mode. white_is_zero: white is 0 and black is ``full``. is_signed: of 16
-    or 32 bits. hidden: the sample, or three, that stand for transparent, on the scale of the pixels.
+    for the usual one of the mode. white_is_zero: white is 0 and black is ``full``. is_signed: of 8,
+    16 or 32 bits. hidden: the sample, or three, that stand for transparent, on the scale of the pixels.
     """
 
     raw: str = ""
@@ -80,6 +80,7 @@ def samples_of(image: Image.Image) -> Samples:
         ("I;16", False): (1 << 12) - 1 if bits == 12 else None,
         ("I", False): (1 << 32) - 1 if bits == 32 else None,
         ("I", True): (1 << 15) - 1 if bits == 16 else None,
+        ("L", True): (1 << 7) - 1 if bits == 8 else None,
     }.get((image.mode, is_signed))
     # Of these two Pillow does not turn white and black around.
     white_is_zero = tags.get(_PHOTOMETRIC) == 0 and image.mode in ("I;16", "I;16B", "I", "F")
@@ -114,7 +115,7 @@ def reduce(image: Image.Image, samples: Samples, low: Pixels | None = None) -> R
         return _grey_alpha_16(image)
     if low is not None:
         return _colour_16(image, low, samples)
-    if image.mode.startswith("I"):
+    if image.mode.startswith("I") or (image.mode == "L" and samples.full is not None):
         return _integers(image, samples)
     if image.mode == "F":
         return _floats(image, samples)
@@ -195,12 +196,13 @@ def _grey_alpha_16(image: Image.Image) -> Reduced:
     """Pillow has read high and low bytes of both as four channels."""
     four = as_array(image, "RGBA").astype(np.uint16)
     grey, alpha = (_rounded(four[..., at] << 8 | four[..., at + 1], 65535) for at in (0, 2))
-    return Reduced(grey, alpha)
+    most = int((four[..., 0] << 8 | four[..., 1]).max())
+    return Reduced(grey, alpha, _remarks(0, most, 65535))
 
 
 def _colour_16(image: Image.Image, low: Pixels, samples: Samples) -> Reduced:
     high = as_array(image, image.mode)
-    eight = np.empty_like(high)
+    eight, most = np.empty_like(high), 0
     visible = None
     if isinstance(samples.hidden, tuple) and image.mode == "RGB":
         visible = np.empty(high.shape[:2], np.uint8)
@@ -210,7 +212,9 @@ def _colour_16(image: Image.Image, low: Pixels, samples: Samples) -> Reduced:
             hidden = np.asarray(samples.hidden, np.int64)
             visible[rows] = np.where((values == hidden).all(axis=2), np.uint8(0), np.uint8(255))
         eight[rows] = _rounded(values, 65535)
-    return Reduced(eight, visible) if visible is not None else _split(eight)
+        most = max(most, int(values[..., :3].max()))
+    reduced = Reduced(eight, visible) if visible is not None else _split(eight)
+    return replace(reduced, notes=_remarks(0, most, 65535))
 
 
 def _rows(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -222,6 +226,8 @@ def _integers(image: Image.Image, samples: Samples) -> Reduced:
     values = as_array(image, image.mode)
     if values.dtype == np.int32 and not samples.is_signed and samples.full is not None:
         values = values.view(np.uint32)
+    if values.dtype == np.uint8:
+        values = values.view(np.int8)
     full = samples.full or 65535
     grey = np.empty(values.shape, np.uint8)
     alpha = None if samples.hidden is None else np.empty(values.shape, np.uint8)
