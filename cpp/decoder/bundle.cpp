@@ -16,7 +16,7 @@ constexpr int kPositionsPerPoint = 16, kPositionsPerOctave = 32;
 constexpr int kLevelsPerStep = 1024, kLargestGain = 1024;
 constexpr std::array<const char*, 6> kDeciding = {"staircases.json", "scale.safetensors", "tables.safetensors",
                                                   "mean_base.onnx",  "mean.onnx",         "synthesis.onnx"};
-constexpr std::array<const char*, 3> kOthers = {"manifest.json", "analysis.onnx", "hyper_analysis.onnx"};
+constexpr std::array<const char*, 4> kOthers = {"manifest.json", "analysis.onnx", "hyper_analysis.onnx", "preview.onnx"};
 constexpr std::array<const char*, 10> kLayers = {"hyper",  "expand",          "mix",   "log_scale_head", "neighbours",
                                                  "gather", "log_scale_entry", "local", "widen",          "correction_head"};
 

@@ -15,7 +15,7 @@ constexpr int kLargestSide = 65536;
 constexpr std::size_t kMostMetadata = std::size_t{64} << 20;  // bytes of one block, inflated
 constexpr std::uint32_t kAlpha = 1;
 constexpr std::uint32_t kIcc1 = 2, kExif1 = 4, kXmp1 = 8;                                                 // version 1
-constexpr std::uint32_t kMetadata = 2, kExact = 4, kPack = 8, kExactAlpha = 32;  // version 2
+constexpr std::uint32_t kMetadata = 2, kExact = 4, kPack = 8, kProgressive = 16, kExactAlpha = 32;  // version 2
 constexpr const char* kNames[] = {"ICC", "EXIF", "XMP", "IPTC"};
 
 std::uint32_t varint(Cursor& cursor, const char* name) {
@@ -70,7 +70,9 @@ Stream::Stream(Bytes bytes, std::uint64_t max_pixels) : cursor_(bytes, STAIR_TRU
   if (count > cursor_.left())  // an entry has at least a byte
     throw Error(STAIR_TRUNCATED, "The tile index needs " + std::to_string(count) + " bytes, " + std::to_string(cursor_.left()) +
                                      " are left; the file is not complete.");
-  for (std::size_t i = 0; i < count; ++i) lengths_.push_back(varint(cursor_, "tile index"));
+  const std::size_t parts = progressive() ? 2 : 1;
+  for (std::size_t i = 0; i < parts * count; ++i) lengths_.push_back(varint(cursor_, "tile index"));
+  if (progressive()) joined_.resize(count);
   if (header_.version == 2 && (header_.flags & kExact) != 0) {
     const Bytes bitmap = cursor_.take((count + 7) / 8, "bitmap of exact tiles");
     for (std::size_t i = 0; i < count; ++i) exact_.push_back(bitmap[i / 8] >> (i % 8) & 1);
@@ -79,10 +81,12 @@ Stream::Stream(Bytes bytes, std::uint64_t max_pixels) : cursor_(bytes, STAIR_TRU
   }
   head_crc_ = crc32(bytes.first(cursor_.offset()));
   std::uint64_t offset = cursor_.offset();
-  for (const std::uint32_t length : lengths_) {
-    offsets_.push_back(offset);
-    offset += static_cast<std::uint64_t>(length) + 4;
-  }
+  offsets_.resize(lengths_.size());
+  for (std::size_t part = 0; part < parts; ++part)
+    for (std::size_t i = part; i < lengths_.size(); i += parts) {
+      offsets_[i] = offset;
+      offset += static_cast<std::uint64_t>(lengths_[i]) + 4;
+    }
   offsets_.push_back(offset);
 }
 
@@ -95,7 +99,7 @@ void Stream::read_header() {
   header_.version = cursor_.byte("version");
   if (header_.version != 1 && header_.version != 2) unknown("version", header_.version);
   header_.flags = header_.version == 1 ? cursor_.byte("flags") : varint(cursor_, "flags");
-  const std::uint32_t known = header_.version == 1 ? kAlpha | kIcc1 | kExif1 | kXmp1 : kAlpha | kMetadata | kExact | kPack | kExactAlpha;
+  const std::uint32_t known = header_.version == 1 ? kAlpha | kIcc1 | kExif1 | kXmp1 : kAlpha | kMetadata | kExact | kPack | kProgressive | kExactAlpha;
   if ((header_.flags & ~known) != 0) unknown("flags", header_.flags);
   require(header_.version == 1 || (header_.flags & kExactAlpha) == 0 || has_alpha(), STAIR_CORRUPT,
           "The flags say how alpha is coded, but there is none.");
@@ -124,14 +128,29 @@ bool Stream::has_alpha() const { return (header_.flags & kAlpha) != 0; }
 
 int Stream::exact_tiles() const { return static_cast<int>(std::count(exact_.begin(), exact_.end(), true)); }
 
+bool Stream::progressive() const { return header_.version == 2 && (header_.flags & kProgressive) != 0; }
+
 Bytes Stream::tile(int index) const {
   const std::string name = "tile " + std::to_string(index);
+  if (!progressive()) return piece(offsets_[index], lengths_[index], name);
+  const Bytes first = piece(offsets_[2 * index], lengths_[2 * index], name);
+  const Bytes second = piece(offsets_[2 * index + 1], lengths_[2 * index + 1], name);
+  auto& joined = joined_[index];
+  if (joined.empty()) {
+    joined.reserve(first.size() + second.size());
+    joined.assign(first.begin(), first.end());
+    joined.insert(joined.end(), second.begin(), second.end());
+  }
+  return joined;
+}
+
+Bytes Stream::piece(std::uint64_t offset, std::uint32_t length, const std::string& name) const {
   const Bytes bytes = cursor_.whole();
-  const std::uint64_t end = offsets_[index + 1];
+  const std::uint64_t end = offset + length + 4;
   if (end > bytes.size())
     throw Error(STAIR_TRUNCATED, "The " + name + " ends at byte " + std::to_string(end) + ", the file at byte " + std::to_string(bytes.size()) +
                                      "; the file is not complete.");
-  const Bytes payload = bytes.subspan(static_cast<std::size_t>(offsets_[index]), lengths_[index]);
+  const Bytes payload = bytes.subspan(static_cast<std::size_t>(offset), length);
   if (crc32(payload, head_crc_) != load_little<std::uint32_t>(payload.data() + payload.size()))
     throw Error(STAIR_CORRUPT, "The checksum of " + name + " is wrong; the file is damaged.");
   return payload;

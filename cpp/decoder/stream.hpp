@@ -44,12 +44,14 @@ class Stream {
   const Header& header() const { return header_; }
   const TileGrid& grid() const { return *grid_; }
   bool has_alpha() const;
+  bool progressive() const;
   // Whether any tile needs one.
   bool needs_bundle() const { return header_.fingerprint != Fingerprint{}; }
   bool exact(int tile) const { return !exact_.empty() && exact_[tile]; }
   int exact_tiles() const;
 
-  // The payload of a tile, its checksum compared.
+  // The payload of a tile, its checksum compared. Parts of one are joined when it is first asked for,
+  // which one thread alone may do.
   Bytes tile(int index) const;
   // The parts of the payload of an exact one.
   ExactPayload exact_payload(int index) const;
@@ -73,8 +75,11 @@ class Stream {
   Cursor cursor_;
   Header header_;
   std::optional<TileGrid> grid_;
-  std::vector<std::uint32_t> lengths_;
-  std::vector<std::uint64_t> offsets_;  // of tiles, and where the last one ends
+  Bytes piece(std::uint64_t offset, std::uint32_t length, const std::string& name) const;
+
+  std::vector<std::uint32_t> lengths_;  // of tiles; in progressive order of first and second parts in turn
+  std::vector<std::uint64_t> offsets_;  // of these, and where the last one ends
+  mutable std::vector<std::vector<std::uint8_t>> joined_;  // payloads whose parts were found whole
   std::vector<bool> exact_;
   std::uint32_t head_crc_ = 0;
 };

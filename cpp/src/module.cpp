@@ -269,6 +269,7 @@ NB_MODULE(_core, m) {
           nb::rv_policy::reference_internal,
           "Symbols of y, int16 (height, width, C): zero where they were not read yet; no lines before all\n"
           "of z was read. The array fills up.")
+      .def_prop_ro("bytes_read", &TileDecoder::bytes_read, "Bytes that the symbols read so far need.")
       .def_prop_ro("y_lines", &TileDecoder::y_lines,
                    "Lines of y that were read; those of a phase follow those of the one before.");
 

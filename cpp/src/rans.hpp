@@ -34,6 +34,8 @@ class Decoder {
   }
 
   Fault fault() const { return fault_; }
+  // Bytes that were read so far.
+  std::size_t position() const { return position_; }
 
   // The same bytes, moved or with more behind them.
   void extend(std::span<const std::uint8_t> bytes) { bytes_ = bytes; }

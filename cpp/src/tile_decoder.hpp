@@ -84,6 +84,8 @@ class TileDecoder {
   void append(std::span<const std::uint8_t> bytes);
 
   Fault fault() const { return fault_; }
+  // Of the bytes, how many the symbols read so far need.
+  std::size_t bytes_read() const { return decoder_ ? decoder_->position() : 0; }
   Size size() const { return size_; }
   std::size_t channels() const { return static_cast<std::size_t>(model_.network->latents()); }
   std::size_t z_channels() const { return static_cast<std::size_t>(model_.network->hyper_latents()); }

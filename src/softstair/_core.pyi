@@ -136,6 +136,10 @@ class TileDecoder:
         """
 
     @property
+    def bytes_read(self) -> int:
+        """Bytes that the symbols read so far need."""
+
+    @property
     def y_lines(self) -> int:
         """Lines of y that were read; those of a phase follow those of the one before."""
 

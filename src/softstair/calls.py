@@ -10,10 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from softstair.bundle import Bundle, open_bundle
-from softstair.codec import MAX_MEMORY, Rate, View, choose_mode, decode_view, divisor_of, encode_picture
+from softstair.codec import (
+    MAX_MEMORY,
+    Rate,
+    View,
+    choose_mode,
+    decode_view,
+    divisor_of,
+    encode_like,
+    encode_picture,
+)
 from softstair.errors import (
     PartialPicture,
     PictureChanged,
+    UsageError,
 )
 from softstair.pictures import picture_from
 from softstair.stream import MAX_PIXELS, MAX_SIDE, Buffer, StreamReader
@@ -49,13 +59,15 @@ def encode(
     target_bpp: float | None = None,
     target_psnr: float | None = None,
     lossless: bool = False,
+    like: Buffer | None = None,
     effort: int | None = None,
     mode: str | None = None,
+    progressive: bool = False,
     bundle: Bundle | None = None,
     threads: int | None = None,
     max_memory: int = MAX_MEMORY,
 ) -> bytes:
-    """Encode a picture. Set at most one of quality, rate position, a target and lossless.
+    """Encode a picture. Set at most one of quality, rate position, a target, lossless and like.
 
     Args:
         image: a PIL image of any mode, whose ICC, EXIF and XMP are kept, or a uint8 array (H, W),
@@ -66,9 +78,12 @@ def encode(
         target_bpp: most bits per pixel of the file, never exceeded.
         target_psnr: lowest PSNR in dB over RGB, never undercut.
         lossless: keep every sample, also of colours under full transparency.
+        like: the .stair file that the picture was decoded from before it was edited in places: what was not
+            edited stays as it was, and rate, mode, order and bundle are the old file's.
         effort: 1 to 9, from fastest to smallest file (docs/modes.md).
         mode: how symbols are chosen: scalar, rdoq, tcq4, tcq8, tcq16 or tcq32; by default the
             bundle's own.
+        progressive: show all of a large picture early, less sharp, while its file arrives.
         bundle: by default the shipped one.
         threads: by default all usable cores.
         max_memory: approximate limit of the process's memory in bytes, picture included.
@@ -84,12 +99,41 @@ def encode(
         PictureChanged: something in the image could not be kept as it was.
     """
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr, lossless)
+    if like is not None:
+        return _encode_like(
+            image, like, rate, (effort, mode, progressive or None), bundle, threads, max_memory
+        )
     bundle = bundle or open_bundle()
     chosen = choose_mode(bundle, effort, mode)
     picture = picture_from(image)
     for note in picture.notes:
         warnings.warn(note.text, PictureChanged, stacklevel=2)
-    return encode_picture(picture, rate, bundle, mode=chosen, threads=threads, max_memory=max_memory).data
+    return encode_picture(
+        picture,
+        rate,
+        bundle,
+        mode=chosen,
+        progressive=progressive,
+        threads=threads,
+        max_memory=max_memory,
+    ).data
+
+
+def _encode_like(
+    image: Any,
+    old: Buffer,
+    rate: Rate,
+    others: tuple[Any, ...],
+    bundle: Bundle | None,
+    threads: int | None,
+    max_memory: int,
+) -> bytes:
+    if rate != Rate(lossless=False) or any(value is not None for value in others):
+        raise UsageError("What is like an old file has its rate, mode and order; ask for nothing else.")
+    picture = picture_from(image)
+    for note in picture.notes:
+        warnings.warn(note.text, PictureChanged, stacklevel=3)
+    return encode_like(picture, old, bundle, threads=threads, max_memory=max_memory).data
 
 
 def decode(
@@ -109,8 +153,9 @@ def decode(
         data: the file's bytes.
         region: left, top, width and height in pixels of the picture; only the tiles that it needs
             are read.
-        scale: 1, 1/2, 1/4, 1/8 or 1/16. Pixels are decoded at full size and averaged, which
-            saves memory but not time; a region is widened to whole pixels of the result.
+        scale: 1, 1/2, 1/4, 1/8 or 1/16. From 1/4 on, bundles with a head for it make small pictures in a
+            part of the time, of 1/8 and 1/16 a little less sharp. Else pixels are decoded at full size and
+            averaged, which saves memory but not time. A region is widened to whole pixels of the result.
         allow_partial: decode as much as a cut or damaged file holds, leave the rest grey, and warn
             instead of raising. The tile in which the file ends cannot be verified.
         bundle: by default the installed one that the file asks for.

@@ -20,6 +20,7 @@ INPUTS = {
     "mean_base": {"z_hat", "hat"},
     "mean": {"known", "base", "phase"},
     "synthesis": {"latents", "hat"},
+    "preview": {"latents", "hat"},
 }
 # Those of the bundles that were ever shipped, and of what the kit exports.
 OPERATORS = frozenset(

@@ -21,7 +21,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 import softstair
 from softstair.bundle import Bundle
-from softstair.codec import View, decode_view
+from softstair.codec import SCALES, View, decode_view
 from softstair.errors import (
     CorruptStream,
     LimitExceeded,
@@ -58,6 +58,7 @@ _OPTIONS: dict[str, type] = {
     "lossless": bool,
     "effort": Integral,
     "mode": str,
+    "progressive": bool,
     "bundle": Bundle,
     "threads": Integral,
 }
@@ -77,6 +78,7 @@ class StairImageFile(ImageFile.ImageFile):
     format = FORMAT
     format_description = "Softstair image"
     _info: dict[str | tuple[int, int], Any]
+    _divisor = 1  # of what is decoded
     _source: tuple[bytes, bytes] | None = None  # the file, and the digest of what it was decoded to
 
     def _open(self) -> None:
@@ -105,6 +107,19 @@ class StairImageFile(ImageFile.ImageFile):
     def info(self, value: dict[str | tuple[int, int], Any]) -> None:
         self.__dict__.pop("_summary", None)
         self._info = value
+
+    def draft(
+        self, mode: str | None, size: tuple[int, int] | None
+    ) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Decode at a part of the size, at least ``size``; ``Image.thumbnail`` asks for it. Modes stay."""
+        if size is None or len(self.tile) != 1 or self._divisor != 1:
+            return None
+        enough = [d for d in SCALES if self.width >= size[0] * d and self.height >= size[1] * d]
+        self._divisor = max(enough, default=1)
+        width, height = self.size
+        self._size = -(-width // self._divisor), -(-height // self._divisor)
+        self.tile = [ImageFile._Tile("raw", (0, 0, *self.size))]
+        return self.mode, (0, 0, width / self._divisor, height / self._divisor)
 
     def load(self) -> Any:
         """Decode, once. ``ImageFile.LOAD_TRUNCATED_IMAGES`` fills what is cut or damaged.
@@ -150,7 +165,9 @@ class StairImageFile(ImageFile.ImageFile):
         """The image, and whether it is all that the file should hold."""
         partial = ImageFile.LOAD_TRUNCATED_IMAGES
         try:
-            decoded = decode_view(data, View(allow_partial=partial), max_pixels=_max_pixels())
+            decoded = decode_view(
+                data, View(divisor=self._divisor, allow_partial=partial), max_pixels=_max_pixels()
+            )
         except LimitExceeded as error:
             raise Image.DecompressionBombError(str(error)) from error
         except (TruncatedStream, CorruptStream) as error:
@@ -160,7 +177,9 @@ class StairImageFile(ImageFile.ImageFile):
         except SoftstairError as error:
             raise OSError(str(error)) from error
         image = to_pil(decoded.picture)
-        return image if decoded.complete_extras else image.convert(self.mode), decoded.damage is None
+        return image if decoded.complete_extras else image.convert(
+            self.mode
+        ), decoded.damage is None and self._divisor == 1
 
     def _bytes(self) -> bytes:
         if self.fp is None:

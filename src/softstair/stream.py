@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Protocol
 
 import numpy as np
@@ -59,7 +59,9 @@ class _Flag(IntFlag):
 
 
 # An int: ~ of flags keeps to them.
-_READ = int(_Flag.ALPHA | _Flag.METADATA | _Flag.EXACT_TILES | _Flag.PACK | _Flag.EXACT_ALPHA)
+_READ = int(
+    _Flag.ALPHA | _Flag.METADATA | _Flag.EXACT_TILES | _Flag.PROGRESSIVE | _Flag.PACK | _Flag.EXACT_ALPHA
+)
 _FLAGS_OF_1 = 0x0F  # alpha, and one for each of the first kinds of metadata
 _KINDS = ("icc", "exif", "xmp", "iptc")  # of metadata, by their number
 
@@ -106,6 +108,8 @@ class Stream:
     """A whole stream. tiles: payloads in raster order.
 
     alpha: uint8 plane, height * width bytes, row by row. exact: of which tiles the payload is an exact one.
+    cuts: in progressive order, how many bytes of each payload are its first part; those of all tiles come
+    before what is left of any.
     """
 
     header: Header
@@ -113,6 +117,7 @@ class Stream:
     alpha: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
     exact: frozenset[int] = frozenset()
+    cuts: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -221,31 +226,40 @@ def _pack_metadata(metadata: Metadata) -> tuple[int, bytes]:
 
 
 def join_stream(
-    header: Header, tiles: Sequence[bytes], extras: Extras, exact: frozenset[int] = frozenset()
+    header: Header,
+    tiles: Sequence[bytes],
+    extras: Extras,
+    exact: frozenset[int] = frozenset(),
+    cuts: Sequence[int] | None = None,
 ) -> bytes:
-    """Serialise a stream from its parts; tiles in raster order, exact as in ``Stream``."""
+    """Serialise a stream from its parts; tiles in raster order, exact and cuts as in ``Stream``."""
     head = bytearray(MAGIC)
     flags = extras.flags | (_Flag.EXACT_TILES if exact else 0) | (_Flag.PACK if header.pack else 0)
+    flags |= _Flag.PROGRESSIVE if cuts is not None else 0
     head += bytes([VERSION]) + _varint(flags)
     head += header.fingerprint + (header.pack or b"")
     head += _varint(header.width) + _varint(header.height)
     head += bytes([header.colour, header.mode.wire, header.position])
     head += _varint(header.layout)
-    for tile in tiles:
-        head += _varint(len(tile))
+    parts = [tiles]
+    if cuts is not None:
+        parts = [[tile[:cut] for tile, cut in zip(tiles, cuts, strict=True)]]
+        parts += [[tile[cut:] for tile, cut in zip(tiles, cuts, strict=True)]]
+    for of_tile in zip(*parts, strict=True):
+        head += b"".join(_varint(len(part)) for part in of_tile)
     if exact:
         head += sum(1 << index for index in exact).to_bytes(-(-len(tiles) // 8), "little")
     head_crc = zlib.crc32(head)
     pieces = [bytes(head)]
-    for tile in tiles:
-        pieces += [tile, _CRC.pack(zlib.crc32(tile, head_crc))]
+    for part in chain.from_iterable(parts):
+        pieces += [part, _CRC.pack(zlib.crc32(part, head_crc))]
     return b"".join([*pieces, extras.packed])
 
 
 def write_stream(stream: Stream) -> bytes:
     """Serialise a stream."""
     extras = pack_extras(stream.alpha, stream.metadata, stream.header.grid)
-    return join_stream(stream.header, stream.tiles, extras, stream.exact)
+    return join_stream(stream.header, stream.tiles, extras, stream.exact, stream.cuts)
 
 
 def with_metadata(data: Buffer, metadata: Metadata, *, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -265,7 +279,7 @@ def with_metadata(data: Buffer, metadata: Metadata, *, max_pixels: int = MAX_PIX
     parts = reader.parts()
     start = parts.header + parts.tiles
     alpha = bytes(data[start : start + parts.alpha])
-    return join_stream(reader.header, tiles, Extras(flags, alpha + packed), reader.exact)
+    return join_stream(reader.header, tiles, Extras(flags, alpha + packed), reader.exact, reader.cuts)
 
 
 class StreamReader:
@@ -298,10 +312,11 @@ class StreamReader:
                 f"The tile index at byte {cursor.offset} has {count} entries, {cursor.left} bytes are left; "
                 "the file is not complete."
             )
-        self._lengths = [cursor.varint("tile index") for _ in range(count)]
+        parts = 1 + self._kind.progressive  # of a payload, each with a checksum
+        self._lengths = [[cursor.varint("tile index") for _ in range(parts)] for _ in range(count)]
         self.exact = cursor.exact_tiles(count) if self._kind.exact_tiles else frozenset()
         self._head_crc = zlib.crc32(self._data[: cursor.offset])
-        stored = (length + _CRC.size for length in self._lengths)
+        stored = (lengths[part] + _CRC.size for part in range(parts) for lengths in self._lengths)
         self._offsets = list(accumulate(stored, initial=cursor.offset))
 
     @property
@@ -316,7 +331,17 @@ class StreamReader:
     @property
     def ends(self) -> Sequence[int]:
         """Where tiles end, with their checksums, in bytes."""
-        return self._offsets[1:]
+        return self._offsets[-self.grid.count :]
+
+    @property
+    def first_ends(self) -> Sequence[int]:
+        """Where first parts of tiles end, with their checksums, in bytes; none but in progressive order."""
+        return self._offsets[1 : self.grid.count + 1] if self._kind.progressive else []
+
+    @property
+    def cuts(self) -> tuple[int, ...] | None:
+        """As in ``Stream``."""
+        return tuple(first for first, _ in self._lengths) if self._kind.progressive else None
 
     def tile(self, index: int) -> bytes:
         """The payload of a tile, checked; ``exact`` says of which kind it is.
@@ -325,17 +350,29 @@ class StreamReader:
             TruncatedStream: the data ends before the tile does.
             CorruptStream: its checksum fails.
         """
-        name = f"tile {index}"
-        cursor = _Cursor(self._data, self._offsets[index])
-        payload = cursor.take(self._lengths[index], name)
-        cursor.check(zlib.crc32(payload, self._head_crc), name)
-        return payload
+        return b"".join(self._part(index, part) for part in range(len(self._lengths[index])))
 
     def beginning(self, index: int) -> bytes:
-        """What is there of a tile that the data ends in, or nothing: bytes that no checksum covers."""
-        start, length = self._offsets[index], self._lengths[index]
-        is_cut = start + length + _CRC.size > len(self._data)
-        return bytes(self._data[start : start + length]) if is_cut else b""
+        """What is there of a tile that the data ends in, or nothing. No checksum covers its last part.
+
+        Raises:
+            CorruptStream: the checksum of a part that is whole fails.
+        """
+        found = b""
+        for part, length in enumerate(self._lengths[index]):
+            start = self._offsets[part * self.grid.count + index]
+            if start + length + _CRC.size > len(self._data):
+                return found + bytes(self._data[start : start + length])
+            found += self._part(index, part)
+        return b""  # all of it is there
+
+    def _part(self, index: int, part: int) -> bytes:
+        """A part of the payload of a tile, checked."""
+        name = f"tile {index}"
+        cursor = _Cursor(self._data, self._offsets[part * self.grid.count + index])
+        payload = cursor.take(self._lengths[index][part], name)
+        cursor.check(zlib.crc32(payload, self._head_crc), name)
+        return payload
 
     def extras(self) -> tuple[bytes | None, Metadata]:
         """The alpha plane and the metadata, checked, as in ``Stream``.
@@ -425,10 +462,11 @@ def read_summary(source: Source) -> Summary:
     found: list[tuple[str, bytes]] = []
     with suppress(StreamError):
         count = header.grid.count
-        lengths = [cursor.varint("tile index") for _ in range(count)]
+        parts = count * (1 + kind.progressive)
+        lengths = [cursor.varint("tile index") for _ in range(parts)]
         if kind.exact_tiles:
             cursor.exact_tiles(count)
-        cursor.skip(sum(lengths) + count * _CRC.size)
+        cursor.skip(sum(lengths) + parts * _CRC.size)
         if kind.alpha:
             for _ in range(count if kind.exact_alpha else 1):
                 cursor.skip(cursor.varint("length of alpha") + _CRC.size)
@@ -444,7 +482,7 @@ def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
     """
     reader = StreamReader(data, max_pixels=max_pixels)
     tiles = tuple(reader.tile(index) for index in range(reader.grid.count))
-    return Stream(reader.header, tiles, *reader.extras(), reader.exact)
+    return Stream(reader.header, tiles, *reader.extras(), reader.exact, reader.cuts)
 
 
 def measure_parts(data: Buffer) -> Parts:
@@ -463,6 +501,7 @@ class _Kind:
     exact_alpha: bool
     exact_tiles: bool
     pack: bool
+    progressive: bool
     bare: tuple[int, ...] | None
 
 
@@ -509,7 +548,7 @@ class _Cursor:
             if flags & ~_FLAGS_OF_1:
                 raise UnsupportedStream(f"The stream has unknown flags {flags:#04x}; update this release.")
             bare = tuple(kind for kind in range(3) if flags >> 1 + kind & 1)
-            return _Kind(bool(flags & _Flag.ALPHA), False, False, False, bare)
+            return _Kind(bool(flags & _Flag.ALPHA), False, False, False, False, bare)
         if version != VERSION:
             raise UnsupportedStream(
                 f"The stream has version {version}, this release reads 1 and {VERSION}; update it."
@@ -518,11 +557,14 @@ class _Cursor:
         if flags & ~_READ:
             raise UnsupportedStream(f"The stream has unknown flags {flags:#04x}; update this release.")
         alpha, exact_alpha = bool(flags & _Flag.ALPHA), bool(flags & _Flag.EXACT_ALPHA)
+        progressive = bool(flags & _Flag.PROGRESSIVE)
         if exact_alpha and not alpha:
             raise CorruptStream(f"The flags {flags:#04x} say how alpha is coded, but there is none.")
         exact_tiles = bool(flags & _Flag.EXACT_TILES)
         pack = bool(flags & _Flag.PACK)
-        return _Kind(alpha, exact_alpha, exact_tiles, pack, None if flags & _Flag.METADATA else ())
+        return _Kind(
+            alpha, exact_alpha, exact_tiles, pack, progressive, None if flags & _Flag.METADATA else ()
+        )
 
     def exact_tiles(self, count: int) -> frozenset[int]:
         """The bitmap of tiles with an exact payload."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .format import (
     GRAPHS,
+    PREVIEW,
     SCHEMA,
     Bundle,
     Manifest,
@@ -33,6 +34,7 @@ __all__ = [
     "GRAPHS",
     "PACK_SUFFIX",
     "PATH_VARIABLE",
+    "PREVIEW",
     "SCHEMA",
     "SUFFIX",
     "Bundle",

@@ -46,6 +46,7 @@ _ENCODING = ("analysis.onnx", "hyper_analysis.onnx")  # a bundle for decoding al
 _ENTRIES = ("manifest.json", *_DECIDING, *_ENCODING)
 # Of the modes that have a synthesis of their own; they decide as well, and are hashed last.
 _OPTIONAL = tuple(f"synthesis.{mode}.onnx" for mode in Mode)
+PREVIEW = "preview.onnx"  # makes small pictures sooner; decides nothing
 _MAX_BYTES = 256 << 20
 _MAX_BASE = 1 << 20  # of the rule that selects table rows, far beyond any log-scale
 
@@ -130,7 +131,7 @@ class Bundle:
         return MappingProxyType(self._entries)
 
     def graph(self, name: str, mode: Mode | None = None) -> bytes:
-        """An ONNX graph, one of ``GRAPHS``; the one of a mode, where that has its own.
+        """An ONNX graph, one of ``GRAPHS`` or preview; the one of a mode, where that has its own.
 
         Raises:
             BundleError: it is of the encoder, and the bundle is for decoding alone.
@@ -144,6 +145,11 @@ class Bundle:
     def encodes(self) -> bool:
         """False if it is for decoding alone."""
         return all(name in self._entries for name in _ENCODING)
+
+    @property
+    def previews(self) -> bool:
+        """True if it holds the graph preview."""
+        return PREVIEW in self._entries
 
     @property
     def own_syntheses(self) -> tuple[Mode, ...]:
@@ -277,7 +283,7 @@ def packed_bundle(entries: Mapping[str, bytes]) -> bytes:
     """The file of a bundle: a ZIP without compression and without dates."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in (name for name in (*_ENTRIES, *_OPTIONAL) if name in entries):
+        for name in (name for name in (*_ENTRIES, *_OPTIONAL, PREVIEW) if name in entries):
             archive.writestr(zipfile.ZipInfo(name), entries[name])
     return buffer.getvalue()
 
@@ -291,7 +297,7 @@ def read_bundle(data: bytes, origin: str, *, is_own: bool = False) -> Bundle:
         InvalidBundle: damaged, or not a bundle.
     """
     entries = unpacked(data, f"Bundle {origin}", _MAX_BYTES)
-    if set(entries) - {*_OPTIONAL, *_ENCODING} != set(_ENTRIES) - set(_ENCODING):
+    if set(entries) - {*_OPTIONAL, *_ENCODING, PREVIEW} != set(_ENTRIES) - set(_ENCODING):
         raise InvalidBundle(f"Bundle {origin} does not hold the entries that a bundle needs.")
     if not is_own:
         _check_graphs(entries, origin)

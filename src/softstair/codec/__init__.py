@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .again import encode_like
 from .arrival import Reader
 from .budget import MAX_MEMORY
 from .crew import networks_of, usable_cores
@@ -31,6 +32,7 @@ __all__ = [
     "decode_picture",
     "decode_view",
     "divisor_of",
+    "encode_like",
     "encode_picture",
     "networks_of",
     "read_symbols",

@@ -22,7 +22,8 @@ class Reader:
     """Shows a .stair file while its bytes arrive.
 
     A tile is shown when its z was read, after each phase, less sharp, and when it is whole; of a picture in
-    several tiles, when a tile is whole. What is shown of a tile that is not whole was verified by nothing.
+    several tiles, when a tile is whole, and in progressive order when its first part is, too. What is shown
+    of an only tile that is not whole was verified by nothing.
 
     complete: all of the file was fed. bundle, threads, max_pixels and max_memory are as for ``decode``.
     """
@@ -38,7 +39,7 @@ class Reader:
         self._bundle, self._threads = bundle, threads
         self._max_pixels, self._max_memory = max_pixels, max_memory
         self._data = b""
-        self._shown = (0, 0)  # tiles that are whole, and parts of the one that arrives
+        self._shown = (0, 0)  # tiles that are whole; parts of an only one, or first parts of all
         self._arriving: _core.TileDecoder | None = None
         self._given = 0  # bytes of its payload that it has
         self._canvas: Pixels | None = None
@@ -70,10 +71,16 @@ class Reader:
         if whole == reader.grid.count and _has_extras(reader):
             self.complete, self._arriving, self._canvas = True, None, None
             return self._decoded(View()).picture.array
-        now = whole, 0 if whole or reader.grid.count > 1 else self._parts(reader)
+        if reader.grid.count == 1:
+            now = whole, 0 if whole else self._parts(reader)
+            changed = {0}
+        else:
+            now = whole, sum(end <= len(self._data) for end in reader.first_ends)
+            changed = {*range(self._shown[0], whole), *range(self._shown[1], now[1])}
+            for index in changed:
+                reader.beginning(index)  # raises if its first part is damaged
         if now <= self._shown:
             return None
-        changed = range(self._shown[0], whole or 1)
         self._shown = now
         return self._repainted(reader, changed)
 
@@ -106,11 +113,11 @@ class Reader:
             return 0
         return min(PHASES, 1 + self._arriving.y_lines // rows)
 
-    def _repainted(self, reader: StreamReader, changed: range) -> Pixels:
+    def _repainted(self, reader: StreamReader, changed: set[int]) -> Pixels:
         """The picture after some of its tiles changed; the synthesis saw them from around them, too."""
         grid = reader.grid
         whole = grid.whole.cells(STRIDE)
-        for index in changed:
+        for index in sorted(changed):
             box = grid.box(index).cells(STRIDE).grown(FURTHEST, whole).times(STRIDE).within(grid.whole)
             region = box.left, box.top, box.columns, box.rows
             pixels = self._decoded(View(region, allow_partial=True)).picture.pixels

@@ -11,6 +11,7 @@ from softstair.bundle import Bundle, find_bundle
 from softstair.errors import CorruptStream, StreamError, UsageError
 from softstair.pictures import Picture, for_a_part
 from softstair.quantize.grids import STRIDE
+from softstair.quantize.phases import PHASES
 from softstair.stream import (
     MAX_PIXELS,
     NO_BUNDLE,
@@ -27,6 +28,7 @@ from .budget import MAX_MEMORY, check_exact, exact_bytes, plan_decoder
 from .crew import Crew, networks_of, usable_cores
 from .geometry import Geometry
 from .plane import LatentPlane
+from .preview import SCALE, phases_for, preview_windows
 from .source import ExactCover, TileSource
 from .tile import Symbols, TileCoder
 from .windows import GREY, Pixels, synthesise_windows
@@ -166,13 +168,17 @@ def decode_view(
     reader = StreamReader(data, max_pixels=max_pixels)
     header = reader.header
     region = view.box(header)
-    source = TileSource(reader, partial_allowed=view.allow_partial)
-    fixed = _fixed_bytes(reader, view, region)
+    fixed, made = _fixed_bytes(reader, view, region), 1
     if header.fingerprint == NO_BUNDLE:
+        source = TileSource(reader, partial_allowed=view.allow_partial)
         windows = _exact_windows(reader, source, region, fixed, max_memory)
     else:
         bundle = bundle_of(header, bundle)
-        windows = _windows(reader, source, bundle, region, fixed, threads or usable_cores(), max_memory)
+        previews = bundle.previews and view.divisor >= SCALE and not reader.exact and not view.allow_partial
+        phases, made = (phases_for(view.divisor), SCALE) if previews else (PHASES, 1)
+        source = TileSource(reader, partial_allowed=view.allow_partial, phases=phases)
+        work = _previews if previews else _windows
+        windows = work(reader, source, bundle, region, fixed, threads or usable_cores(), max_memory)
     alpha, metadata, complete_extras = _extras(reader, view, region)
     if region != reader.grid.whole or view.divisor > 1:
         metadata = for_a_part(metadata, *view.shown(header))
@@ -184,7 +190,7 @@ def decode_view(
             window = np.rint(window.mean(axis=2)).astype(np.uint8)
         cover.put_over(box, window)
         source.paint_unread(box, window)
-        window = _reduced(window, view.divisor)
+        window = _reduced(window, view.divisor // made)
         if box == region:
             pixels = np.ascontiguousarray(window)
             break
@@ -242,6 +248,26 @@ def _windows(
     source.check(needed.within(windows.whole), crew.whole)
     plane = LatentPlane(reader.grid, lambda indices: source.latents(crew, indices))
     return synthesise_windows(crew.whole, plane, header.position, windows, region, reach, source.is_blank)
+
+
+def _previews(
+    reader: StreamReader,
+    source: TileSource,
+    bundle: Bundle,
+    region: Box,
+    fixed: int,
+    threads: int,
+    max_memory: int,
+) -> Iterator[tuple[Box, Pixels]]:
+    """A quarter of the pixels of a region, made without the synthesis, as ``_windows`` makes all."""
+    header = reader.header
+    plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
+    crew = Crew(bundle, header.mode, threads, plan.workers)
+    source.check(region)
+    plane = LatentPlane(reader.grid, lambda indices: source.latents(crew, indices))
+    windows = TileGrid(header.height, header.width, plan.window)
+    hat = bundle.at(header.position, header.mode).hat
+    return preview_windows(networks_of(bundle, threads, header.mode), hat, plane, windows, region)
 
 
 def _exact_windows(

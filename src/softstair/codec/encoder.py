@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -13,6 +14,7 @@ from softstair.bundle import Bundle
 from softstair.errors import LimitExceeded, TargetOutOfReach, UsageError
 from softstair.mode import Mode
 from softstair.pictures import Picture, check_size, fill_hidden
+from softstair.quantize.grids import STRIDE
 from softstair.stream import NO_BUNDLE, Colour, Header, join_stream, pack_extras
 from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
@@ -21,6 +23,7 @@ from .crew import Crew, usable_cores
 from .flatness import Cells, exact_cells, spread
 from .forms import Form, exact_images, wholly_exact, worth_of_a_bit
 from .picture_coder import PictureCoder
+from .prefix import first_part
 from .rate_control import largest_within, smallest_reaching, weight_within
 
 DEFAULT_QUALITY = 75.0
@@ -124,6 +127,7 @@ def encode_picture(
     bundle: Bundle,
     *,
     mode: str | None = None,
+    progressive: bool = False,
     threads: int | None = None,
     max_memory: int = MAX_MEMORY,
 ) -> Encoded:
@@ -131,6 +135,7 @@ def encode_picture(
 
     Args:
         mode: by default the bundle's own.
+        progressive: first all of the picture less sharp, where it has several tiles.
         threads: by default all usable cores.
         max_memory: bytes that the process may take for it, about, the picture included.
 
@@ -143,6 +148,7 @@ def encode_picture(
         picture,
         bundle,
         mode=mode,
+        progressive=progressive,
         threads=threads,
         max_memory=max_memory,
         many=rate.is_target,
@@ -157,7 +163,7 @@ class PictureEncoder:
     Args:
         many: keep the latents, if memory allows, so that they are computed once.
         decodes: a target will be a PSNR, for which the picture is decoded, too.
-        mode, threads, max_memory: as for ``encode_picture``, as are the errors.
+        mode, progressive, threads, max_memory: as for ``encode_picture``, as are the errors.
     """
 
     def __init__(
@@ -166,6 +172,7 @@ class PictureEncoder:
         bundle: Bundle,
         *,
         mode: str | None = None,
+        progressive: bool = False,
         threads: int | None = None,
         max_memory: int = MAX_MEMORY,
         many: bool = True,
@@ -175,6 +182,7 @@ class PictureEncoder:
         check_size(width, height, "The picture")
         self._bundle, self._mode = bundle, choose_mode(bundle, mode=mode)
         self._grid = TileGrid(height, width, choose_layout(height, width))
+        self._progressive = progressive and self._grid.count > 1  # one tile has that order anyway
         self._original, self._picture = picture, _without_hidden(picture)
         self._many, self._decodes = many, decodes
         self._threads, self._max_memory = threads or usable_cores(), max_memory
@@ -380,7 +388,17 @@ class PictureEncoder:
             fingerprint, pack, mode, position = NO_BUNDLE, None, Mode.SCALAR, 0
         assert position is not None  # what is learned has one
         header = Header(fingerprint, grid.width, grid.height, self._colour, mode, position, grid.layout, pack)
-        return join_stream(header, form.code(position, rate_weight).tiles, self._extras, form.exact)
+        tiles = form.code(position, rate_weight).tiles
+        cuts = self._cuts(form, tiles, position) if self._progressive and form.coder is not None else None
+        return join_stream(header, tiles, self._extras, form.exact, cuts)
+
+    def _cuts(self, form: Form, tiles: Sequence[bytes], position: int) -> list[int]:
+        """Where the first phase of each payload ends, in bytes; exact ones have nothing to show early."""
+        model, cuts = self._bundle.at(position, self._mode).model, []
+        for index, payload in enumerate(tiles):
+            cells = self._grid.box(index).cells(STRIDE)
+            cuts.append(0 if index in form.exact else first_part(model, payload, cells.rows, cells.columns))
+        return cuts
 
 
 def _plan(

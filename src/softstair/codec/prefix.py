@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from softstair import _core
 from softstair.engine import Planes
 from softstair.errors import CorruptStream
 from softstair.stream import StreamReader
@@ -17,6 +18,13 @@ from softstair.tiles import Box
 
 from .geometry import STRIDE, Geometry, borders_of
 from .tile import Symbols, TileCoder
+
+
+def first_part(model: _core.Model, payload: bytes, rows: int, columns: int) -> int:
+    """How many bytes of a payload hold z and the first phase. rows, columns: of y."""
+    tile = _core.TileDecoder(model, payload, rows, columns)
+    tile.read_phase()
+    return tile.bytes_read
 
 
 class CutTiles:
@@ -33,10 +41,10 @@ class CutTiles:
 
     def read(self, index: int, coder: TileCoder) -> bool:
         """Read what is there of a tile; False if that is nothing, or nothing that an encoder wrote."""
-        if index in self._reader.exact or not (payload := self._reader.beginning(index)):
-            return False
         position = self._reader.header.position
         try:
+            if index in self._reader.exact or not (payload := self._reader.beginning(index)):
+                return False
             symbols = coder.read_beginning(payload, self._geometry(index), position, index)
         except CorruptStream:
             return False

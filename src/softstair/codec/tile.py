@@ -136,13 +136,19 @@ class TileCoder:
         decided = self.decide(self.begin(analysed, position), decide, rate_weight=rate_weight)
         return CodedTile(decided.tile.finish(), decided.latents, decided.table_bits)
 
-    def begin(self, analysed: Analysed, position: int) -> Begun:
-        """Decide z at a rate position."""
+    def choose_z(self, analysed: Analysed, position: int) -> npt.NDArray[np.int16]:
+        """Symbols of z at a rate position, (h, w, Z)."""
         setting = self._at(position)
         gain = setting.gain[None, :, None, None]
         z = self._networks.hyper_analysis(to_even(analysed.latents), gain, setting.hat)
         z_hat = np.clip(rounded(z, setting.z_thresholds), Z.low, Z.high)
-        symbols = np.ascontiguousarray(z_hat[0].transpose(1, 2, 0)).astype(np.int16)
+        return np.ascontiguousarray(z_hat[0].transpose(1, 2, 0)).astype(np.int16)
+
+    def begin(self, analysed: Analysed, position: int, z: npt.NDArray[np.int16] | None = None) -> Begun:
+        """Decide z at a rate position, or take the one given."""
+        setting = self._at(position)
+        symbols = self.choose_z(analysed, position) if z is None else z
+        z_hat = np.ascontiguousarray(symbols.transpose(2, 0, 1))[None].astype(np.float32)
         rows, columns = analysed.latents.shape[2:]
         means = Means(self._networks, z_hat, setting.hat, (rows, columns), analysed.borders)
         return Begun(analysed, position, symbols, means)
@@ -175,29 +181,35 @@ class TileCoder:
         position: int,
         index: int = 0,
         borders: Borders = WHOLE_PICTURE,
+        phases: int = PHASES,
     ) -> Planes:
-        """y^ of a payload, (1, C, rows, columns): ``reconstruct`` of ``read_symbols``.
+        """y^ of a payload, (1, C, rows, columns): ``reconstruct`` of its symbols.
+
+        phases: so many alone are read, and y^ is zero in the others.
 
         Raises:
             CorruptStream: the payload is not what an encoder wrote.
         """
         if not self._parallel:
-            return self.reconstruct(self.read_symbols(payload, geometry, position, index), position, borders)
+            symbols = self.read_symbols(payload, geometry, position, index, phases)
+            return self.reconstruct(symbols, position, borders, phases=phases)
         # Reading is serial, and needs no means: these follow a phase behind, the first of z alone.
         tile = self.open_tile(payload, geometry, position, index)
         with ThreadPoolExecutor(1) as reader:
-            phases = [reader.submit(self.read_phase, tile, index) for _ in range(PHASES)]
+            read = [reader.submit(self.read_phase, tile, index) for _ in range(phases)]
             filling = Symbols(tile.z, tile.y)
-            return self.reconstruct(filling, position, borders, lambda phase: phases[phase].result())
+            return self.reconstruct(filling, position, borders, lambda phase: read[phase].result(), phases)
 
-    def read_symbols(self, payload: bytes, geometry: Geometry, position: int, index: int = 0) -> Symbols:
-        """Entropy decoding: integers alone. index: of the tile, for messages.
+    def read_symbols(
+        self, payload: bytes, geometry: Geometry, position: int, index: int = 0, phases: int = PHASES
+    ) -> Symbols:
+        """Entropy decoding: integers alone. index: of the tile, for messages. phases: that are read.
 
         Raises:
             CorruptStream: the payload is not what an encoder wrote.
         """
         tile = self.open_tile(payload, geometry, position, index)
-        for _ in range(PHASES):
+        for _ in range(phases):
             self.read_phase(tile, index)
         return Symbols(tile.z, tile.y)
 
@@ -223,15 +235,17 @@ class TileCoder:
         position: int,
         borders: Borders = WHOLE_PICTURE,
         wait_for: Callable[[int], None] = lambda phase: None,
+        phases: int = PHASES,
     ) -> Planes:
         """y^ from symbols, (1, C, rows, columns).
 
         wait_for: returns once the symbols of y of a phase are there, and those of z with the first.
+        phases: so many alone; others stay zero.
         """
         rows, columns, channels = symbols.y.shape
         means = self.means_of(symbols.z, rows, columns, position, borders)
         decoded = np.zeros((1, channels, rows, columns), np.float32)
-        for phase in range(PHASES):
+        for phase in range(phases):
             wait_for(phase)
             self.put_back(symbols.y, position, means, phase, decoded)
         return decoded

@@ -38,6 +38,7 @@ _COMMANDS = {
     "derive": "Learn staircases for further rates of a trained network (extra learn).",
     "finetune": "Retrain the synthesis on latents that were really quantized (extra learn).",
     "export": "Turn a trained network into a bundle (extra learn).",
+    "preview": "Teach a bundle to make small pictures sooner (extra learn).",
 }
 _MODULES = {"try": "try_", "eval": "eval_"}
 

@@ -93,7 +93,7 @@ class _Region(click.ParamType[tuple[int, int, int, int]]):
 @click.option(
     "--scale",
     type=click.Choice(["1/2", "1/4", "1/8", "1/16"]),
-    help="Scale the picture down by averaging; takes as long as full size.",
+    help="Scale the picture down; sooner than full size from 1/4 on, if the bundle can.",
 )
 @click.option(
     "--allow-partial",

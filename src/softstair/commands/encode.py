@@ -29,7 +29,7 @@ class Encoding:
     """What ``softstair encode`` makes of a picture.
 
     fingerprint: of the bundle with the pack in it, hex. keeps_sources: where the file would be larger
-    than its source.
+    than its source. like: the old file of the picture.
     """
 
     rate: Rate
@@ -41,16 +41,19 @@ class Encoding:
     threads: int
     max_memory: int
     keeps_sources: bool = False
+    progressive: bool = False
+    like: bytes | None = None
 
     @property
     def settings(self) -> bytes:
         """Memory and threads decide no byte of a file."""
         deciding = [__version__, self.fingerprint, self.rate, self.mode, sorted(self.strip)]
+        deciding += [self.progressive, self.like]
         return msgspec.json.encode(deciding)
 
     def __call__(self, source: bytes, job: Job) -> Product:
         from softstair.bundle import open_bundle
-        from softstair.codec import encode_picture
+        from softstair.codec import encode_like, encode_picture
         from softstair.pictures import Note, read_picture, strip
 
         bundle = open_bundle(self.model, pack=self.pack)
@@ -61,9 +64,24 @@ class Encoding:
             )
         picture = read_picture(source, job.source, page=job.page, max_memory=self.max_memory)
         picture = strip(picture, self.strip)
-        encoded = encode_picture(
-            picture, self.rate, bundle, mode=self.mode, threads=self.threads, max_memory=self.max_memory
-        )
+        if self.like is None:
+            encoded = encode_picture(
+                picture,
+                self.rate,
+                bundle,
+                mode=self.mode,
+                progressive=self.progressive,
+                threads=self.threads,
+                max_memory=self.max_memory,
+            )
+        else:
+            encoded = encode_like(
+                picture,
+                self.like,
+                None if self.model is None else bundle,
+                threads=self.threads,
+                max_memory=self.max_memory,
+            )
         height, width = picture.pixels.shape[:2]
         size, notes = len(encoded.data), picture.notes
         if size > len(source):
@@ -139,6 +157,14 @@ class _Page(click.ParamType[int | str]):
     type=click.Choice([mode.value for mode in Mode]),
     help="How symbols are chosen; the bundle's own by default.",
 )
+@click.option(
+    "--like",
+    metavar="OLD.stair",
+    help="The file that the picture was decoded from before it was edited: what is the same stays.",
+)
+@click.option(
+    "--progressive", is_flag=True, help="Show all of a large picture early, while its file arrives."
+)
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
 @click.option(
     "--max-memory", type=options.Size(), help="Approximate limit of memory for each picture; 2G by default."
@@ -175,6 +201,8 @@ def command(
     rate_position: int | None,
     effort: int | None,
     mode: str | None,
+    like: str | None,
+    progressive: bool,
     jobs: int | None,
     max_memory: int | None,
     strip: str,
@@ -203,6 +231,10 @@ def command(
             "The workers of a cluster set how many pictures are coded at once; leave out --jobs."
         )
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr, lossless or None)
+    if like is not None and (rate != Rate() or effort or mode or progressive or page is not None):
+        raise UsageError("--like takes rate, mode and order from the old file; leave the other options out.")
+    if like is not None and (len(sources) > 1 or Path(sources[0]).is_dir()):
+        raise UsageError("--like is for one picture; name that alone.")
     kinds = options.kinds_of(strip)
     work_list = plan(sources, output, ".stair", source_suffixes(), missing_suffixes())
     work_list = _on_pages(_checked(work_list), page)
@@ -223,6 +255,8 @@ def command(
         max(1, cores // workers),
         MAX_MEMORY if max_memory is None else max_memory,
         skip_larger,
+        progressive,
+        None if like is None else files.read(like),
     )
     running.run_all(work_list, work, runner, "Encoding", force=force, keep_times=keep_times)
 

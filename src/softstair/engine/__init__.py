@@ -55,6 +55,13 @@ class Networks(Protocol):
         """Decoded latents to pixels (1, 3, 16 h, 16 w), about [0, 1]."""
 
 
+class PreviewNetworks(Networks, Protocol):
+    """Those of a bundle that may have the graph preview."""
+
+    def preview(self, latents: Planes, hat: Planes) -> Planes:
+        """Latents with even sides, zero where unknown, to pixels of a quarter (1, 3, 4 h, 4 w)."""
+
+
 @cache
 def openvino_installed() -> bool:
     """Whether the extra openvino is there, without importing it."""
@@ -86,7 +93,7 @@ def load_networks(bundle: Bundle, threads: int, engine: Engine, mode: Mode | Non
     return CheckedNetworks(_start(bundle, threads, engine, mode), bundle)
 
 
-def _start(bundle: Bundle, threads: int, engine: Engine, mode: Mode | None) -> Networks:
+def _start(bundle: Bundle, threads: int, engine: Engine, mode: Mode | None) -> PreviewNetworks:
     graph = partial(bundle.graph, mode=mode)
     if engine is Engine.OPENVINO:
         from .openvino import OpenVinoNetworks

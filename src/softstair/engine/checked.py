@@ -11,7 +11,7 @@ from softstair.bundle import Bundle
 from softstair.errors import CorruptStream, InvalidBundle
 from softstair.quantize.grids import STRIDE
 
-from . import Networks, Planes
+from . import Planes, PreviewNetworks
 
 # Latents beyond this are no picture's: where they overflow, it is the stream that made them up.
 _LARGEST_LATENT = 1 << 12
@@ -27,7 +27,7 @@ class CheckedNetworks:
         CorruptStream: by every method of a decoder, if latents that no picture has overflow.
     """
 
-    def __init__(self, networks: Networks, bundle: Bundle) -> None:
+    def __init__(self, networks: PreviewNetworks, bundle: Bundle) -> None:
         self.unchecked = networks
         self._channels = bundle.channels
         self._hyper = bundle.integers.scale.layers["hyper"].weight.shape[1]
@@ -60,6 +60,12 @@ class CheckedNetworks:
         rows, columns = (STRIDE * side for side in latents.shape[2:])
         output = self.unchecked.synthesis(latents, hat)
         return _checked("synthesis", output, (1, 3, rows, columns), latents)
+
+    def preview(self, latents: Planes, hat: Planes) -> Planes:
+        """As of ``PreviewNetworks``."""
+        rows, columns = (STRIDE // 4 * side for side in latents.shape[2:])
+        output = self.unchecked.preview(latents, hat)
+        return _checked("preview", output, (1, 3, rows, columns), latents)
 
 
 def _checked(name: str, output: Planes, shape: tuple[int, ...], decoded: Planes | None = None) -> Planes:

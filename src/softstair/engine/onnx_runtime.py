@@ -60,6 +60,9 @@ class OnnxNetworks:
     def synthesis(self, latents: Planes, hat: Planes) -> Planes:
         return self._run("synthesis", latents=latents, hat=hat)
 
+    def preview(self, latents: Planes, hat: Planes) -> Planes:
+        return self._run("preview", latents=latents, hat=hat)
+
     def _start(self, name: str) -> ort.InferenceSession:
         try:
             return ort.InferenceSession(self.graph(name), self._options, providers=["CPUExecutionProvider"])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from softstair.bundle import GRAPHS
 
 from ..codec import Codec
+from ..networks import Preview
 from .rewrites import shuffle_in_blocks, with_strides
 
 _OPSET = 17
@@ -96,6 +97,13 @@ def export_graphs(codec: Codec, names: Collection[str] = GRAPHS) -> dict[str, by
 def export_synthesis(codec: Codec) -> bytes:
     """The graph of the synthesis alone."""
     return export_graphs(codec, ("synthesis",))["synthesis"]
+
+
+def export_preview(head: Preview) -> bytes:
+    """The graph of a head that makes small pictures (``stages.preview``)."""
+    latents = torch.zeros(1, head.entry.in_channels, 4, 6)
+    hat = torch.zeros(1, len(head.rate.table))
+    return _export(with_strides(head), {"latents": latents, "hat": hat}, {"latents"})
 
 
 def _export(module: nn.Module, inputs: Mapping[str, Tensor], sized: set[str]) -> bytes:

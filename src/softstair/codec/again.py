@@ -1,0 +1,160 @@
+"""A picture that was decoded, edited in places and is saved again: what was not edited stays as it was.
+
+Tiles whose pixels are the old decode's keep their payloads. In others the latents of places that were
+not edited are those of the old file, its z as well, and the search weighs no rate: it finds the old
+symbols again wherever the means are the old ones, so that nothing drifts however often this is done.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from softstair.bundle import Bundle
+from softstair.errors import UsageError
+from softstair.exact import pack_samples
+from softstair.pictures import Picture
+from softstair.stream import (
+    MAX_PIXELS,
+    NO_BUNDLE,
+    Buffer,
+    ExactPayload,
+    StreamReader,
+    join_stream,
+    pack_extras,
+    read_exact_payload,
+)
+from softstair.tiles import Box, TileGrid
+
+from .budget import MAX_MEMORY, plan_encoder
+from .crew import Crew, usable_cores
+from .decoder import bundle_of, decode_picture
+from .encoder import Encoded, Rate, encode_picture
+from .geometry import STRIDE, Geometry, borders_of
+from .prefix import first_part
+from .tile import Analysed, TileCoder
+from .windows import analyse_box
+
+SAME = 1  # grey levels by which pixels may differ: so do two machines
+_AROUND = 2  # latents around an edit that are computed anew
+
+Mask = npt.NDArray[np.bool_]
+
+
+def encode_like(
+    picture: Picture,
+    old: Buffer,
+    bundle: Bundle | None = None,
+    *,
+    threads: int | None = None,
+    max_memory: int = MAX_MEMORY,
+) -> Encoded:
+    """A file of a picture that was decoded from an old file and edited in places.
+
+    Rate, mode and tiles are the old file's; alpha and metadata are the picture's.
+
+    Raises:
+        UsageError: the picture is of another size or colour than the old file.
+        StreamError, BundleError: the old file cannot be decoded.
+    """
+    reader, threads = StreamReader(old, max_pixels=MAX_PIXELS), threads or usable_cores()
+    header, grid = reader.header, reader.grid
+    was = decode_picture(old, bundle, threads=threads, max_memory=max_memory)
+    if was.pixels.shape != picture.pixels.shape:
+        raise UsageError(
+            f"The picture is of another size or colour than the old file, {header.width}x{header.height} "
+            f"pixels, {header.colour.name.lower()}; encode it without --like."
+        )
+    if header.fingerprint == NO_BUNDLE:
+        return encode_picture(picture, Rate(lossless=True), bundle or _any_bundle(), max_memory=max_memory)
+    edited = _edited(picture, was)
+    bundle = bundle_of(header, bundle)
+    fixed = 2 * picture.pixels.nbytes
+    plan = plan_encoder(grid, bundle.channels, fixed, max_memory, threads, decodes=False)
+    crew = Crew(bundle, header.mode, threads, plan.workers)
+    again = _Again(picture, reader, crew, TileGrid(grid.height, grid.width, plan.window))
+    tiles = [again.payload(index, edited) for index in range(grid.count)]
+    model = bundle.at(header.position, header.mode).model
+    cuts = None
+    if reader.cuts is not None:
+        cells = (grid.box(index).cells(STRIDE) for index in range(grid.count))
+        cuts = [
+            0 if index in reader.exact else first_part(model, tiles[index], box.rows, box.columns)
+            for index, box in enumerate(cells)
+        ]
+    alpha = None if picture.alpha is None else picture.alpha.tobytes()
+    extras = pack_extras(alpha, picture.metadata, grid)
+    data = join_stream(header, tiles, extras, reader.exact, cuts)
+    return Encoded(data, header.position, 0.0, sum(map(len, tiles)), len(reader.exact))
+
+
+def _any_bundle() -> Bundle:
+    from softstair.bundle import open_bundle
+
+    return open_bundle()
+
+
+def _edited(picture: Picture, was: Picture) -> Mask:
+    """Pixels that are not the old ones; those that nobody sees are none."""
+    differs = np.abs(picture.pixels.astype(np.int16) - was.pixels) > SAME
+    edited: Mask = differs if differs.ndim == 2 else differs.any(axis=2)
+    return edited if picture.alpha is None else edited & (picture.alpha > 0)
+
+
+class _Again:
+    """Payloads of tiles, old where they can be. windows: how the picture is cut for the analysis."""
+
+    def __init__(self, picture: Picture, reader: StreamReader, crew: Crew, windows: TileGrid) -> None:
+        self._pixels, self._reader, self._crew, self._windows = picture.pixels, reader, crew, windows
+
+    def payload(self, index: int, edited: Mask) -> bytes:
+        """Of a tile. edited: which pixels of the picture were."""
+        box, old = self._reader.grid.box(index), self._reader.tile(index)
+        if not edited[box.slices].any():
+            return old
+        if index in self._reader.exact:
+            # Its learned part stays: tiles around it see that.
+            learned = read_exact_payload(old, index).learned
+            return ExactPayload(learned, pack_samples(self._pixels[box.slices])).pack()
+        return self._coded(index, box, old, _cells(edited[box.slices]))
+
+    def _coded(self, index: int, box: Box, old: bytes, edited: Mask) -> bytes:
+        header, coder = self._reader.header, self._crew.whole
+        geometry, borders = Geometry(box.columns, box.rows), borders_of(box, self._reader.grid.whole)
+        symbols = coder.read_symbols(old, geometry, header.position, index)
+        latents = coder.reconstruct(symbols, header.position, borders)
+        anew = analyse_box(coder, self._pixels, box, self._windows, self._crew.analysis_reach)
+        near = _grown(edited, _AROUND)
+        latents[:, :, near] = anew[:, :, near]
+        analysed = Analysed(geometry, latents, borders)
+        z = np.where(_pairs(near)[..., None], coder.choose_z(analysed, header.position), symbols.z)
+        return _searched(coder, analysed, header.position, z.astype(np.int16))
+
+
+def _searched(coder: TileCoder, analysed: Analysed, position: int, z: npt.NDArray[np.int16]) -> bytes:
+    decided = coder.decide(coder.begin(analysed, position, z), rate_weight=0.0)
+    return decided.tile.finish()
+
+
+def _cells(pixels: Mask) -> Mask:
+    """Of 16 x 16 pixels, those with any."""
+    rows = np.logical_or.reduceat(pixels, range(0, pixels.shape[0], STRIDE), axis=0)
+    cells: Mask = np.logical_or.reduceat(rows, range(0, pixels.shape[1], STRIDE), axis=1)
+    return cells
+
+
+def _grown(cells: Mask, margin: int) -> Mask:
+    """With so many cells around each."""
+    rows, columns = cells.shape
+    padded, result = np.pad(cells, margin), np.zeros_like(cells)
+    for down in range(2 * margin + 1):
+        for right in range(2 * margin + 1):
+            result |= padded[down : down + rows, right : right + columns]
+    return result
+
+
+def _pairs(cells: Mask) -> Mask:
+    """Positions of z, of 2 x 2 cells, those with any."""
+    rows = np.logical_or.reduceat(cells, range(0, cells.shape[0], 2), axis=0)
+    pairs: Mask = np.logical_or.reduceat(rows, range(0, cells.shape[1], 2), axis=1)
+    return pairs

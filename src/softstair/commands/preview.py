@@ -1,0 +1,54 @@
+"""softstair preview."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from softstair import files
+
+from .learning import import_torch, jobs_option
+from .speech import say
+
+
+@click.command("preview")
+@click.argument("bundle")
+@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PICTURES...")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="BUNDLE.stairs")
+@click.option("--crops", type=click.IntRange(32), default=384, show_default=True, help="To learn from.")
+@click.option("--steps", type=click.IntRange(1), default=1200, show_default=True)
+@jobs_option
+@click.option("--force", is_flag=True, help="Replace an output that exists.")
+def command(
+    bundle: str,
+    pictures: tuple[Path, ...],
+    output: Path,
+    crops: int,
+    steps: int,
+    jobs: int | None,
+    force: bool,
+) -> None:
+    """Teach a BUNDLE to make small pictures without its synthesis.
+
+    PICTURES are folders or tar files. The output is the same bundle, of the same fingerprint, with an
+    entry more; one that it had is replaced.
+    """
+    torch = import_torch(jobs)
+    from softstair.bundle import PREVIEW, open_bundle, write_bundle
+    from softstair.learn.data import load_pictures
+    from softstair.learn.export.graphs import export_preview
+    from softstair.learn.stages.preview import train_preview
+
+    files.check_free(str(output), force=force, sources=[bundle])
+    opened = open_bundle(bundle)
+    head = train_preview(
+        opened,
+        load_pictures(list(pictures)),
+        crops=crops,
+        steps=steps,
+        threads=torch.get_num_threads(),
+        say=say,
+    )
+    write_bundle(output, {**opened.entries, PREVIEW: export_preview(head)})
+    say(f"{output}: {opened.name} {opened.fingerprint.hex()}")
