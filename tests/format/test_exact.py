@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import softstair
-from softstair.codec import View, decode_view, read_symbols
+from softstair.codec import PictureEncoder, Rate, View, decode_view, encode_picture, read_symbols
 from softstair.codec.flatness import CELL, exact_cells
 from softstair.codec.geometry import Geometry
 from softstair.errors import (
@@ -27,6 +27,7 @@ from softstair.errors import (
     UsageError,
 )
 from softstair.exact import pack_samples, unpack_samples
+from softstair.pictures import Picture
 from softstair.stream import (
     NO_BUNDLE,
     ExactPayload,
@@ -90,6 +91,44 @@ def test_a_screen_is_coded_exactly_without_being_asked(tiny_bundle):
     info = softstair.info(data)
     assert (info.tiles, info.exact_tiles, info.fingerprint) == (1, 1, NO_BUNDLE.hex())
     assert list(read_symbols(data)) == []
+
+
+def smoothed_letters() -> np.ndarray:
+    """White paper with letters whose edges have a thousand colours that nobody tells apart."""
+    random = np.random.default_rng(5)
+    pixels = np.full((160, 240, 3), 255, np.uint8)
+    for _ in range(200):
+        row, column = random.integers(0, 150), random.integers(0, 230)
+        pixels[row : row + 9, column : column + 2] = 20
+        pixels[row : row + 9, column + 2] = 150 + random.integers(0, 12, (9, 3))
+    return pixels
+
+
+def test_a_drawing_of_many_near_colours_is_coded_in_fewer_unless_nothing_may_be_lost(tiny_bundle):
+    pixels = smoothed_letters()
+    exactly = softstair.encode(pixels, lossless=True)
+    encoded = encode_picture(Picture(pixels), Rate(quality=50), tiny_bundle)
+    decoded = softstair.decode(encoded.data)
+    error = np.square(decoded.astype(float) - pixels).mean()
+    assert (encoded.is_reduced, encoded.position) == (True, None)
+    assert len(encoded.data) < 0.8 * len(exactly)
+    assert 0 < error < 1
+    np.testing.assert_array_equal(decoded[pixels == 255], 255)  # paper stays white
+    np.testing.assert_array_equal(softstair.decode(exactly), pixels)
+    fine = softstair.encode(pixels, target_psnr=90, bundle=tiny_bundle)
+    np.testing.assert_array_equal(softstair.decode(fine), pixels)
+    small = softstair.encode(pixels, target_size=len(encoded.data), bundle=tiny_bundle)
+    assert small == encoded.data
+
+
+def test_what_is_hidden_has_no_part_in_what_fewer_colours_lose(tiny_bundle):
+    pixels = smoothed_letters()
+    alpha = np.full(pixels.shape[:2], 255, np.uint8)
+    alpha[:, 120:] = 0
+    encoder = PictureEncoder(Picture(pixels, alpha), tiny_bundle)
+    decoded = softstair.decode(encoder.fit(Rate(quality=50)).data)
+    error = np.square(decoded[:, :120, :3].astype(float) - pixels[:, :120]).mean()
+    assert 0 < error < 1
 
 
 def test_the_same_file_by_any_bundle(tiny_bundle, bundle):
@@ -182,7 +221,7 @@ def test_targets_of_a_screen_with_a_photograph(tiny_bundle, mixed):
     for part in (0.3, 0.6, 0.9):
         limit = int(part * largest)
         data = softstair.encode(pixels, target_size=limit, bundle=tiny_bundle)
-        assert 0.8 * limit < len(data) <= limit
+        assert 0.7 * limit < len(data) <= limit  # a form of one size may be better than one that fills it
         softstair.decode(data, bundle=tiny_bundle)
     with pytest.raises(UsageError, match="smallest file"):
         softstair.encode(pixels, target_size=50, bundle=tiny_bundle)

@@ -19,9 +19,10 @@ from softstair.stream import NO_BUNDLE, Colour, Header, join_stream, pack_extras
 from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
 from .budget import MAX_MEMORY, Plan, check_exact, exact_tile_bytes, latent_bytes, plan_encoder
+from .colours import PALETTES, Palette
 from .crew import Crew, usable_cores
 from .flatness import Cells, exact_cells, spread
-from .forms import Form, exact_images, wholly_exact, worth_of_a_bit
+from .forms import Form, exact_images, in_palette, wholly_exact, worth_of_a_bit
 from .picture_coder import PictureCoder
 from .prefix import first_part
 from .rate_control import largest_within, smallest_reaching, weight_within
@@ -92,6 +93,7 @@ class Encoded:
 
     position: rate position of what is learned; None if nothing is. table_bits: what the tables alone
     charge for that, which has ``payload_bytes``. exact_tiles: how many are, at least in part.
+    is_reduced: what is exact is of the picture in fewer colours.
     """
 
     data: bytes
@@ -99,6 +101,7 @@ class Encoded:
     table_bits: float
     payload_bytes: int
     exact_tiles: int
+    is_reduced: bool = False
 
 
 def choose_mode(bundle: Bundle, effort: int | None = None, mode: str | None = None) -> Mode:
@@ -246,7 +249,7 @@ class PictureEncoder:
 
     @cached_property
     def _forms(self) -> tuple[Form, ...]:
-        """All that may be best; the learned one first, the exact one last."""
+        """All that may be best; the learned one first, the one without any loss last."""
         cells = exact_cells(self._picture.pixels)
         if cells is None:
             return (self._learned(None),)
@@ -255,7 +258,14 @@ class PictureEncoder:
         except LimitExceeded:
             return (self._learned(None),)
         mixed = () if cells.all() else (self._learned(cells, several=True),)
-        return self._learned(None, several=True), *mixed, exact
+        beside = [(form.coder, cells) for form in mixed] + [(None, None)]
+        fewer = (self._fewer(palette, *one) for one in beside for palette in PALETTES)
+        return (self._learned(None, several=True), *mixed, *filter(None, fewer), exact)
+
+    def _fewer(self, palette: Palette, coder: PictureCoder | None, cells: Cells | None) -> Form | None:
+        """The form with these cells, or all, in fewer colours; None if it would be no other."""
+        made = in_palette(self._picture, self._grid, palette, cells)
+        return None if made is None else Form(coder, *made)
 
     @cached_property
     def _exact(self) -> Form:
@@ -329,10 +339,12 @@ class PictureEncoder:
         last = self._bundle.last_position
         if len(self._forms) > 1 and self._size(self._exact, None) <= limit:
             return self._exact, None
-        found: list[tuple[Form, int]] = []
+        found: list[tuple[Form, int | None]] = []
         missed: list[TargetOutOfReach] = []
         for form in self._forms:
             if form.coder is None:
+                if self._size(form, None) <= limit:
+                    found.append((form, None))
                 continue
             try:
                 found.append((form, largest_within(partial(self._size, form), limit, last)))
@@ -346,7 +358,9 @@ class PictureEncoder:
                 f"{beside} bytes of the file are metadata and alpha, which no rate makes smaller, and "
                 f"{limit} were asked for in all; leave metadata out with --strip, or ask for more bytes."
             ) from missed[0]
-        form, position = found[0] if len(found) == 1 else min(found, key=lambda pair: pair[0].error(pair[1]))
+        form, position = found[0]
+        if len(found) > 1:
+            form, position = min(found, key=lambda pair: pair[0].error(pair[1] or 0))
         if position == last and self._size(self._exact, None) <= limit:
             return self._exact, None
         return form, position
@@ -356,11 +370,13 @@ class PictureEncoder:
         found: list[tuple[Form, int | None]] = []
         for form in self._forms:
             if form.coder is None:
+                if self._psnr(form, 0) >= floor:
+                    found.append((form, None))
                 continue
             with suppress(TargetOutOfReach):
                 position = smallest_reaching(partial(self._psnr, form), floor, self._bundle.last_position)
                 found.append((form, position))
-        if not found or len(self._forms) > 1:
+        if not found:
             found.append((self._exact, None))
         return found[0] if len(found) == 1 else min(found, key=lambda pair: self._size(*pair))
 
@@ -375,7 +391,8 @@ class PictureEncoder:
         payloads = form.code(position or 0, rate_weight)
         data = self._stream(form, position, rate_weight)
         known = None if form.coder is None else position
-        return Encoded(data, known, payloads.table_bits, payloads.learned_bytes, len(form.exact))
+        learned = payloads.table_bits, payloads.learned_bytes
+        return Encoded(data, known, *learned, len(form.exact), is_reduced=form.lost > 0)
 
     def _size(self, form: Form, position: int | None) -> int:
         return len(self._stream(form, position))

@@ -1,9 +1,9 @@
-"""Ways to code a picture: learned, exactly, or each where it is better."""
+"""Ways to code a picture: learned, exactly, exactly in fewer colours, or each where it is better."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from softstair.pictures import Picture
 from softstair.stream import ExactPayload
 from softstair.tiles import Box, TileGrid
 
+from .colours import Palette, in_fewer_colours
 from .flatness import CELL, Cells, spread
 from .picture_coder import Payloads, PictureCoder
 
@@ -23,10 +24,14 @@ _WORTHS = (9000.0, 4400.0, 1450.0, 250.0, 53.0, 25.0, 17.0)
 
 @dataclass(frozen=True)
 class Form:
-    """coder: of the learned tiles; None if there are none. images: exact ones by tile, VP8L."""
+    """coder: of the learned tiles; None if there are none. images: exact ones by tile, VP8L.
+
+    lost: squared error of the images, over all samples that can be seen: 0 if they are of the picture itself.
+    """
 
     coder: PictureCoder | None
     images: Mapping[int, bytes] = field(default_factory=dict)
+    lost: float = 0.0
 
     @property
     def exact(self) -> frozenset[int]:
@@ -47,7 +52,7 @@ class Form:
 
     def error(self, position: int) -> float:
         """Squared error at a rate position, over all samples that can be seen."""
-        return 0.0 if self.coder is None else self.coder.error(position)
+        return self.lost + (0.0 if self.coder is None else self.coder.error(position))
 
 
 def worth_of_a_bit(quality: float) -> float:
@@ -65,6 +70,34 @@ def exact_images(picture: Picture, grid: TileGrid, cells: Cells | None = None) -
         for index, box in boxes
         if cells[box.cells(CELL).slices].any()
     }
+
+
+def in_palette(
+    picture: Picture, grid: TileGrid, palette: Palette, cells: Cells | None = None
+) -> tuple[dict[int, bytes], float] | None:
+    """``exact_images`` of a picture in fewer colours, and their squared error over what can be seen.
+
+    Returns:
+        None if there are no fewer colours to be had.
+    """
+    if picture.is_grey:
+        return None
+    pixels, lost = picture.pixels.copy(), 0.0
+    for box in map(grid.box, range(grid.count)):
+        part = pixels[box.slices]
+        chosen = np.ones(part.shape[:2], np.bool_) if cells is None else spread(cells, box)
+        if not chosen.any():
+            continue
+        before = part[chosen]
+        after = in_fewer_colours(before, palette)
+        part[chosen] = after
+        errors = np.square(before.astype(np.int32) - after).sum(axis=1)
+        if picture.alpha is not None:
+            errors = errors[picture.alpha[box.slices][chosen] > 0]
+        lost += float(errors.sum())
+    if lost == 0:
+        return None
+    return exact_images(replace(picture, pixels=pixels), grid, cells), lost
 
 
 def wholly_exact(grid: TileGrid, cells: Cells, reach: int) -> frozenset[int]:

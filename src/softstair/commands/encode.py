@@ -100,8 +100,9 @@ class Encoding:
 
 def _how(encoded: Encoded) -> str:
     if encoded.position is None:
-        return "exact"
-    partly = ", exact in part" if encoded.exact_tiles else ""
+        return "in fewer colours" if encoded.is_reduced else "exact"
+    drawn = ", drawn parts in fewer colours" if encoded.is_reduced else ", exact in part"
+    partly = drawn if encoded.exact_tiles else ""
     return f"rate position {encoded.position}{partly}"
 
 
