@@ -33,6 +33,7 @@ _COMMANDS = {
     "bdrate": "Compare rate-distortion curves by their Bjontegaard delta rate.",
     "plot": "Draw rate-distortion curves.",
     "report": "Turn results of an evaluation into one HTML page.",
+    "adapt": "Adapt a bundle to a folder of pictures (extra learn).",
     "build": "Run a recipe from the first step to a measured bundle (extra learn).",
     "train": "Train a network from a recipe (extra learn).",
     "derive": "Learn staircases for further rates of a trained network (extra learn).",

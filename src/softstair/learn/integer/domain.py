@@ -1,0 +1,97 @@
+"""Tables of a bundle measured anew on the pictures of a domain, by the product's own path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from softstair.bundle import Bundle
+from softstair.codec import networks_of
+from softstair.codec.tile import Begun, TileCoder
+from softstair.mode import Mode
+from softstair.quantize.rates import POSITIONS_PER_POINT, nearest_point
+from softstair.quantize.setting import Integers
+from softstair.quantize.tables import TableSet, integer_cdf, join, measured_row
+
+_SHARE = 4  # of the samples, that a first round is measured on: tables decide levels, and levels tables
+_Y_PSEUDO_COUNT, _Z_PSEUDO_COUNT = 200.0, 30.0
+_Z_LIMIT = 127
+_NEW = 1e-6  # of a symbol of z that the bundle's table leaves to the escape
+
+Crops = Sequence[npt.NDArray[np.uint8]]
+
+
+def measure_tables(bundle: Bundle, crops: Crops, mode: Mode) -> dict[str, npt.NDArray[Any]]:
+    """Tables of z and of a mode, as packs hold them.
+
+    crops: uint8 (H, W, 3), sides multiples of 32. Every one is coded at a third of the rate points and of
+        the places halfway between; the bundle's own tables are what counts are smoothed with.
+    """
+    integers, networks = bundle.integers, networks_of(bundle, 1, mode)
+    coder = TileCoder(integers, networks, mode)
+    positions = range(0, integers.last_position + 1, POSITIONS_PER_POINT // 2)
+    samples = []
+    for index, crop in enumerate(crops):
+        analysed = coder.analyse(crop)
+        samples += [coder.begin(analysed, position) for position in positions[index % 3 :: 3]]
+    z = _measured_z(integers, samples)
+    for part in (samples[::_SHARE], samples):
+        coder = TileCoder(integers, networks, mode)
+        coding = integers.codings[mode]
+        own = bundle.integers.codings[mode].tables
+        counts = [np.zeros(own.offsets[row + 1] - own.offsets[row] - 1, np.int64) for row in range(own.rows)]
+        for sample in part:
+            rows, levels = coder.decide(sample).tile.coded
+            _count(counts, rows, levels)
+        y = join([_row(seen, own.probabilities(row), _Y_PSEUDO_COUNT) for row, seen in enumerate(counts)])
+        integers = replace(integers, codings={**integers.codings, mode: replace(coding, tables=y)})
+    found = {"z": z, f"y.{mode}": integers.codings[mode].tables}
+    return {
+        f"{name}.{kind}": array
+        for name, tables in found.items()
+        for kind, array in (("cdf", tables.cdf), ("offsets", tables.offsets))
+    }
+
+
+def _count(counts: list[npt.NDArray[np.int64]], rows: npt.NDArray[Any], levels: npt.NDArray[Any]) -> None:
+    """Add levels to the counts of their rows, whose last is the escape."""
+    order = np.argsort(rows, kind="stable")
+    rows, levels = rows[order], levels[order].astype(np.int64)
+    starts = np.searchsorted(rows, np.arange(len(counts) + 1))
+    for row, seen in enumerate(counts):
+        found, largest = levels[starts[row] : starts[row + 1]], len(seen) // 2 - 1
+        inside = found[np.abs(found) <= largest]
+        seen[:-1] += np.bincount(inside + largest, minlength=len(seen) - 1)
+        seen[-1] += len(found) - len(inside)
+
+
+def _row(
+    counts: npt.NDArray[np.int64], own: npt.NDArray[np.float64], pseudo: float, *, symmetric: bool = True
+) -> npt.NDArray[np.uint16]:
+    return integer_cdf(measured_row(counts, own, pseudo, symmetric=symmetric))
+
+
+def _measured_z(integers: Integers, samples: Sequence[Begun]) -> TableSet:
+    """A row for every rate point and channel, with an alphabet as large as both of its sources need."""
+    points, channels = integers.points, integers.z_tables.rows // integers.points
+    counts = np.zeros((points, channels, 2 * _Z_LIMIT + 1), np.int64)
+    for one in samples:
+        channel = np.broadcast_to(np.arange(channels), one.z.shape)
+        point = nearest_point(one.position, points)
+        np.add.at(counts[point], (channel, one.z.astype(np.int64) + _Z_LIMIT), 1)
+    rows = []
+    for row, seen in enumerate(counts.reshape(-1, 2 * _Z_LIMIT + 1)):
+        own = integers.z_tables.probabilities(row)
+        inner = len(own) // 2 - 1
+        farthest = int(np.abs(np.flatnonzero(seen) - _Z_LIMIT).max(initial=0))
+        largest = min(max(inner, farthest), _Z_LIMIT - 1)
+        prior = np.full(2 * largest + 2, _NEW)
+        prior[largest - inner : largest + inner + 1], prior[-1] = own[:-1], own[-1]
+        inside = seen[_Z_LIMIT - largest : _Z_LIMIT + largest + 1]
+        folded = np.append(inside, seen.sum() - inside.sum())
+        rows.append(_row(folded, prior / prior.sum(), _Z_PSEUDO_COUNT, symmetric=False))
+    return join(rows)

@@ -1,0 +1,163 @@
+"""A bundle is taken apart, adapted to a folder of pictures, and put into a pack."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the extra learn is not installed")
+import torch
+from PIL import Image
+
+import softstair
+from softstair.bundle import merged, open_bundle, pack_entries
+from softstair.bundle.pack import Pack
+from softstair.codec import networks_of
+from softstair.errors import UsageError
+from softstair.learn.export.bundle import export_snapshot
+from softstair.learn.export.imported import import_bundle
+from softstair.learn.integer.weights import integer_gains, integer_weights
+from softstair.learn.recipe import read_recipe
+from softstair.learn.stages import adapt as stage
+from softstair.learn.stages.adapt import Adapting, Gain, Settings, adapt, split
+from softstair.learn.torch_networks import TorchNetworks
+
+from ..tiny import screen
+
+PICTURES = [screen(160, 192, seed) for seed in range(10)]
+
+
+@pytest.fixture(scope="module")
+def base(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("base") / "tiny.stairs"
+    export_snapshot(
+        read_recipe(trained / "tiny.toml"), trained / "run" / "snapshot.safetensors", trained, path
+    )
+    return open_bundle(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("screens")
+    for index, pixels in enumerate(PICTURES):
+        Image.fromarray(pixels).save(root / f"{index}.png")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(stage, "_MEASURED", 4)
+    monkeypatch.setattr(stage, "_VALIDATE_EVERY", 2)
+    monkeypatch.setattr(stage, "_WARM_UP", 1)
+
+
+def learner(base, **changes) -> Adapting:
+    return Adapting(import_bundle(base), *split(PICTURES), Settings("screens", "CC0-1.0", 60, **changes))
+
+
+def outputs(networks, channels: int, points: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    picture = rng.random((1, 3, 64, 96), dtype=np.float32)
+    hat = np.eye(points, dtype=np.float32)[3:4]
+    y = networks.analysis(picture)
+    z = networks.hyper_analysis(y, np.full((1, channels, 1, 1), 3, np.float32), hat)
+    known = rng.normal(0, 1, y.shape).astype(np.float32)
+    base = networks.mean_base(rng.integers(-2, 3, z.shape).astype(np.float32), hat)
+    mean = networks.mean(
+        known, rng.normal(0, 1, base.shape).astype(np.float32), np.eye(4, dtype=np.float32)[1:2]
+    )
+    return [y, z, base, mean, networks.synthesis(known, hat)]
+
+
+def test_a_bundle_taken_apart_computes_the_same(base):
+    codec = import_bundle(base).codec
+    own, shipped = (
+        outputs(networks, base.channels, base.points)
+        for networks in (TorchNetworks(codec), networks_of(base, 1))
+    )
+    for ours, theirs in zip(own, shipped, strict=True):
+        assert np.abs(ours - theirs).max() < 1e-4 * max(1, np.abs(theirs).max())
+    weights, scale = integer_weights(codec), base.integers.scale
+    assert all((weights.layers[name].weight == layer.weight).all() for name, layer in scale.layers.items())
+    assert all((weights.layers[name].bias == layer.bias).all() for name, layer in scale.layers.items())
+    assert (weights.rate_bias == scale.rate_bias).all()
+    assert (weights.phase_bias == scale.phase_bias).all()
+    assert (integer_gains(codec) == base.integers.gains).all()
+
+
+def test_what_learns_is_what_the_pack_makes_of_the_bundle(base):
+    one = learner(base, rank=2)
+    for _ in range(3):
+        one.advance()
+    one.validate()
+    adapters, integers = one.found(base)
+    about = {"licence": "CC0-1.0", "description": "", "provenance": {}, "figures": {}}
+    pack = Pack(pack_entries(base, adapters, integers, {}, name="screens", **about), "screens")
+    changed = merged(base, pack)
+    learned, shipped, before = (
+        outputs(networks, base.channels, base.points)
+        for networks in (TorchNetworks(one._codec), networks_of(changed, 1), networks_of(base, 1))
+    )
+    for ours, theirs, old in zip(learned, shipped, before, strict=True):
+        assert np.abs(ours - theirs).max() < 4e-3 * max(1, np.abs(theirs).max())
+        assert np.abs(theirs - old).max() > 0
+    assert (changed.integers.gains == integer_gains(one._codec)).all()
+
+
+def test_without_a_part_its_weights_stay(base):
+    one = learner(base, parts=("biases",))
+    for _ in range(4):
+        one.advance()
+    one.validate()
+    adapters, integers = one.found(base)
+    assert not adapters
+    assert integers
+    with_encoder = learner(base, parts=("encoder",))
+    assert {name.partition(".")[0] for name in with_encoder._learned} == {"analysis", "hyper_analysis"}
+
+
+def test_training_goes_on_as_if_it_had_not_stopped(base):
+    whole, first, second = learner(base), learner(base), learner(base)
+    for one, steps in ((whole, 4), (first, 2)):
+        for _ in range(steps):
+            one.advance()
+            if one.step == 2:
+                one.validate()
+    second.load(first.state())
+    for _ in range(2):
+        second.advance()
+    for name, value in whole.state()["average"].items():
+        assert torch.equal(value, second.state()["average"][name]), name
+    assert second.best_step == whole.best_step
+    with pytest.raises(UsageError, match="other settings"):
+        learner(base, rank=1).load(first.state())
+
+
+def test_tables_alone_make_a_pack_with_smaller_files(base, folder, tmp_path):
+    output = tmp_path / "screens.pack"
+    gain = adapt(base, folder, output, Settings("screens", "CC0-1.0", 0))
+    assert gain.bits is not None
+    assert gain.bits < 0
+    assert gain.packed < gain.base
+    changed = open_bundle(base.origin, pack=output)
+    assert changed.graph("synthesis") == base.graph("synthesis")
+    data = softstair.encode(PICTURES[0], rate_position=40, bundle=changed)
+    assert softstair.decode(data, bundle=changed).shape == PICTURES[0].shape
+    assert not (tmp_path / "screens.pack.run").exists()
+
+
+def test_a_pack_that_gains_nothing_is_not_written(base, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "measured_gain", lambda *_: Gain(0.3, 1000, 1003))
+    with pytest.raises(UsageError, match=r"not written.*\+0.3 %"):
+        adapt(base, folder, tmp_path / "screens.pack", Settings("screens", "CC0-1.0", 0))
+    assert not (tmp_path / "screens.pack").exists()
+
+
+def test_a_few_pictures_are_too_few(base):
+    with pytest.raises(UsageError, match="fewest"):
+        split(PICTURES[:3])
+
+
+def test_a_bundle_that_cannot_learn_says_so(tiny_bundle):
+    with pytest.raises(UsageError, match="cannot be adapted"):
+        import_bundle(tiny_bundle)
