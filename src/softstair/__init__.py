@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from softstair.bundle import Bundle, open_bundle
-    from softstair.calls import StreamInfo, decode, encode, info
-    from softstair.codec import Reader
+    from softstair.calls import StreamInfo, decode, encode, info, latents
+    from softstair.codec import Latents, Reader
     from softstair.errors import (
         BundleError,
         PartialPicture,
@@ -29,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Bundle",
     "BundleError",
+    "Latents",
     "PartialPicture",
     "PictureChanged",
     "Reader",
@@ -40,13 +41,14 @@ __all__ = [
     "decode",
     "encode",
     "info",
+    "latents",
     "open_bundle",
 ]
 
 
 # Where what is offered lies, if not among the errors.
-_PLACES = dict.fromkeys(("StreamInfo", "decode", "encode", "info"), "softstair.calls")
-_PLACES["Reader"] = "softstair.codec"
+_PLACES = dict.fromkeys(("StreamInfo", "decode", "encode", "info", "latents"), "softstair.calls")
+_PLACES |= dict.fromkeys(("Latents", "Reader"), "softstair.codec")
 _PLACES |= dict.fromkeys(("Bundle", "open_bundle"), "softstair.bundle")
 
 

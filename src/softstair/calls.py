@@ -12,6 +12,7 @@ import numpy.typing as npt
 from softstair.bundle import Bundle, open_bundle
 from softstair.codec import (
     MAX_MEMORY,
+    Latents,
     Rate,
     View,
     choose_mode,
@@ -19,6 +20,7 @@ from softstair.codec import (
     divisor_of,
     encode_like,
     encode_picture,
+    pooled_latents,
 )
 from softstair.errors import (
     PartialPicture,
@@ -200,3 +202,26 @@ def info(data: Buffer) -> StreamInfo:
         len(reader.exact),
         None if header.pack is None else header.pack.hex(),
     )
+
+
+def latents(
+    data: Buffer, *, cells: int = 1, bundle: Bundle | None = None, threads: int | None = None
+) -> Latents:
+    """What a .stair file's latents say of its picture, in a part of the time that pixels take.
+
+    Args:
+        data: the file's bytes.
+        cells: y^ is pooled over so many parts of the picture each way, 1 to 16.
+        bundle: by default the installed one that the file asks for.
+        threads: by default all usable cores.
+
+    Returns:
+        Mean and standard deviation of every channel in every cell; with those of other files of the same
+        ``fingerprint`` they find pictures that are alike.
+
+    Raises:
+        StreamError: the data cannot be read.
+        BundleError: the bundle is missing or damaged.
+        UsageError: the picture is exact, so that it has none, or another number of cells.
+    """
+    return pooled_latents(data, cells, bundle, threads)

@@ -16,6 +16,7 @@ from .encoder import (
     choose_mode,
     encode_picture,
 )
+from .latents import Latents, pooled_latents
 
 __all__ = [
     "DEFAULT_QUALITY",
@@ -24,6 +25,7 @@ __all__ = [
     "SCALES",
     "Decoded",
     "Encoded",
+    "Latents",
     "PictureEncoder",
     "Rate",
     "Reader",
@@ -35,6 +37,7 @@ __all__ = [
     "encode_like",
     "encode_picture",
     "networks_of",
+    "pooled_latents",
     "read_symbols",
     "usable_cores",
 ]
