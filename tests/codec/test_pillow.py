@@ -161,7 +161,9 @@ def test_pixels_can_be_changed(save):
 
 def test_thumbnail_and_draft(save):
     image = opened(save(photo()))
-    assert image.draft("RGB", (10, 10)) is None
+    assert image.draft("RGB", (10, 10)) == ("RGB", (0, 0, 14.0, 10.0))
+    assert image.size == (14, 10)
+    image = opened(save(photo()))
     image.thumbnail((14, 14))
     assert image.size == (14, 10)
 

@@ -11,7 +11,6 @@ from softstair.bundle import Bundle, find_bundle
 from softstair.errors import CorruptStream, StreamError, UsageError
 from softstair.pictures import Picture, for_a_part
 from softstair.quantize.grids import STRIDE
-from softstair.quantize.phases import PHASES
 from softstair.stream import (
     MAX_PIXELS,
     NO_BUNDLE,
@@ -28,7 +27,7 @@ from .budget import MAX_MEMORY, check_exact, exact_bytes, plan_decoder
 from .crew import Crew, networks_of, usable_cores
 from .geometry import Geometry
 from .plane import LatentPlane
-from .preview import SCALE, phases_for, preview_windows
+from .preview import SCALE, preview_windows
 from .source import ExactCover, TileSource
 from .tile import Symbols, TileCoder
 from .windows import GREY, Pixels, synthesise_windows
@@ -168,16 +167,14 @@ def decode_view(
     reader = StreamReader(data, max_pixels=max_pixels)
     header = reader.header
     region = view.box(header)
+    source = TileSource(reader, partial_allowed=view.allow_partial)
     fixed, made = _fixed_bytes(reader, view, region), 1
     if header.fingerprint == NO_BUNDLE:
-        source = TileSource(reader, partial_allowed=view.allow_partial)
         windows = _exact_windows(reader, source, region, fixed, max_memory)
     else:
         bundle = bundle_of(header, bundle)
         previews = bundle.previews and view.divisor >= SCALE and not reader.exact and not view.allow_partial
-        phases, made = (phases_for(view.divisor), SCALE) if previews else (PHASES, 1)
-        source = TileSource(reader, partial_allowed=view.allow_partial, phases=phases)
-        work = _previews if previews else _windows
+        work, made = (_previews, SCALE) if previews else (_windows, 1)
         windows = work(reader, source, bundle, region, fixed, threads or usable_cores(), max_memory)
     alpha, metadata, complete_extras = _extras(reader, view, region)
     if region != reader.grid.whole or view.divisor > 1:

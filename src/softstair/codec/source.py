@@ -11,7 +11,6 @@ import numpy as np
 from softstair.engine import Planes
 from softstair.errors import CorruptStream, StreamError, TruncatedStream
 from softstair.exact import Samples, unpack_samples
-from softstair.quantize.phases import PHASES
 from softstair.stream import NO_BUNDLE, ExactPayload, StreamReader, read_exact_payload
 from softstair.tiles import Box
 
@@ -28,14 +27,12 @@ _LEAST_READ = 1 / 64  # of the tiles; where less was read, there is no picture t
 class TileSource:
     """Decodes tiles of a stream; where it may, it makes up for those that it cannot.
 
-    phases: that are read of a tile; y^ is zero in others.
-
     missing: tiles of which nothing can be shown. damaged: those of them that were there. cut: tiles of
     which a beginning can. needed: how many were checked.
     """
 
-    def __init__(self, reader: StreamReader, *, partial_allowed: bool, phases: int = PHASES) -> None:
-        self._reader, self._partial, self._phases = reader, partial_allowed, phases
+    def __init__(self, reader: StreamReader, *, partial_allowed: bool) -> None:
+        self._reader, self._partial = reader, partial_allowed
         self.missing: set[int] = set()
         self.damaged: set[int] = set()
         self.cut = CutTiles(reader)
@@ -120,7 +117,7 @@ class TileSource:
             if not (payload := self._learned(index)) and index in self._reader.exact:
                 return None
             borders = borders_of(box, self._reader.grid.whole)
-            return coder.decode(payload, geometry, header.position, index, borders, self._phases)
+            return coder.decode(payload, geometry, header.position, index, borders)
 
         planes = self._or_missing(index, decoded)
         if planes is None:

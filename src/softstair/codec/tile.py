@@ -181,35 +181,29 @@ class TileCoder:
         position: int,
         index: int = 0,
         borders: Borders = WHOLE_PICTURE,
-        phases: int = PHASES,
     ) -> Planes:
-        """y^ of a payload, (1, C, rows, columns): ``reconstruct`` of its symbols.
-
-        phases: so many alone are read, and y^ is zero in the others.
+        """y^ of a payload, (1, C, rows, columns): ``reconstruct`` of ``read_symbols``.
 
         Raises:
             CorruptStream: the payload is not what an encoder wrote.
         """
         if not self._parallel:
-            symbols = self.read_symbols(payload, geometry, position, index, phases)
-            return self.reconstruct(symbols, position, borders, phases=phases)
+            return self.reconstruct(self.read_symbols(payload, geometry, position, index), position, borders)
         # Reading is serial, and needs no means: these follow a phase behind, the first of z alone.
         tile = self.open_tile(payload, geometry, position, index)
         with ThreadPoolExecutor(1) as reader:
-            read = [reader.submit(self.read_phase, tile, index) for _ in range(phases)]
+            phases = [reader.submit(self.read_phase, tile, index) for _ in range(PHASES)]
             filling = Symbols(tile.z, tile.y)
-            return self.reconstruct(filling, position, borders, lambda phase: read[phase].result(), phases)
+            return self.reconstruct(filling, position, borders, lambda phase: phases[phase].result())
 
-    def read_symbols(
-        self, payload: bytes, geometry: Geometry, position: int, index: int = 0, phases: int = PHASES
-    ) -> Symbols:
-        """Entropy decoding: integers alone. index: of the tile, for messages. phases: that are read.
+    def read_symbols(self, payload: bytes, geometry: Geometry, position: int, index: int = 0) -> Symbols:
+        """Entropy decoding: integers alone. index: of the tile, for messages.
 
         Raises:
             CorruptStream: the payload is not what an encoder wrote.
         """
         tile = self.open_tile(payload, geometry, position, index)
-        for _ in range(phases):
+        for _ in range(PHASES):
             self.read_phase(tile, index)
         return Symbols(tile.z, tile.y)
 
@@ -235,17 +229,15 @@ class TileCoder:
         position: int,
         borders: Borders = WHOLE_PICTURE,
         wait_for: Callable[[int], None] = lambda phase: None,
-        phases: int = PHASES,
     ) -> Planes:
         """y^ from symbols, (1, C, rows, columns).
 
         wait_for: returns once the symbols of y of a phase are there, and those of z with the first.
-        phases: so many alone; others stay zero.
         """
         rows, columns, channels = symbols.y.shape
         means = self.means_of(symbols.z, rows, columns, position, borders)
         decoded = np.zeros((1, channels, rows, columns), np.float32)
-        for phase in range(phases):
+        for phase in range(PHASES):
             wait_for(phase)
             self.put_back(symbols.y, position, means, phase, decoded)
         return decoded

@@ -59,7 +59,7 @@ class PreviewNetworks(Networks, Protocol):
     """Those of a bundle that may have the graph preview."""
 
     def preview(self, latents: Planes, hat: Planes) -> Planes:
-        """Latents with even sides, zero where unknown, to pixels of a quarter (1, 3, 4 h, 4 w)."""
+        """Decoded latents to pixels of a quarter, (1, 3, 4 h, 4 w), about [0, 1]."""
 
 
 @cache

@@ -103,7 +103,7 @@ def export_preview(head: Preview) -> bytes:
     """The graph of a head that makes small pictures (``stages.preview``)."""
     latents = torch.zeros(1, head.entry.in_channels, 4, 6)
     hat = torch.zeros(1, len(head.rate.table))
-    return _export(with_strides(head), {"latents": latents, "hat": hat}, {"latents"})
+    return _export(head, {"latents": latents, "hat": hat}, {"latents"})
 
 
 def _export(module: nn.Module, inputs: Mapping[str, Tensor], sized: set[str]) -> bytes:

@@ -1,13 +1,13 @@
 """Stage ``preview``: a small head learns to make small pictures of latents before the synthesis.
 
 It is trained beside a finished bundle, whose latents are frozen, and decides nothing of a stream: it is
-an entry that a bundle may have or not. At 1/8 and less it is shown the first two phases alone, at 1/4
-all four (``softstair.codec.preview``), and it learns both at once.
+an entry that a bundle may have or not. It begins as the least squares of a place alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from softstair.bundle import Bundle
 from softstair.codec.crew import networks_of
-from softstair.codec.preview import KNOWN_PHASES, SCALE
+from softstair.codec.preview import SCALE
 from softstair.codec.tile import TileCoder
 from softstair.mode import Mode
-from softstair.quantize.phases import phase_map
+from softstair.quantize.grids import STRIDE
 
 from ..data import Crops, Pixels
 from ..layers.rates import hat_weights
@@ -32,7 +32,10 @@ from ..schedule import falling
 _SIDE = 256  # of the crops, pixels
 _MODE = Mode.RDOQ  # whose symbols are nearly those of all others and found in a tenth of the time
 _COUNT = 16  # crops of a step
-_RATE = 4e-3
+_RATE = 2e-4
+_SIZES = (1, 2, 4)  # divisors of a quarter
+_RIDGE = 1e-4  # of the least squares that it begins with
+_CHUNK = 32  # crops
 _WARM_UP = 20
 _LOG_EVERY = 100
 _HELD_OUT = 16  # one crop of so many is kept to see what was learned
@@ -76,12 +79,12 @@ def train_preview(
     pictures: Sequence[Pixels],
     *,
     crops: int = 384,
-    steps: int = 1200,
+    steps: int = 600,
     seed: int = 0,
     threads: int = 1,
     say: Say = say_nothing,
 ) -> Preview:
-    """The head of a bundle.
+    """The head of a bundle that was best on crops held out.
 
     Args:
         bundle: with its encoder. It needs the mode rdoq.
@@ -95,40 +98,63 @@ def train_preview(
     learned, held_out = coded.part(~is_held_out), coded.part(is_held_out)
     deviation = coded.latents.float().std((0, 2, 3), keepdim=True).clamp_min(1e-3)
     head = Preview(bundle.channels, bundle.points, deviation)
+    _fit(head, learned)
+    best, least = deepcopy(head), _loss(head, held_out)
+    say("      0  held out  " + "  ".join(_figures(head, held_out)))
     optimiser = Optimiser(head, _RATE, _RATE, torch.float32)
-    masks = [_known(bundle.channels, known) for known in KNOWN_PHASES]
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
         batch = learned.part(torch.randint(len(learned), (_COUNT,), generator=generator))
-        loss = torch.stack([_error(head, batch, known, mask) for known, mask in masks]).sum()
+        loss = _error(head, batch)
         head.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step(min(1.0, (step + 1) / _WARM_UP) * falling(step / steps))
         if (step + 1) % _LOG_EVERY == 0 or step + 1 == steps:
-            say(f"{step + 1:7d}  held out  " + "  ".join(_figures(head, held_out, masks)))
-    return head.eval()
+            say(f"{step + 1:7d}  held out  " + "  ".join(_figures(head, held_out)))
+            if (now := _loss(head, held_out)) < least:
+                best, least = deepcopy(head), now
+    return best.eval()
 
 
-def _known(channels: int, known: int) -> tuple[int, Tensor]:
-    """So many phases, and a plane that is 1 where they are, (C, h, w) of a crop."""
-    side = _SIDE // 16
-    return known, torch.from_numpy(phase_map(channels, side, side) < known).float()
+@torch.no_grad()
+def _loss(head: Preview, coded: Coded) -> float:
+    return _error(head, coded).item()
 
 
-def _error(head: Preview, batch: Coded, known: int, mask: Tensor) -> Tensor:
-    """What counts is the size that is shown of so many phases, and smaller ones, all in squares."""
-    shown = _shown(head, batch, mask)
-    divisors = [divisor for divisor, phases in _SIZES.items() if phases == known]
-    errors = [functional.mse_loss(_smaller(shown, one), _smaller(batch.picture, one)) for one in divisors]
-    return torch.stack(errors).sum()
+@torch.no_grad()
+def _fit(head: Preview, learned: Coded) -> None:
+    """Set the entry to the least squares of a place alone."""
+    latents, outputs = learned.latents.shape[1], 3 * (STRIDE // SCALE) ** 2
+    square, product = torch.zeros(latents + 1, latents + 1), torch.zeros(latents + 1, outputs)
+    for start in range(0, len(learned), _CHUNK):
+        part = learned.part(torch.arange(start, min(start + _CHUNK, len(learned))))
+        seen = _columns(part.latents.float() / head.deviation)
+        seen = torch.cat([seen, torch.ones(len(seen), 1)], 1)
+        square += seen.T @ seen
+        product += seen.T @ _columns(functional.pixel_unshuffle(part.picture - 0.5, STRIDE // SCALE))
+    square.diagonal().add_(_RIDGE * square.diagonal().mean())
+    solution = torch.linalg.solve(square.double(), product.double()).float()
+    assert head.entry.bias is not None
+    head.entry.weight[:outputs] = solution[:-1].T[..., None, None]
+    head.entry.bias[:outputs] = solution[-1]
 
 
-_SIZES = {1: KNOWN_PHASES[1], 2: KNOWN_PHASES[0], 4: KNOWN_PHASES[0]}  # phases by divisor of a quarter
+def _columns(planes: Tensor) -> Tensor:
+    """(N, C, h, w) to a row a place, (N h w, C)."""
+    return planes.transpose(0, 1).flatten(1).T
 
 
-def _shown(head: Preview, batch: Coded, mask: Tensor) -> Tensor:
-    hat = hat_weights(batch.position, head.rate.table.shape[0])
-    result: Tensor = head(batch.latents.float() * mask, hat)
+def _error(head: Preview, batch: Coded) -> Tensor:
+    """Of the picture and of its smaller ones, all in squares."""
+    shown = _shown(head, batch)
+    return torch.stack(
+        [functional.mse_loss(_smaller(shown, d), _smaller(batch.picture, d)) for d in _SIZES]
+    ).sum()
+
+
+def _shown(head: Preview, batch: Coded) -> Tensor:
+    hat = hat_weights(batch.position, len(head.rate.table))
+    result: Tensor = head(batch.latents.float(), hat)
     return result
 
 
@@ -137,10 +163,9 @@ def _smaller(picture: Tensor, divisor: int) -> Tensor:
 
 
 @torch.no_grad()
-def _figures(head: Preview, held_out: Coded, masks: Sequence[tuple[int, Tensor]]) -> Iterator[str]:
+def _figures(head: Preview, held_out: Coded) -> Iterator[str]:
     """PSNR in dB beside means of the original, at each scale."""
-    for divisor, phases in _SIZES.items():
-        mask = dict(masks)[phases]
-        shown = _shown(head, held_out, mask).clamp(0, 1)
+    shown = _shown(head, held_out).clamp(0, 1)
+    for divisor in _SIZES:
         error = (_smaller(shown, divisor) - _smaller(held_out.picture, divisor)).square().mean((1, 2, 3))
         yield f"1/{SCALE * divisor} {-10 * torch.log10(error).mean():.2f}"

@@ -1,17 +1,21 @@
 """What the first bytes of a file show, as Markdown tables.
 
-    python benchmarks/prefixes.py PHOTOGRAPH... [--quality 75] > results/prefixes.md
+    python -m experiments.prefixes.run PHOTOGRAPH... [--quality 75] [--effort 5] > results/prefixes.md
 
-A .stair file is cut after some per cent of its bytes and decoded as far as they reach; beside it, a
-complete .stair file of at most so many bytes, and a progressive JPEG of the size of the whole .stair file,
-cut at the same bytes. JPEG XL is not among them: imagecodecs cannot write it progressively. Figures are
-means over the photographs; - where one of them could not be opened or made.
+A .stair file, in progressive order where it has several tiles, is cut after some per cent of its bytes and
+decoded as far as they reach; beside it, a complete .stair file of at most so many bytes, a progressive JPEG,
+and a progressive JPEG XL (cjxl -p, djxl --allow_partial_files, where they are installed) of the size of the
+whole .stair file, cut at the same bytes. Figures are means over the photographs; - where one of them could
+not be opened or made.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import shutil
+import subprocess
+import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -50,6 +54,35 @@ def decode_jpeg(data: bytes) -> Pixels:
         return np.asarray(image.convert("RGB"))
 
 
+def progressive_jxl(pixels: Pixels, size: int) -> bytes:
+    """The finest progressive JPEG XL of at most ``size`` bytes, to a fiftieth of the distance."""
+    best, low, high = b"", 0.3, 12.0
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder) / "source.png", Path(folder) / "made.jxl"
+        Image.fromarray(pixels).save(source)
+        while high / low > 1.02:
+            distance = (low * high) ** 0.5
+            command = ["cjxl", "-p", "-d", f"{distance:.4f}", "-e", "6", source, made]
+            subprocess.run(command, check=True, capture_output=True)
+            data = made.read_bytes()
+            if len(data) <= size:
+                best, high = data, distance
+            else:
+                low = distance
+    return best
+
+
+def decode_jxl(data: bytes) -> Pixels:
+    """What djxl shows of a JPEG XL that may be cut."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder) / "source.jxl", Path(folder) / "made.png"
+        source.write_bytes(data)
+        command = ["djxl", "--allow_partial_files", source, made]
+        if subprocess.run(command, check=False, capture_output=True).returncode or not made.exists():
+            raise OSError("djxl shows nothing")
+        return decode_jpeg(made.read_bytes())
+
+
 def decode_cut(data: bytes) -> Pixels:
     """What Softstair shows of a file that may be cut."""
     with warnings.catch_warnings():
@@ -57,18 +90,21 @@ def decode_cut(data: bytes) -> Pixels:
         return softstair.decode(data, allow_partial=True)
 
 
-def shown(pixels: Pixels, quality: float) -> dict[tuple[str, int], Callable[[], Pixels]]:
+def shown(pixels: Pixels, quality: float, effort: int) -> dict[tuple[str, int], Callable[[], Pixels]]:
     """What is compared, by name and share."""
-    data = softstair.encode(pixels, quality)
+    data = softstair.encode(pixels, quality, effort=effort, progressive=True)
     jpeg = progressive_jpeg(pixels, len(data))
+    jxl = progressive_jxl(pixels, len(data)) if shutil.which("cjxl") else b""
     ways: dict[tuple[str, int], Callable[[], Pixels]] = {}
     for share in SHARES:
         size = len(data) * share // 100
         ways["cut", share] = lambda size=size: decode_cut(data[:size])
         ways["complete", share] = lambda size=size: softstair.decode(
-            softstair.encode(pixels, target_size=size)
+            softstair.encode(pixels, target_size=size, effort=effort)
         )
         ways["progressive JPEG, cut", share] = lambda size=size: decode_jpeg(jpeg[:size])
+        if jxl:
+            ways["progressive JPEG XL, cut", share] = lambda size=size: decode_jxl(jxl[:size])
     return ways
 
 
@@ -76,21 +112,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("photographs", nargs="+", type=Path)
     parser.add_argument("--quality", type=float, default=75)
+    parser.add_argument("--effort", type=int, default=5)
     arguments = parser.parse_args()
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     found: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     for path in arguments.photographs:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-        for key, make in shown(pixels, arguments.quality).items():
+        for key, make in shown(pixels, arguments.quality, arguments.effort).items():
             try:
                 other = make()
             except (SoftstairError, OSError):
                 continue
             found[key].append((psnr(pixels, other), ssimulacra2(pixels, other)))
     count = len(arguments.photographs)
-    names = ("cut", "complete", "progressive JPEG, cut")
-    print(f"# Prefixes\n\n`benchmarks/prefixes.py`, quality {arguments.quality:g}, ", end="")
+    names = ("cut", "complete", "progressive JPEG, cut", "progressive JPEG XL, cut")
+    print(
+        f"# Prefixes\n\n`experiments/prefixes`, quality {arguments.quality:g}, effort {arguments.effort}, ",
+        end="",
+    )
     print(f"{', '.join(path.stem for path in arguments.photographs)}: PSNR in dB / SSIMULACRA 2.\n")
     print(f"| % of the bytes | {' | '.join(names)} |\n|--:|{'--:|' * len(names)}")
     for share in SHARES:

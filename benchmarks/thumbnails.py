@@ -1,0 +1,114 @@
+"""Time and memory of small pictures beside those of all of it, as Markdown.
+
+    python benchmarks/thumbnails.py PHOTOGRAPH [--bundle BUNDLE] [--quality 75] > results/thumbnails.md
+
+The photograph as it is, and files of 12 and 100 megapixels whose tiles are all one, of the photograph
+continued by its mirror images. Every measurement is a process of its own with one thread: time is that of the
+processor in the second of two runs, memory the peak with the interpreter and the bundle. PSNR is that beside
+means of the whole picture, and of either beside means of the photograph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+import softstair
+from softstair.bundle import PREVIEW, Bundle
+from softstair.evaluate.metrics import psnr
+from softstair.stream import read_stream, write_stream
+
+Pixels = npt.NDArray[np.uint8]
+TILE = 2048
+TILINGS = {"12": (3, 2), "100": (6, 4)}  # columns and rows of tiles, by megapixels
+DIVISORS = (4, 8, 16)
+
+
+def mirrored(pixels: Pixels, side: int) -> Pixels:
+    """A square, continued by mirror images."""
+    height, width = pixels.shape[:2]
+    return np.pad(pixels, ((0, side - height), (0, side - width), (0, 0)), mode="symmetric")
+
+
+def tiled(pixels: Pixels, bundle: Bundle, quality: float, columns: int, rows: int) -> bytes:
+    """A file of so many equal tiles."""
+    one = read_stream(softstair.encode(mirrored(pixels, TILE), quality, bundle=bundle, effort=2))
+    header = replace(one.header, width=columns * TILE, height=rows * TILE, layout=TILE // 256)
+    return write_stream(replace(one, header=header, tiles=one.tiles * (columns * rows)))
+
+
+def measure(path: str, bundle: str, divisor: int, runs: int) -> None:
+    """Print milliseconds and megabytes of decoding in this process."""
+    data, opened = Path(path).read_bytes(), softstair.open_bundle(bundle)
+    for _ in range(runs):
+        start = time.process_time()
+        softstair.decode(data, scale=1 / divisor, bundle=opened, threads=1)
+        spent = time.process_time() - start
+    print(json.dumps([1e3 * spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]))
+
+
+def means(pixels: Pixels, divisor: int) -> Pixels:
+    height, width = (side // divisor * divisor for side in pixels.shape[:2])
+    blocks = pixels[:height, :width].reshape(height // divisor, divisor, width // divisor, divisor, 3)
+    return np.rint(blocks.mean((1, 3))).astype(np.uint8)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--one"]:
+        measure(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("photograph", type=Path)
+    parser.add_argument("--bundle", default="photo")
+    parser.add_argument("--quality", type=float, default=75)
+    arguments = parser.parse_args()
+    bundle = softstair.open_bundle(arguments.bundle)
+    pixels = np.asarray(Image.open(arguments.photograph).convert("RGB"))
+    files = {f"{pixels[..., 0].size / 1e6:.1f}": softstair.encode(pixels, arguments.quality, bundle=bundle)}
+    for name, (columns, rows) in TILINGS.items():
+        files[name] = tiled(pixels, bundle, arguments.quality, columns, rows)
+    print(
+        f"# Thumbnails\n\n`benchmarks/thumbnails.py`, {arguments.photograph.stem}, bundle {bundle.name}, ",
+        end="",
+    )
+    print(f"quality {arguments.quality:g}, one thread: time, peak memory, share of the time.\n")
+    print(
+        "| megapixels | whole | " + " | ".join(f"1/{d}" for d in DIVISORS) + " |\n|--:|" + "--:|" * 4,
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in files.items():
+            path = Path(folder) / "a.stair"
+            path.write_bytes(data)
+            runs = "1" if name == "100" else "2"
+            found = []
+            for divisor in (1, *DIVISORS):
+                command = [sys.executable, __file__, "--one", path, arguments.bundle, str(divisor), runs]
+                found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
+            cells = [f"{ms:.0f} ms, {mb:.0f} MB, {100 * ms / found[0][0]:.0f} %" for ms, mb in found]
+            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+    without = Bundle({name: entry for name, entry in bundle.entries.items() if name != PREVIEW}, "without")
+    data = next(iter(files.values()))
+    print("\n| dB | head to means | head to the photograph | means to the photograph |")
+    print("|--:|--:|--:|--:|")
+    for divisor in DIVISORS:
+        small, mean = (softstair.decode(data, scale=1 / divisor, bundle=one) for one in (bundle, without))
+        original = means(pixels, divisor)
+        height, width = original.shape[:2]
+        pairs = ((small, mean), (small[:height, :width], original), (mean[:height, :width], original))
+        print(f"| 1/{divisor} | " + " | ".join(f"{psnr(*pair):.2f}" for pair in pairs) + " |")
+
+
+if __name__ == "__main__":
+    main()
