@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Damaged streams and bundles through the C face, made to be run under sanitizers:
-// face_fuzz FOLDER ROUNDS, with the golden streams and tiny.stairs in the folder.
+// face_fuzz FOLDER ROUNDS [FOLDER...], with golden streams in all folders and tiny.stairs in the first.
 //
 // Half of what is damaged gets its checksums put right, or nothing behind them would be reached.
 #include <algorithm>
@@ -132,15 +132,16 @@ void decode(const stair_bundle* bundle, const Data& stream, std::size_t divisor)
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count != 3) return 2;
+  if (count < 3) return 2;
   const std::filesystem::path folder = arguments[1];
   const int rounds = std::atoi(arguments[2]);
   const Data bundle_bytes = read(folder / "tiny.stairs");
   stair_bundle* bundle = nullptr;
   if (stair_bundle_open(bundle_bytes.data(), bundle_bytes.size(), &bundle) != STAIR_OK) return 1;
   std::vector<Data> streams;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.path().extension() == ".stair") streams.push_back(read(entry.path()));
+  for (int at = 1; at < count; at += at == 1 ? 2 : 1)
+    for (const auto& entry : std::filesystem::directory_iterator(arguments[at]))
+      if (entry.path().extension() == ".stair") streams.push_back(read(entry.path()));
   Fuzzer fuzzer(1);
   for (int round = 0; round < rounds; ++round) {
     Data stream = streams[fuzzer.below(streams.size())];

@@ -7,7 +7,7 @@ from importlib.metadata import metadata
 import numpy as np
 import pytest
 
-from softstair import checkup, engine
+from softstair import doctor, engine
 from softstair.engine import Engine
 
 from ..conftest import ROOT
@@ -65,9 +65,9 @@ def test_an_engine_that_shows_something_else_is_a_problem(monkeypatch):
         networks = engine.load_networks(bundle, threads, Engine.ONNX_RUNTIME, mode)
         return Inverted(networks) if wanted is Engine.OPENVINO else networks
 
-    monkeypatch.setattr(checkup, "load_networks", load)
-    monkeypatch.setattr(checkup, "openvino_installed", lambda: True)
-    problems = checkup.check_up(1).problems
+    monkeypatch.setattr(doctor, "load_networks", load)
+    monkeypatch.setattr(doctor, "openvino_installed", lambda: True)
+    problems = doctor.examine(1).problems
     assert [word in problem for word, problem in zip(("damaged", "different"), problems, strict=True)] == [
         True,
         True,
@@ -80,4 +80,4 @@ def test_an_engine_that_shows_something_else_is_a_problem(monkeypatch):
 def test_every_extra_has_a_purpose():
     with (ROOT / "pyproject.toml").open("rb") as file:
         extras = tomllib.load(file)["project"]["optional-dependencies"]
-    assert set(checkup.PURPOSES) == set(extras) - {"dev", "docs"}
+    assert set(doctor.PURPOSES) == set(extras) - {"dev", "docs"}

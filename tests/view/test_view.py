@@ -26,8 +26,8 @@ from softstair.commands import softstair as cli
 from softstair.engine.onnx_runtime import OnnxNetworks
 from softstair.errors import LimitExceeded, UsageError
 from softstair.view import photograph as photograph_module
-from softstair.view import shelf, sources
-from softstair.view.desk import Desk, Superseded
+from softstair.view import pictures, sources
+from softstair.view.jobs import Jobs, Superseded
 from softstair.view.sources import pair_up
 
 from ..conftest import GOLDEN
@@ -322,7 +322,7 @@ def test_of_dropped_pictures_the_latest_are_kept(tiny_bundle):
             site.ask(f"pictures?name={name}", "POST", data).json["entry"]["number"] for name in "abcdef"
         ]
         kept = [number for number in numbers if site.ask(f"pictures/{number}").status == 200]
-        assert kept == numbers[-shelf.DROPPED :]
+        assert kept == numbers[-pictures.DROPPED :]
         assert "drop it again" in site.ask(f"pictures/{numbers[0]}").json["error"]
 
 
@@ -387,8 +387,8 @@ def test_moves_of_a_slider_do_not_queue_up(folder, tiny_bundle, monkeypatch):
 
 def test_pages_do_not_supersede_each_other():
     async def both() -> list[str]:
-        desk = Desk()
-        work = [desk.do(page, lambda check, page=page: check() or page) for page in ("one", "other")]
+        jobs = Jobs()
+        work = [jobs.do(page, lambda check, page=page: check() or page) for page in ("one", "other")]
         return list(await asyncio.gather(*work))
 
     assert asyncio.run(both()) == ["one", "other"]
@@ -405,11 +405,11 @@ def test_work_that_has_begun_is_told_to_stop():
         return "found"
 
     async def ask_twice() -> str:
-        desk = Desk()
-        first = asyncio.create_task(desk.do("page", search))
+        jobs = Jobs()
+        first = asyncio.create_task(jobs.do("page", search))
         while not begun.is_set():
             await asyncio.sleep(0.01)
-        second = await desk.do("page", lambda _check: "moved")
+        second = await jobs.do("page", lambda _check: "moved")
         with pytest.raises(Superseded):
             await first
         return second

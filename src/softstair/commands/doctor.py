@@ -10,7 +10,7 @@ import click
 import msgspec
 
 if TYPE_CHECKING:
-    from softstair.checkup import Checkup
+    from softstair.doctor import Findings
 
 
 @click.command("doctor")
@@ -21,9 +21,9 @@ def command(jobs: int | None, as_json: bool) -> None:
 
     Exits with 0 if all is well, otherwise with 1.
     """
-    from softstair.checkup import check_up
+    from softstair.doctor import examine
 
-    found = check_up(jobs)
+    found = examine(jobs)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:
@@ -32,7 +32,7 @@ def command(jobs: int | None, as_json: bool) -> None:
     sys.exit(1 if found.problems else 0)
 
 
-def _lines(found: Checkup) -> Iterator[str]:
+def _lines(found: Findings) -> Iterator[str]:
     yield f"Softstair {found.version}, Python {found.python} on {found.system}"
     yield f"{found.processor}, {found.cores} usable cores, {' '.join(found.vector_extensions)}"
     yield f"Core {'with' if found.core_has_vector_kernels else 'without'} vector kernels"

@@ -6,6 +6,6 @@ views        what can be looked at; subject: all views of one picture
 display      pixels as a file that a browser shows as they are
 page         the HTML page with its data; viewer.js and viewer.css are the report's, too
 comparison   the page as one file that needs nothing else
-server       the page as it is served; shelf: its pictures; desk: one job at a time; guard: who
+server       the page as it is served; pictures: those that it shows; jobs: one job at a time; guard: who
              may ask
 """

@@ -9,7 +9,7 @@ from importlib import resources
 
 import msgspec
 
-from .shelf import Entry
+from .pictures import Entry
 from .views import Description, Figures
 
 _STYLES = ("viewer.css", "page.css")

@@ -20,11 +20,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from softstair.bundle import Bundle
 from softstair.errors import LimitExceeded, SoftstairError, UsageError
 
-from .desk import Desk, Superseded
 from .display import as_png
 from .guard import Guard
+from .jobs import Jobs, Superseded
 from .page import Blind, Live, page_of
-from .shelf import Entry, Shelf
+from .pictures import Entry, Pictures
 from .sources import MAX_BYTES, Named, check_bytes
 from .views import Check, Description
 
@@ -91,9 +91,9 @@ class LocalServer:
         self.listener.listen()  # so that a browser may come before the server is up
         port = self.listener.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}/{token}/"
-        self._desk = Desk()
+        self._jobs = Jobs()
         config = uvicorn.Config(
-            application(settings, self._desk, port, token),
+            application(settings, self._jobs, port, token),
             http=_Patience,
             lifespan="off",
             ws="none",
@@ -112,21 +112,21 @@ class LocalServer:
             except KeyboardInterrupt:
                 pass  # the way to end it
             finally:
-                self._desk.close()
+                self._jobs.close()
 
     def stop(self) -> None:
         """Make ``run`` return; may be called from another thread."""
         self._server.should_exit = True
 
 
-def application(settings: Settings, desk: Desk, port: int, token: str) -> ASGIApp:
+def application(settings: Settings, jobs: Jobs, port: int, token: str) -> ASGIApp:
     """The server's side as an ASGI application; listens on ``port`` of this machine."""
-    shelf = Shelf(settings.named, settings.bundle, settings.threads)
+    pictures = Pictures(settings.named, settings.bundle, settings.threads)
     last = settings.bundle.last_position
     content = (
-        Blind(shelf.entries, settings.blind, last)
+        Blind(pictures.entries, settings.blind, last)
         if settings.blind
-        else Live(shelf.entries, settings.position, last, MAX_BYTES)
+        else Live(pictures.entries, settings.position, last, MAX_BYTES)
     )
     page = page_of(content)
 
@@ -137,20 +137,20 @@ def application(settings: Settings, desk: Desk, port: int, token: str) -> ASGIAp
         number = request.path_params["number"]
 
         def work(_check: Check) -> Opened:
-            description = shelf.open(number).description
+            description = pictures.open(number).description
             return Opened(Entry(number, description.name), description)
 
-        return _json(await desk.do(_page(request), work))
+        return _json(await jobs.do(_page(request), work))
 
     async def upload(request: Request) -> Response:
         name = request.query_params.get("name", "")[:_NAME].strip() or "photograph"
         data = await _body(request, name)
 
         def work(_check: Check) -> Opened:
-            entry = shelf.add(data, name)
-            return Opened(entry, shelf.open(entry.number).description)
+            entry = pictures.add(data, name)
+            return Opened(entry, pictures.open(entry.number).description)
 
-        return _json(await desk.do(_page(request), work))
+        return _json(await jobs.do(_page(request), work))
 
     async def view(request: Request) -> Response:
         number, codec = request.path_params["number"], request.path_params["codec"]
@@ -159,11 +159,11 @@ def application(settings: Settings, desk: Desk, port: int, token: str) -> ASGIAp
             raise UsageError("A view needs a rate position, which is a whole number.")
 
         def work(check: Check) -> tuple[bytes, bytes]:
-            found = shelf.open(number).view(codec, int(asked), check)
+            found = pictures.open(number).view(codec, int(asked), check)
             check()
             return as_png(found.picture), msgspec.json.encode(found.figures)
 
-        png, figures = await desk.do(_page(request), work)
+        png, figures = await jobs.do(_page(request), work)
         return Response(png, media_type="image/png", headers={"Softstair-Figures": figures.decode()})
 
     inner = Starlette(

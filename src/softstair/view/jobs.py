@@ -17,7 +17,7 @@ class Superseded(Exception):
     """The page has asked for something else since."""
 
 
-class Desk:
+class Jobs:
     """Where work waits, so that a slider that is moved quickly leaves no queue behind.
 
     Networks keep all cores busy: two jobs at once would only be slower.

@@ -89,7 +89,7 @@ class Times:
 
 
 @dataclass(frozen=True)
-class Checkup:
+class Findings:
     """All of it. engine: the one asked for. problems: sentences; empty if all is well."""
 
     version: str
@@ -107,7 +107,7 @@ class Checkup:
     problems: tuple[str, ...]
 
 
-def check_up(threads: int | None = None) -> Checkup:
+def examine(threads: int | None = None) -> Findings:
     """Look at everything and code a built-in picture on every engine; takes seconds.
 
     Args:
@@ -116,7 +116,7 @@ def check_up(threads: int | None = None) -> Checkup:
     threads = threads or usable_cores()
     problems: list[str] = []
     engine = _noting(problems, choose_engine)
-    return Checkup(
+    return Findings(
         version=metadata.version("softstair"),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",

@@ -24,7 +24,7 @@ class Entry:
     name: str
 
 
-class Shelf:
+class Pictures:
     """Not safe to be used from two threads at once."""
 
     def __init__(self, named: Sequence[Named], bundle: Bundle, threads: int) -> None:
