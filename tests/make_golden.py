@@ -2,6 +2,7 @@
 
 python -m tests.make_golden CASE...    cases of version 2, with the tiny bundle that is there
 python -m tests.make_golden shipped    a stream of the shipped bundle, after it was replaced
+python -m tests.make_golden context    random context networks for two golden bundles, and streams with them
 
 The tiny bundle and the streams of version 1 lie in tests/golden/v1; no release writes them any more.
 """
@@ -17,14 +18,20 @@ import numpy as np
 import softstair
 from softstair.bundle import read_bundle
 from softstair.codec import Rate, decode_picture, encode_picture
+from softstair.pictures import Picture
 from softstair.stream import read_stream
 
+from .contexts import context_entry, with_context
 from .format.test_golden import (
+    CONTEXT_BUNDLES,
+    CONTEXT_CASES,
+    CONTEXT_FOLDER,
     FOLDER,
     SHIPPED,
     SHIPPED_BUNDLES,
     V2,
     V2_CASES,
+    context_bundle,
     example,
     pixel_file,
     symbol_hash,
@@ -51,6 +58,21 @@ def make_streams(names: Iterable[str]) -> None:
     notes.write_text(json.dumps(expected, indent=1) + "\n")
 
 
+def make_context_streams() -> None:
+    """Give golden bundles context networks and code cases with them."""
+    CONTEXT_FOLDER.mkdir(exist_ok=True)
+    for name, path in CONTEXT_BUNDLES.items():
+        integers = with_context(read_bundle(path.read_bytes(), name).integers)
+        (CONTEXT_FOLDER / f"{name}.safetensors").write_bytes(context_entry(integers))
+    expected = {}
+    for case, (name, pixels, position, mode) in CONTEXT_CASES.items():
+        bundle = context_bundle(name)
+        data = encode_picture(Picture(pixels), Rate(position=position), bundle, mode=mode, threads=1).data
+        (CONTEXT_FOLDER / f"{case}.stair").write_bytes(data)
+        expected[case] = {"bundle": bundle.fingerprint.hex(), "symbols": symbol_hash(data, bundle)}
+    (CONTEXT_FOLDER / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+
+
 def make_shipped_streams() -> None:
     """Code the example with every shipped bundle that has no stream yet, or has changed."""
     notes = SHIPPED / "expected.json"
@@ -68,5 +90,7 @@ def make_shipped_streams() -> None:
 if __name__ == "__main__" and sys.argv[1:] == ["shipped"]:
     SHIPPED.mkdir(parents=True, exist_ok=True)
     make_shipped_streams()
+elif __name__ == "__main__" and sys.argv[1:] == ["context"]:
+    make_context_streams()
 elif __name__ == "__main__":
     make_streams(sys.argv[1:] or V2_CASES)

@@ -20,6 +20,8 @@ constexpr std::array<const char*, 4> kOthers = {"manifest.json", "analysis.onnx"
 constexpr std::array<const char*, 10> kLayers = {"hyper",  "expand",          "mix",   "log_scale_head", "neighbours",
                                                  "gather", "log_scale_entry", "local", "widen",          "correction_head"};
 
+constexpr const char* kContext = "context.safetensors";
+
 std::string synthesis_of(std::size_t mode) { return std::string("synthesis.") + kModes[mode] + ".onnx"; }
 
 Fingerprint fingerprint_of(const Entries& entries) {
@@ -33,6 +35,7 @@ Fingerprint fingerprint_of(const Entries& entries) {
   for (const char* name : kDeciding) add(name);
   for (std::size_t mode = 0; mode < kModes.size(); ++mode)
     if (entries.has(synthesis_of(mode))) add(synthesis_of(mode));
+  if (entries.has(kContext)) add(kContext);
   Fingerprint result;
   std::copy_n(digest.finish().begin(), result.size(), result.begin());
   return result;
@@ -41,6 +44,7 @@ Fingerprint fingerprint_of(const Entries& entries) {
 void check_names(const Entries& entries) {
   std::set<std::string> known(kDeciding.begin(), kDeciding.end());
   known.insert(kOthers.begin(), kOthers.end());
+  known.insert(kContext);
   for (std::size_t mode = 0; mode < kModes.size(); ++mode) known.insert(synthesis_of(mode));
   for (const auto& [name, content] : entries.bytes)
     if (known.count(name) == 0) throw Error(STAIR_INVALID_BUNDLE, "The bundle has an entry " + name + ", which bundles do not have.");
@@ -87,6 +91,15 @@ const Array& array_of(const std::map<std::string, Array>& arrays, const std::str
   return found->second;
 }
 
+// A bias that depends on the rate, point by point.
+std::vector<std::vector<std::int32_t>> biases_of(const Array& array, int points) {
+  const std::vector<std::int32_t> flat = array.values<std::int32_t>("I32", 2);
+  need(array.sizes[0] == points, "it has biases for other rate points than there are gains");
+  std::vector<std::vector<std::int32_t>> biases;
+  for (auto first = flat.begin(); first != flat.end(); first += array.sizes[1]) biases.emplace_back(first, first + array.sizes[1]);
+  return biases;
+}
+
 }  // namespace
 
 Bundle::Bundle(Bytes bytes) {
@@ -96,6 +109,7 @@ Bundle::Bundle(Bytes bytes) {
   reading("staircases.json", [&] { read_staircases(entries.at("staircases.json")); });
   reading("scale.safetensors", [&] { read_scale(entries.at("scale.safetensors")); });
   reading("tables.safetensors", [&] { read_tables(entries.at("tables.safetensors")); });
+  if (entries.has(kContext)) reading(kContext, [&] { read_context(entries.at(kContext)); });
   read_networks(entries);
   reading("staircases.json", [&] {  // do the parts fit each other?
     for (int mode = 0; mode < static_cast<int>(kModes.size()); ++mode)
@@ -151,11 +165,41 @@ void Bundle::read_scale(Bytes bytes) {
     layers.emplace(name, std::move(weights));
   }
   scale_ = std::make_shared<const ScaleNetwork>(layers, array_of(arrays, "phase_bias").values<std::int32_t>("I32", 2), true);
-  const Array& rate_bias = array_of(arrays, "rate_bias");
-  const std::vector<std::int32_t> flat = rate_bias.values<std::int32_t>("I32", 2);
-  need(rate_bias.sizes[0] == points(), "it has biases for other rate points than there are gains");
-  for (int point = 0; point < points(); ++point)
-    rate_bias_.emplace_back(flat.begin() + static_cast<std::ptrdiff_t>(point) * rate_bias.sizes[1], flat.begin() + static_cast<std::ptrdiff_t>(point + 1) * rate_bias.sizes[1]);
+  rate_bias_ = biases_of(array_of(arrays, "rate_bias"), points());
+}
+
+// Context networks: docs/format/context.md. Either may be missing.
+void Bundle::read_context(Bytes bytes) {
+  const auto arrays = read_safetensors(bytes);
+  const auto small = [&](const char* name, int dimensions) { return array_of(arrays, name).values<std::int16_t>("I16", dimensions); };
+  const auto is = [&](const char* name, std::vector<int> sizes) {
+    const auto& found = array_of(arrays, name).sizes;
+    need(std::equal(found.begin(), found.end(), sizes.begin(), sizes.end()), "a tensor of it has the wrong shape");
+  };
+  std::size_t expected = 0;
+  if (arrays.count("place.weight") != 0) {
+    const int group = channels() / kPhases;
+    const auto weight = small("place.weight", 3), near = small("place.near", 3);
+    is("place.weight", {kPhases, group, group});
+    is("place.near", {kPhases, kNearPlaces, group});
+    place_ = std::make_shared<const PlaceNetwork>(weight, near, small("place.expected", 1), small("place.gain", 1), small("place.bias", 1), true);
+    expected += 5;
+  }
+  if (arrays.count("hyper.live") != 0) {
+    HyperNetwork::Parts parts{array_of(arrays, "hyper.live").values<std::int32_t>("I32", 1), small("hyper.around", 3), small("hyper.before", 2),
+                              small("hyper.head", 3), small("hyper.own", 3)};
+    const int live = static_cast<int>(parts.live.size()), hidden = array_of(arrays, "hyper.before").sizes[0];
+    is("hyper.around", {hidden, kAround, live});
+    is("hyper.before", {hidden, live});
+    is("hyper.head", {live, 2, hidden});
+    is("hyper.own", {live, 2, kOwn});
+    auto tables = std::make_shared<const Tables>(array_of(arrays, "hyper.cdf").values<std::uint16_t>("U16", 1),
+                                                 array_of(arrays, "hyper.offsets").values<std::int32_t>("I32", 1));
+    hyper_ = std::make_shared<const HyperNetwork>(std::move(parts), scale_->hyper_latents(), std::move(tables));
+    hyper_rate_ = biases_of(array_of(arrays, "hyper.rate"), points());
+    expected += 8;
+  }
+  need(expected > 0 && arrays.size() == expected, "it has other tensors than it should");
 }
 
 void Bundle::read_tables(Bytes bytes) {
@@ -212,7 +256,8 @@ Model Bundle::model(int position, int mode) const {
   const Mode& of = *modes_[mode];
   const int rows = of.tables->rows() / (trellis.dependent() ? 2 : 1);
   const int point = std::min((position + kPositionsPerPoint / 2) / kPositionsPerPoint, points() - 1);
-  Model model{scale_, z_tables_[point], &trellis, of.tables, {base_, of.skip, rows}, interpolated(rate_bias_, position), exponent(position, mode)};
+  Model model{scale_, z_tables_[point], &trellis, of.tables, {base_, of.skip, rows}, interpolated(rate_bias_, position), exponent(position, mode), place_, hyper_,
+              hyper_ ? interpolated(hyper_rate_, position) : std::vector<std::int32_t>{}};
   model.check();
   return model;
 }

@@ -50,6 +50,7 @@ class Bundle {
   void read_staircases(Bytes bytes);
   void read_scale(Bytes bytes);
   void read_tables(Bytes bytes);
+  void read_context(Bytes bytes);
   void read_networks(const Entries& entries);
   std::vector<std::int32_t> exponent(int position, int mode) const;
 
@@ -60,6 +61,9 @@ class Bundle {
   std::shared_ptr<const ScaleNetwork> scale_;
   std::vector<std::vector<std::int32_t>> rate_bias_;
   std::vector<std::shared_ptr<const Tables>> z_tables_;  // of every rate point
+  std::shared_ptr<const PlaceNetwork> place_;  // context networks, or null
+  std::shared_ptr<const HyperNetwork> hyper_;
+  std::vector<std::vector<std::int32_t>> hyper_rate_;
   std::optional<Network> mean_base_, mean_, synthesis_;
   std::array<std::optional<Network>, kModes.size()> own_;
 };

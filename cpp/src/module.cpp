@@ -2,6 +2,7 @@
 // The Python face of the core: arrays in, arrays out, shapes checked here.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
@@ -153,21 +154,86 @@ NB_MODULE(_core, m) {
           "layers"_a, "phase_bias"_a, "simd"_a = true,
           "Raises ValueError if a layer is missing, misshapen or could overflow int32.");
 
+  nb::class_<PlaceNetwork>(m, "PlaceNetwork", "What latents of a place say of others of the same phase there.")
+      .def(
+          "__init__",
+          [](PlaceNetwork* self, In<std::int16_t, 3> weight, In<std::int16_t, 3> near, In<std::int16_t, 1> expected,
+             In<std::int16_t, 1> gain, In<std::int16_t, 1> bias, bool simd) {
+            require(near.shape(1) == kNearPlaces && near.shape(0) == weight.shape(0) && near.shape(2) == weight.shape(1) &&
+                        weight.shape(1) == weight.shape(2),
+                    "the context of a place has the wrong shape");
+            new (self) PlaceNetwork({weight.data(), weight.data() + weight.size()},
+                                    {near.data(), near.data() + near.size()}, to_vector(expected), to_vector(gain),
+                                    to_vector(bias), simd);
+          },
+          "weight"_a, "near"_a, "expected"_a, "gain"_a, "bias"_a, "simd"_a = true,
+          "Raises ValueError if anything is misshapen, looks ahead or could overflow int32.");
+
+  nb::class_<HyperNetwork>(m, "HyperNetwork", "Mean and scale of every z from what was read before.")
+      .def(
+          "__init__",
+          [](HyperNetwork* self, int channels, In<std::int32_t, 1> live, In<std::int16_t, 3> around,
+             In<std::int16_t, 2> before, In<std::int16_t, 3> head, In<std::int16_t, 3> own,
+             std::shared_ptr<Tables> tables) {
+            require(channels > 0 && channels <= 4096 && around.shape(0) == before.shape(0) && around.shape(1) == kAround &&
+                        around.shape(2) == live.size() && before.shape(1) == live.size() &&
+                        head.shape(0) == live.size() && head.shape(1) == 2 && head.shape(2) == before.shape(0) &&
+                        own.shape(0) == live.size() && own.shape(1) == 2 && own.shape(2) == kOwn,
+                    "the context of z has the wrong shape");
+            HyperNetwork::Parts parts{to_vector(live), {around.data(), around.data() + around.size()},
+                                      {before.data(), before.data() + before.size()},
+                                      {head.data(), head.data() + head.size()},
+                                      {own.data(), own.data() + own.size()}};
+            new (self) HyperNetwork(std::move(parts), channels, std::move(tables));
+          },
+          "channels"_a, "live"_a, "around"_a, "before"_a, "head"_a, "own"_a, "tables"_a,
+          "Raises ValueError if anything is misshapen or could overflow int32.")
+      .def(
+          "rows",
+          [](const HyperNetwork& self, In<std::int16_t, 3> z, In<std::int32_t, 1> rate) {
+            require(z.shape(2) == static_cast<std::size_t>(self.channels()) && rate.size() == self.rate_size(),
+                    "z does not fit its context");
+            const std::vector<std::int32_t> bias = to_vector(rate);
+            HyperPlace place(self, bias);
+            const auto n = static_cast<std::size_t>(self.live());
+            std::vector<std::int16_t> rows, levels;
+            for (std::size_t y = 0; y < z.shape(0); ++y)
+              for (std::size_t x = 0; x < z.shape(1); ++x) {
+                place.begin(z.data(), static_cast<int>(y), static_cast<int>(x), static_cast<int>(z.shape(1)));
+                const std::int16_t* here = z.data() + (y * z.shape(1) + x) * z.shape(2);
+                for (int c = 0; c < self.channels(); ++c) {
+                  const int number = self.live_number(c);
+                  if (number < 0) continue;
+                  const HyperRow at = place.row(number);
+                  rows.push_back(static_cast<std::int16_t>(at.row));
+                  levels.push_back(static_cast<std::int16_t>(here[c] - at.base));
+                  place.see(number, here[c]);
+                }
+              }
+            return nb::make_tuple(to_array(std::move(rows), {z.shape(0), z.shape(1), n}),
+                                  to_array(std::move(levels), {z.shape(0), z.shape(1), n}));
+          },
+          "z"_a, "rate"_a, "Table rows of the live channels of z (h, w, Z) and what is coded with them, int16 (h, w, n).");
+
   nb::class_<Model>(m, "Model", "All that decides how the symbols of one rate position are read.")
       .def(
           "__init__",
           [](Model* self, std::shared_ptr<ScaleNetwork> network, std::shared_ptr<Tables> z_tables,
              std::shared_ptr<Tables> y_tables, int base, int skip, In<std::int32_t, 1> rate_bias,
-             In<std::int32_t, 1> exponent, int states) {
+             In<std::int32_t, 1> exponent, int states, std::shared_ptr<PlaceNetwork> place,
+             std::shared_ptr<HyperNetwork> hyper, std::optional<In<std::int32_t, 1>> hyper_rate) {
             const Trellis& trellis = Trellis::of(states);
             const int rows = y_tables->rows() / (trellis.dependent() ? 2 : 1);
             Model model{std::move(network), std::move(z_tables), &trellis, std::move(y_tables),
-                        {base, skip, rows}, to_vector(rate_bias), to_vector(exponent)};
+                        {base, skip, rows}, to_vector(rate_bias), to_vector(exponent),
+                        std::move(place), std::move(hyper),
+                        hyper_rate ? to_vector(*hyper_rate) : std::vector<std::int32_t>{}};
             model.check();
             new (self) Model(std::move(model));
           },
           "network"_a, "z_tables"_a, "y_tables"_a, "base"_a, "skip"_a, "rate_bias"_a, "exponent"_a,
-          "states"_a = 1, "states: of the trellis; 1 is scalar quantization.")
+          "states"_a = 1, "place"_a = nb::none(), "hyper"_a = nb::none(), "hyper_rate"_a = nb::none(),
+          "states: of the trellis; 1 is scalar quantization. place, hyper: context networks, or None.")
       .def(
           "log_scale",
           [](const Model& self, In<std::int16_t, 3> z, std::size_t height, std::size_t width) {

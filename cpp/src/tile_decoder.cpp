@@ -28,6 +28,18 @@ void Model::check() const {
   if (exponent.size() != static_cast<std::size_t>(network->latents()) ||
       !inside(exponent, kLargestExponent))
     throw std::invalid_argument("the gains do not fit the scale network");
+  if (place && (place->group() * kPhases != network->latents() || place->rows() != rule.rows))
+    throw std::invalid_argument("the context of a place does not fit the scale network");
+  if (hyper && (hyper->channels() != network->hyper_latents() || hyper_rate.size() != hyper->rate_size() ||
+                !inside(hyper_rate, kLargestRate)))
+    throw std::invalid_argument("the context of z does not fit the scale network");
+}
+
+double Model::least_hyper_bits() const {
+  double bits = 0;
+  for (int c = 0; c < network->hyper_latents(); ++c)
+    bits += hyper && hyper->live_number(c) >= 0 ? hyper->least() : least_bits(*z_tables, c);
+  return bits;
 }
 
 namespace {
@@ -90,6 +102,33 @@ class LevelReader {
   bool beyond_ = false;
 };
 
+// Reads a line place by place, block by block: each corrects the tables of those after it.
+template <bool kDependent>
+void read_places(const ScaleField& field, PlaceField& context, int y, int phase, const std::int16_t* rows,
+                 LevelReader<kDependent>& reader, std::int16_t* line, std::uint8_t* magnitudes) {
+  context.begin_line(y, rows);
+  std::int16_t corrected[kContextBlock];
+  for (int x = 0; x < field.width(); ++x) {
+    const int first = x * field.channels() + channel_group(y, x, phase) * field.group();
+    for (int block = 0; block < context.blocks(); ++block) {
+      context.correct(x, block, corrected);
+      int coded[kContextBlock], count = 0;
+      for (int i = 0; i < kContextBlock; ++i) {
+        coded[count] = i;
+        count += corrected[i] != kSkipped;
+      }
+      std::uint8_t magnitude[kContextBlock] = {};
+      for (int i = 0; i < count; ++i) {
+        const int at = first + context.channel(block, coded[i]);
+        const int symbol = reader.read(corrected[coded[i]]);
+        line[at] = static_cast<std::int16_t>(symbol);
+        magnitudes[at] = magnitude[coded[i]] = ScaleField::magnitude_of<kDependent>(symbol);
+      }
+      context.see(x, block, magnitude);
+    }
+  }
+}
+
 }  // namespace
 
 TileDecoder::TileDecoder(const Model& model, Size size, std::span<const std::uint8_t> bytes)
@@ -124,11 +163,8 @@ void TileDecoder::append(std::span<const std::uint8_t> bytes) {
 
 // Reads the lines of z that are left.
 Fault TileDecoder::read_z() {
-  const Tables& tables = *model_.z_tables;
-  const std::size_t z_depth = z_channels(), line = z_depth * size_.z_width();
-  double line_bits = 0;
-  for (std::size_t c = 0; c < z_depth; ++c) line_bits += least_bits(tables, static_cast<int>(c));
-  line_bits *= size_.z_width();
+  const std::size_t line = z_channels() * size_.z_width();
+  const double line_bits = model_.least_hyper_bits() * size_.z_width();
   // A size is only a claim of the header: nothing large is allocated for z that the bytes cannot hold.
   if (!growing_ && cannot_hold(bytes_.size(), line_bits * size_.z_height())) return Fault::truncated;
   for (; !has_z(); ++z_lines_) {
@@ -136,11 +172,9 @@ Fault TileDecoder::read_z() {
     const Decoder before = *decoder_;
     const std::size_t start = z_lines_ * line;
     symbols_.z.resize(growing_ ? start + line : size_.z_height() * line);
-    for (std::size_t i = start; i < start + line && decoder_->fault() == Fault::none; i += z_depth)
-      for (std::size_t c = 0; c < z_depth; ++c)
-        symbols_.z[i + c] = static_cast<std::int16_t>(decoder_->read(tables, static_cast<int>(c), i + c));
-    if (decoder_->fault() == Fault::none) continue;
-    if (!waits()) return decoder_->fault();
+    const Fault fault = read_z_line(start);
+    if (fault == Fault::none) continue;
+    if (!waits()) return fault;
     decoder_ = before;
     symbols_.z.resize(start);
     return Fault::none;
@@ -149,19 +183,51 @@ Fault TileDecoder::read_z() {
   return Fault::none;
 }
 
+// Reads a line of z, whose first symbol is `start`.
+Fault TileDecoder::read_z_line(std::size_t start) {
+  const Tables& tables = *model_.z_tables;
+  const std::size_t depth = z_channels();
+  const HyperNetwork* hyper = model_.hyper.get();
+  std::optional<HyperPlace> place;
+  if (hyper != nullptr) place.emplace(*hyper, model_.hyper_rate);
+  for (int x = 0; x < size_.z_width() && decoder_->fault() == Fault::none; ++x, start += depth) {
+    if (place) place->begin(symbols_.z.data(), z_lines_, x, size_.z_width());
+    for (std::size_t c = 0; c < depth; ++c) {
+      const int channel = static_cast<int>(c), number = place ? hyper->live_number(channel) : -1;
+      std::int16_t& symbol = symbols_.z[start + c];
+      if (number < 0) {
+        symbol = static_cast<std::int16_t>(decoder_->read(tables, channel, start + c));
+        continue;
+      }
+      const HyperRow at = place->row(number);
+      const int value = at.base + decoder_->read(hyper->tables(), at.row, start + c);
+      if (value > kLargestHyper || value < -kLargestHyper)
+        return decoder_->fault() == Fault::none ? Fault::corrupt : decoder_->fault();
+      symbol = static_cast<std::int16_t>(value);
+      place->see(number, value);
+    }
+  }
+  return decoder_->fault();
+}
+
 void TileDecoder::read_phase() {
   if (phase_ == kPhases) throw std::invalid_argument("all phases have been read");
   if (fault_ != Fault::none || !has_z()) return;
   if (!field_)  // not before: networks can begin as soon as z is known
     field_.emplace(model_.network, symbols_.z.data(), size_.height, size_.width,
                    model_.rate_bias.data(), model_.exponent.data());
-  if (begun_ == phase_) field_->begin_phase(begun_++);
+  if (model_.place && !context_) context_.emplace(model_.place, size_.width);
+  if (begun_ == phase_) {
+    if (context_) context_->begin_phase(begun_);
+    field_->begin_phase(begun_++);
+  }
   fault_ = model_.trellis->dependent() ? read_levels<true>() : read_levels<false>();
   if (fault_ != Fault::none || line_ < size_.height) return;
   line_ = 0;
   place_ = {};
   if (++phase_ < kPhases) return;
   field_.reset();  // more memory than the symbols, which may be kept
+  context_.reset();
   decoder_->finish();
   fault_ = decoder_->fault();
 }
@@ -177,19 +243,26 @@ Fault TileDecoder::read_levels() {
     const Decoder before = *decoder_;
     const Place place = reader.place();
     field.rows(line_, model_.rule, rows.data());
-    const std::size_t count = list_coded(field, line_, phase_, rows.data(), list.data());
+    const auto coded = [&] { return list_coded(field, line_, phase_, rows.data(), list.data()); };
     std::int16_t* line =
         symbols_.y.data() + static_cast<std::size_t>(line_) * size_.width * field.channels();
     std::uint8_t* magnitudes = field.magnitudes(line_);
-    for (std::size_t i = 0; i < count; ++i) {
-      const int symbol = reader.read(list[i].row);
-      line[list[i].index] = static_cast<std::int16_t>(symbol);
-      magnitudes[list[i].index] = ScaleField::magnitude_of<kDependent>(symbol);
+    if (context_) {
+      read_places<kDependent>(field, *context_, line_, phase_, rows.data(), reader, line, magnitudes);
+    } else {
+      for (std::size_t i = 0, count = coded(); i < count; ++i) {
+        const int symbol = reader.read(list[i].row);
+        line[list[i].index] = static_cast<std::int16_t>(symbol);
+        magnitudes[list[i].index] = ScaleField::magnitude_of<kDependent>(symbol);
+      }
     }
-    if (reader.fault() == Fault::none) continue;
+    if (reader.fault() == Fault::none) {
+      if (context_) context_->end_line();
+      continue;
+    }
     if (!waits()) return reader.fault();
     // The line comes again when there is more of it.
-    for (std::size_t i = 0; i < count; ++i) line[list[i].index] = 0, magnitudes[list[i].index] = 0;
+    for (std::size_t i = 0, count = coded(); i < count; ++i) line[list[i].index] = 0, magnitudes[list[i].index] = 0;
     decoder_ = before;
     place_ = place;
     return Fault::none;

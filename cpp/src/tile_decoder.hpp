@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "context.hpp"
 #include "rans.hpp"
 #include "scale_network.hpp"
 #include "tables.hpp"
@@ -25,7 +26,13 @@ struct Model {
   RowRule rule;
   std::vector<std::int32_t> rate_bias;  // of the scale network's first layer
   std::vector<std::int32_t> exponent;   // d + e_c: log2 of the gain of every channel, 1/32 octave
+  // Context networks, of bundles that have them, or null.
+  std::shared_ptr<const PlaceNetwork> place = nullptr;
+  std::shared_ptr<const HyperNetwork> hyper = nullptr;
+  std::vector<std::int32_t> hyper_rate = {};  // the bias of the latter that depends on the rate
 
+  // Bits that z of a place costs at the least.
+  double least_hyper_bits() const;
   // Throws std::invalid_argument if the parts do not fit each other.
   void check() const;
 };
@@ -99,6 +106,7 @@ class TileDecoder {
 
  private:
   Fault read_z();
+  Fault read_z_line(std::size_t start);
   template <bool kDependent>
   Fault read_levels();
   // True if a fault is only that bytes are to come.
@@ -113,6 +121,7 @@ class TileDecoder {
   Symbols symbols_;
   Fault fault_ = Fault::none;
   std::optional<ScaleField> field_;  // from the first phase to the last
+  std::optional<PlaceField> context_;  // the same, if the model has one
   int z_lines_ = 0, begun_ = 0, phase_ = 0, line_ = 0;
   Place place_;
 };

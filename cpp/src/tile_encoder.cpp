@@ -7,8 +7,6 @@
 namespace softstair {
 namespace {
 
-int z_index_row(std::size_t index, int channels) { return static_cast<int>(index % channels); }
-
 constexpr int kBlock = 16;  // channels whose latents of a position share a cache line
 
 // All lines of latents of a phase: action(channel, first column, place of column 0 in (C, height,
@@ -50,12 +48,44 @@ TileEncoder::TileEncoder(std::shared_ptr<const Model> model, Size size,
       field_(model_->network, z_.data(), size.height, size.width, model_->rate_bias.data(),
              model_->exponent.data()) {
   check_symbols(z_);
+  find_z_rows();
+  if (model_->place) context_.emplace(model_->place, size_.width);
+}
+
+// Every z with its table row; both sides walk through the places of z alike.
+void TileEncoder::find_z_rows() {
+  const std::size_t depth = static_cast<std::size_t>(model_->network->hyper_latents());
+  const HyperNetwork* hyper = model_->hyper.get();
+  coded_z_.resize(z_.size());
+  for (std::size_t i = 0; i < z_.size(); ++i) coded_z_[i] = {static_cast<std::int16_t>(i % depth), z_[i]};
+  if (hyper == nullptr) return;
+  HyperPlace place(*hyper, model_->hyper_rate);
+  for (int y = 0; y < size_.z_height(); ++y)
+    for (int x = 0; x < size_.z_width(); ++x) {
+      place.begin(z_.data(), y, x, size_.z_width());
+      Coded* here = coded_z_.data() + (static_cast<std::size_t>(y) * size_.z_width() + x) * depth;
+      for (std::size_t c = 0; c < depth; ++c) {
+        const int number = hyper->live_number(static_cast<int>(c)), symbol = here[c].level;
+        if (number < 0) continue;
+        if (symbol > kLargestHyper || symbol < -kLargestHyper) throw std::invalid_argument("a symbol of z is out of range");
+        const HyperRow at = place.row(number);
+        here[c] = {static_cast<std::int16_t>(at.row), static_cast<std::int16_t>(symbol - at.base)};
+        place.see(number, symbol);
+      }
+    }
+}
+
+const Tables& TileEncoder::z_tables(std::size_t i) const {
+  const HyperNetwork* hyper = model_->hyper.get();
+  const auto channel = static_cast<int>(i % model_->network->hyper_latents());
+  return hyper != nullptr && hyper->live_number(channel) >= 0 ? hyper->tables() : *model_->z_tables;
 }
 
 const std::vector<std::int16_t>& TileEncoder::begin_phase() {
   if (phase_ + 1 >= kPhases) throw std::invalid_argument("all phases are done");
   ++phase_;
   field_.begin_phase(phase_);
+  if (context_) context_->begin_phase(phase_);
   const std::size_t line = rows_.size() / size_.height;
   for (int y = 0; y < size_.height; ++y) field_.rows(y, model_->rule, rows_.data() + y * line);
   return rows_;
@@ -65,10 +95,17 @@ void TileEncoder::list_coded() {
   places_.resize(rows_.size() + 1);  // one more, so that the loop need not know what is coded
   searched_rows_.resize(rows_.size() + 1);
   std::size_t count = 0;
-  for (std::size_t i = 0; i < rows_.size(); ++i) {
+  const auto list = [&](std::size_t i) {
     places_[count] = static_cast<std::int32_t>(i);
     searched_rows_[count] = rows_[i];
     count += rows_[i] != kSkipped;
+  };
+  if (context_) {
+    for (std::size_t first = 0; first < rows_.size(); first += field_.group())
+      for (int block = 0; block < context_->blocks(); ++block)
+        for (int i = 0; i < kContextBlock; ++i) list(first + context_->channel(block, i));
+  } else {
+    for (std::size_t i = 0; i < rows_.size(); ++i) list(i);
   }
   places_.resize(count);
   searched_rows_.resize(count);
@@ -181,10 +218,36 @@ void TileEncoder::decide() {
     decided_[places_[i]] = static_cast<std::int16_t>(symbol);
     magnitudes_[places_[i]] = ScaleField::magnitude_of<kDependent>(symbol);
   }
+  if (context_) correct<kDependent>();
+}
+
+// The table rows of a phase that is decided, as its reader corrects them.
+template <bool kDependent>
+void TileEncoder::correct() {
+  const int group = field_.group();
+  auto coded = coded_[phase_].begin();
+  std::int16_t corrected[kContextBlock];
+  std::uint8_t magnitude[kContextBlock];
+  for (int y = 0; y < size_.height; ++y) {
+    const std::size_t line = static_cast<std::size_t>(y) * size_.width * group;
+    context_->begin_line(y, rows_.data() + line);
+    for (int x = 0; x < size_.width; ++x)
+      for (int block = 0; block < context_->blocks(); ++block) {
+        context_->correct(x, block, corrected);
+        for (int i = 0; i < kContextBlock; ++i) {
+          magnitude[i] = magnitudes_[line + static_cast<std::size_t>(x) * group + context_->channel(block, i)];
+          if (corrected[i] == kSkipped) continue;
+          // A trellis has its quantizer in the lowest bit.
+          coded->row = static_cast<std::int16_t>(kDependent ? 2 * corrected[i] + (coded->row & 1) : corrected[i]);
+          ++coded;
+        }
+        context_->see(x, block, magnitude);
+      }
+    context_->end_line();
+  }
 }
 
 std::vector<std::uint8_t> TileEncoder::finish() const {
-  const int zc = model_->network->hyper_latents();
   Encoder encoder(lanes_for(size_));
   for (int phase = kPhases - 1; phase >= 0; --phase)
     for (std::size_t rank = coded_[phase].size(); rank-- > 0;) {
@@ -192,14 +255,14 @@ std::vector<std::uint8_t> TileEncoder::finish() const {
       encoder.write_before(*model_->y_tables, coded.row, rank, coded.level);
     }
   for (std::size_t i = z_.size(); i-- > 0;)
-    encoder.write_before(*model_->z_tables, z_index_row(i, zc), i, z_[i]);
+    encoder.write_before(z_tables(i), coded_z_[i].row, i, coded_z_[i].level);
   return encoder.finish();
 }
 
 std::pair<double, double> TileEncoder::cross_entropy() const {
   double z_bits = 0, y_bits = 0;
   for (std::size_t i = 0; i < z_.size(); ++i)
-    z_bits += model_->z_tables->bits(z_index_row(i, model_->network->hyper_latents()), z_[i]);
+    z_bits += z_tables(i).bits(coded_z_[i].row, coded_z_[i].level);
   for (const auto& phase : coded_)
     for (const Coded& coded : phase) y_bits += model_->y_tables->bits(coded.row, coded.level);
   return {z_bits, y_bits};

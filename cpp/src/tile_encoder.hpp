@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -45,18 +46,24 @@ class TileEncoder {
   struct Coded {
     std::int16_t row, level;
   };
+  void find_z_rows();
+  const Tables& z_tables(std::size_t i) const;
   void list_coded();
   void end_phase();
   template <bool kDependent>
   void decide();
+  template <bool kDependent>
+  void correct();
 
   std::shared_ptr<const Model> model_;
   Size size_;
   std::vector<std::int16_t> z_, y_;
+  std::vector<Coded> coded_z_;
   // Of the phase begun, (height, width, channels / 4).
   std::vector<std::int16_t> rows_, decided_;
   std::vector<std::uint8_t> magnitudes_;
   ScaleField field_;
+  std::optional<PlaceField> context_;  // if the model has one
   int phase_ = -1;
   // Of the phase begun: its coded latents, as places in rows_, and what `search` takes and gives.
   std::vector<std::int32_t> places_;

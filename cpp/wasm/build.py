@@ -17,6 +17,7 @@ HEADERS = ("cpp/src", "cpp/decoder")
 FAST = (
     "cpp/src/layers",
     "cpp/src/scale_network",
+    "cpp/src/context",
     "cpp/src/tile_decoder",
     "cpp/decoder/kernels_portable",
     "cpp/decoder/picture",

@@ -65,6 +65,62 @@ class ScaleNetwork:
         Raises ValueError if a layer is missing, misshapen or could overflow int32.
         """
 
+class PlaceNetwork:
+    """What latents of a place say of others of the same phase there."""
+
+    def __init__(
+        self,
+        weight: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        near: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        expected: Annotated[
+            NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)
+        ],
+        gain: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        bias: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        simd: bool = True,
+    ) -> None:
+        """
+        Raises ValueError if anything is misshapen, looks ahead or could overflow int32.
+        """
+
+class HyperNetwork:
+    """Mean and scale of every z from what was read before."""
+
+    def __init__(
+        self,
+        channels: int,
+        live: Annotated[NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        around: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        before: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None), order="C", device="cpu", writable=False)
+        ],
+        head: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        own: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        tables: Tables,
+    ) -> None:
+        """Raises ValueError if anything is misshapen or could overflow int32."""
+
+    def rows(
+        self,
+        z: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        rate: Annotated[NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    ) -> tuple[NDArray[numpy.int16], NDArray[numpy.int16]]:
+        """
+        Table rows of the live channels of z (h, w, Z) and what is coded with them, int16 (h, w, n).
+        """
+
 class Model:
     """All that decides how the symbols of one rate position are read."""
 
@@ -82,8 +138,11 @@ class Model:
             NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
         ],
         states: int = 1,
+        place: PlaceNetwork | None = None,
+        hyper: HyperNetwork | None = None,
+        hyper_rate: NDArray[numpy.int32] | None = None,
     ) -> None:
-        """states: of the trellis; 1 is scalar quantization."""
+        """states: of the trellis; 1 is scalar quantization. place, hyper: context networks, or None."""
 
     def log_scale(
         self,

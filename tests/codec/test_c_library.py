@@ -11,14 +11,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save as save_safetensors
 
 import softstair
-from softstair.bundle import open_bundle, read_bundle
+from softstair.bundle import CONTEXT, open_bundle, read_bundle, write_bundle
+from softstair.errors import InvalidBundle
+from softstair.quantize.context import Context, to_tensors
 
 from .. import c_library
 from ..c_library import LIBRARY, ROOT, Failure, Library
 from ..conftest import GOLDEN
-from ..format.test_golden import CASES, FOLDER, OLDER, SHIPPED, SHIPPED_BUNDLES
+from ..contexts import random_place
+from ..format.test_golden import (
+    CASES,
+    CONTEXT_CASES,
+    CONTEXT_FOLDER,
+    FOLDER,
+    OLDER,
+    SHIPPED,
+    SHIPPED_BUNDLES,
+    context_bundle,
+)
 
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="needs the C library (make core-tests)")
 
@@ -48,6 +61,29 @@ def test_golden_streams(name, library, tiny):
     decoded = library.decode(tiny, stream(name))
     assert decoded.shape == reference.shape
     assert np.abs(decoded - reference).max() <= 1
+
+
+@pytest.mark.parametrize("name", CONTEXT_CASES)
+def test_golden_streams_of_bundles_with_context(name, library, tmp_path):
+    of = CONTEXT_CASES[name][0]
+    write_bundle(tmp_path / "with.stairs", dict(context_bundle(of).entries))
+    bundle = library.open_bundle((tmp_path / "with.stairs").read_bytes())
+    expected = json.loads((CONTEXT_FOLDER / "expected.json").read_text())[name]
+    data = (CONTEXT_FOLDER / f"{name}.stair").read_bytes()
+    assert library.symbol_hash(bundle, data) == expected["symbols"]
+    library.free_bundle(bundle)
+
+
+def test_a_context_that_looks_ahead_is_refused(library, tmp_path):
+    place = random_place(80)
+    place.weight[0, 0, 1] = 1
+    entries = dict(context_bundle("older").entries)
+    entries[CONTEXT] = save_safetensors(to_tensors(Context(place)))
+    write_bundle(tmp_path / "bad.stairs", entries)
+    with pytest.raises(Failure, match="read later"):
+        library.open_bundle((tmp_path / "bad.stairs").read_bytes())
+    with pytest.raises(InvalidBundle, match="read later"):
+        read_bundle((tmp_path / "bad.stairs").read_bytes(), "bad")
 
 
 def bundles_and_streams():

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import softstair
-from softstair.bundle import read_bundle
+from softstair.bundle import CONTEXT, Bundle, read_bundle
 from softstair.codec import decode_picture, read_symbols
 from softstair.mode import Mode
 from softstair.pictures import Picture
@@ -58,6 +58,23 @@ V2_CASES: dict[str, tuple[Picture, int | None]] = {
     ),
 }
 
+CONTEXT_FOLDER = (
+    GOLDEN / "context"
+)  # context networks of bundles that lie in v1 and older, and streams with them
+CONTEXT_BUNDLES = {"tiny": FOLDER / "tiny.stairs", "older": OLDER / "56d89959ce8c243b.stairs"}
+# Of which bundle, pictures, rate positions, modes.
+CONTEXT_CASES = {
+    "tiny-scalar": ("tiny", photograph(75, 90), 80, Mode.SCALAR),
+    "tiny-tcq8": ("tiny", photograph(300, 257, 5), 90, Mode.TCQ8),
+    "older-tcq32": ("older", photograph(100, 290, 3), 60, Mode.TCQ32),
+}
+
+
+def context_bundle(name: str) -> Bundle:
+    """A golden bundle with its context networks."""
+    entries = read_bundle(CONTEXT_BUNDLES[name].read_bytes(), name).entries
+    return Bundle({**entries, CONTEXT: (CONTEXT_FOLDER / f"{name}.safetensors").read_bytes()}, name)
+
 
 def example():
     with Image.open(Path(__file__).parents[2] / "examples" / "casa-mila.jpg") as image:
@@ -98,6 +115,14 @@ def test_golden_streams_without_vector_kernels(name, tiny_bundle):
         z, y = model.decode(payload, cells.rows, cells.columns)
         digest.update(z.tobytes() + y.tobytes())
     assert digest.hexdigest() == expected["symbols"]
+
+
+@pytest.mark.parametrize("name", CONTEXT_CASES)
+def test_golden_streams_of_bundles_with_context(name):
+    expected = json.loads((CONTEXT_FOLDER / "expected.json").read_text())[name]
+    data, bundle = (CONTEXT_FOLDER / f"{name}.stair").read_bytes(), context_bundle(CONTEXT_CASES[name][0])
+    assert bundle.fingerprint.hex() == expected["bundle"]
+    assert symbol_hash(data, bundle) == expected["symbols"]
 
 
 @pytest.mark.parametrize("name", V2_CASES)

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 import softstair
+from softstair.bundle import write_bundle
 
 from ..codec.test_exact_in_c import exact_stream
-from ..format.test_golden import CASES, FOLDER, SHIPPED
+from ..format.test_golden import CASES, CONTEXT_CASES, CONTEXT_FOLDER, FOLDER, SHIPPED, context_bundle
 from ..tiny import photograph
 
 PACKAGE = Path(softstair.__file__).parent / "js"
@@ -59,6 +60,17 @@ def test_golden_streams(tmp_path):
         with np.load(FOLDER / expected[name]["pixels"]) as stored:
             reference = as_rgba(stored["arr_0"]).astype(int)
         assert np.abs(raw(tmp_path / name, result) - reference).max() <= 1
+
+
+def test_golden_streams_of_bundles_with_context(tmp_path):
+    jobs = []
+    for name, (of, *_) in CONTEXT_CASES.items():
+        write_bundle(tmp_path / f"{of}.stairs", dict(context_bundle(of).entries))
+        stream = str(CONTEXT_FOLDER / f"{name}.stair")
+        jobs.append({"stream": stream, "bundle": str(tmp_path / f"{of}.stairs")})
+    expected = json.loads((CONTEXT_FOLDER / "expected.json").read_text())
+    for name, result in zip(CONTEXT_CASES, run(tmp_path, jobs), strict=True):
+        assert result["symbols"] == expected[name]["symbols"]
 
 
 def test_shipped_bundles_regions_scales_and_exact_pictures(tmp_path):

@@ -6,6 +6,7 @@ docs/format/bundle.md is the specification.
 from __future__ import annotations
 
 from .format import (
+    CONTEXT,
     GRAPHS,
     PREVIEW,
     SCHEMA,
@@ -31,6 +32,7 @@ from .installed import (
 from .pack import Pack, PackManifest, merged, pack_entries, read_pack, write_pack
 
 __all__ = [
+    "CONTEXT",
     "GRAPHS",
     "PACK_SUFFIX",
     "PATH_VARIABLE",

@@ -24,6 +24,7 @@ from safetensors.numpy import load as load_safetensors
 from softstair.errors import BundleError, InvalidBundle, UsageError
 from softstair.graphs import check_graph
 from softstair.mode import Mode
+from softstair.quantize.context import Context, from_tensors
 from softstair.quantize.grids import LAYERS
 from softstair.quantize.scale_network import Layer, ScaleWeights
 from softstair.quantize.setting import Coding, Integers, Setting
@@ -44,8 +45,9 @@ _DECIDING = (
 )
 _ENCODING = ("analysis.onnx", "hyper_analysis.onnx")  # a bundle for decoding alone lacks them
 _ENTRIES = ("manifest.json", *_DECIDING, *_ENCODING)
-# Of the modes that have a synthesis of their own; they decide as well, and are hashed last.
-_OPTIONAL = tuple(f"synthesis.{mode}.onnx" for mode in Mode)
+CONTEXT = "context.safetensors"
+# Syntheses of modes that have one of their own, and context networks: they decide as well, and come last.
+_OPTIONAL = (*(f"synthesis.{mode}.onnx" for mode in Mode), CONTEXT)
 PREVIEW = "preview.onnx"  # makes small pictures sooner; decides nothing
 _MAX_BYTES = 256 << 20
 _MAX_BASE = 1 << 20  # of the rule that selects table rows, far beyond any log-scale
@@ -219,14 +221,28 @@ class Bundle:
 
     def _tensors(self, name: str, expected: Mapping[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
         """Tensors of a safetensors entry with their expected dtype and dimensions."""
-        try:
-            tensors = load_safetensors(self._entries[name])
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise InvalidBundle(f"Entry {name} of bundle {self.origin} is not valid: {error}.") from error
+        tensors = self._load(name)
         found = {key: (str(value.dtype), value.ndim) for key, value in tensors.items()}
         if found != dict(expected):
             raise InvalidBundle(f"Entry {name} of bundle {self.origin} does not hold what it should.")
         return tensors
+
+    def _load(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        try:
+            return load_safetensors(self._entries[name])
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise InvalidBundle(f"Entry {name} of bundle {self.origin} is not valid: {error}.") from error
+
+    def _read_context(self) -> Context:
+        if CONTEXT not in self._entries:
+            return Context()
+        try:
+            context = from_tensors(self._load(CONTEXT))
+            if context.hyper is not None and len(context.hyper.rate) != len(self._staircases.gains):
+                raise ValueError("it has biases for other rate points than there are gains")
+        except ValueError as error:
+            raise InvalidBundle(f"Entry {CONTEXT} of bundle {self.origin} is not valid: {error}.") from error
+        return context
 
     def _read_scale(self) -> ScaleWeights:
         expected = {f"{layer}.weight": ("int16", 4) for layer in LAYERS}
@@ -262,7 +278,9 @@ class Bundle:
             for mode, tables in y.items()
         }
         gains = np.array(staircases.gains, np.int32)
-        return Integers(scale, gains, staircases.base, z, codings, encoding.z_thresholds)
+        return Integers(
+            scale, gains, staircases.base, z, codings, encoding.z_thresholds, self._read_context()
+        )
 
 
 def fingerprint(entries: Mapping[str, bytes]) -> bytes:

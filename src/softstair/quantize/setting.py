@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from softstair import _core
 from softstair.mode import Mode
 
+from .context import Context
 from .rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT, hat_weights, interpolate, nearest_point
 from .scale_network import ScaleWeights
 from .staircase import Staircase, Thresholds, thresholds_at
@@ -64,6 +66,7 @@ class Integers:
     scale: the scale network. gains: e_c, int32 (points, C), so that a gain is ``2**((d + e_c) / 32)``.
     base: where table rows begin (``tables.RowRule``). z_tables: a row for every rate point and channel.
     codings: by mode. z_thresholds: of every rate point, as an encoder has them (``staircase.Encoding``).
+    context: the context networks, if there are any; tables are measured with them.
     """
 
     scale: ScaleWeights
@@ -72,6 +75,7 @@ class Integers:
     z_tables: TableSet
     codings: Mapping[Mode, Coding]
     z_thresholds: list[list[int]] = field(default_factory=list)
+    context: Context = field(default_factory=Context)
 
     @property
     def channels(self) -> int:
@@ -98,7 +102,7 @@ class Integers:
         exponent = (interpolate(self.gains, position) + position).astype(np.int32)
         in_steps = exponent - np.int32(coding.staircase.step)
         inverse_step, grid = _power(in_steps), coding.staircase.grid(position)
-        z_channels = self.scale.layers["hyper"].weight.shape[1]
+        z_channels = self.hyper_channels
         z_tables = self.z_tables.select(nearest_point(position, self.points) * z_channels, z_channels)
         model = _core.Model(
             self.scale.core if simd else self.scale.build(simd=False),
@@ -109,6 +113,9 @@ class Integers:
             interpolate(self.scale.rate_bias, position),
             in_steps,
             mode.states,
+            self._place if simd or self.context.place is None else self.context.place.build(simd=False),
+            self._hyper,
+            self._hyper_rate(position),
         )
         return Setting(
             position,
@@ -123,6 +130,23 @@ class Integers:
             thresholds=thresholds_at(coding.thresholds, position, grid) if coding.thresholds else None,
             z_thresholds=thresholds_at(self.z_thresholds, position) if self.z_thresholds else None,
         )
+
+    @cached_property
+    def _place(self) -> _core.PlaceNetwork | None:
+        return None if self.context.place is None else self.context.place.core
+
+    @cached_property
+    def _hyper(self) -> _core.HyperNetwork | None:
+        return None if self.context.hyper is None else self.context.hyper.core(self.hyper_channels)
+
+    @property
+    def hyper_channels(self) -> int:
+        """Number of channels of z."""
+        return int(self.scale.layers["hyper"].weight.shape[1])
+
+    def _hyper_rate(self, position: int) -> npt.NDArray[np.int32]:
+        hyper = self.context.hyper
+        return np.zeros(0, np.int32) if hyper is None else interpolate(hyper.rate, position)
 
 
 def _power(exponent: npt.NDArray[np.int32]) -> Floats:

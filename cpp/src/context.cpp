@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "context.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <limits>
+
+#include "rans.hpp"
+#include "scale_network.hpp"
+
+namespace softstair {
+namespace {
+
+// Surprises are in 2^-7, weights in 2^-12, their sums in 2^-8 rows.
+constexpr Range kSurprise{-384, 384};
+constexpr Range kRows{-8191, 8191};
+constexpr Requantize kRowsFromSurprise{7 + 12 - 8, kRows};
+constexpr int kGainBits = 8, kRowBits = 8;  // of gain, of sums and bias
+constexpr int kMagnitudeShift = 3;          // magnitudes come in 2^-4
+
+// Of z: sums in 2^-12, hidden in 2^-6, outputs in 2^-15.
+constexpr Requantize kHiddenFromSums{12 - 6, {0, 2047}};
+constexpr int kMeanShift = 15 - 3, kScaleShift = 15 - 2;
+constexpr int kFirstScale = 14;  // row 0 is 2^-3.5
+constexpr int kOwnShift = 3;     // from z times a weight in 2^-12
+
+void need(bool holds, const char* why) {
+  if (!holds) throw std::invalid_argument(why);
+}
+
+Weights of_block(const std::int16_t* weight, int group, int block) {
+  const int blocks = group / kContextBlock;
+  Weights part{{}, std::vector<std::int32_t>(kContextBlock, 0), kContextBlock, block * kContextBlock, 1};
+  for (int i = 0; i < kContextBlock; ++i)
+    for (int from = 0; from < block; ++from)
+      for (int j = 0; j < kContextBlock; ++j)
+        part.values.push_back(weight[static_cast<std::ptrdiff_t>(i * blocks + block) * group + j * blocks + from]);
+  return part;
+}
+
+// log2(1 + |z|) in 2^-4, along straight lines between powers of two.
+int hyper_magnitude(int z) {
+  const unsigned v = 1u + static_cast<unsigned>(std::abs(z));
+  const int whole = std::bit_width(v) - 1;
+  return 16 * whole + static_cast<int>(16 * v >> whole) - 16;
+}
+constexpr int kLargestMagnitude = 112;
+
+int clipped(int z) { return std::clamp(z, -kLargestHyper, kLargestHyper); }
+
+}  // namespace
+
+PlaceNetwork::PlaceNetwork(const std::vector<std::int16_t>& weight, const std::vector<std::int16_t>& near,
+                           std::vector<std::int16_t> expected, std::vector<std::int16_t> gain,
+                           std::vector<std::int16_t> bias, bool simd)
+    : group_(static_cast<int>(near.size() / (4 * kNearPlaces))),
+      expected_(std::move(expected)),
+      gain_(std::move(gain)),
+      bias_(std::move(bias)) {
+  const auto area = static_cast<std::size_t>(group_) * group_;
+  need(group_ > 0 && group_ % kContextBlock == 0 && group_ <= 1024 && near.size() == 4u * kNearPlaces * group_ && weight.size() == 4 * area,
+       "the context of a place has the wrong shape");
+  need(!expected_.empty() && gain_.size() == expected_.size() && bias_.size() == expected_.size(),
+       "the context of a place has different numbers of rows");
+  for (const std::int16_t e : expected_) need(e >= 0 && e <= kSurprise.high, "an expected magnitude is impossible");
+  for (int g = 0; g < 4; ++g) {
+    const std::int16_t* of_group = weight.data() + g * area;
+    for (int i = 0; i < group_; ++i)
+      for (int j = 0; j < group_; ++j)
+        need(of_group[static_cast<std::ptrdiff_t>(i) * group_ + j] == 0 || j % blocks() < i % blocks(),
+             "a channel would see one that is read later");
+    for (int block = 1; block < blocks(); ++block) {
+      const Weights w = of_block(of_group, group_, block);
+      check_weights(w, kContextBlock, block * kContextBlock, 1, kSurprise.high, (kRows.high + 1LL) << kRowsFromSurprise.shift, "before");
+      before_[g].emplace_back(w, kRowsFromSurprise, simd);
+    }
+    Weights taps{{}, std::vector<std::int32_t>(group_, 0), group_, 1, kNearPlaces};
+    for (int block = 0; block < blocks(); ++block)
+      for (int i = 0; i < kContextBlock; ++i)
+        for (int tap = 0; tap < kNearPlaces; ++tap)
+          taps.values.push_back(near[(static_cast<std::size_t>(g) * kNearPlaces + tap) * group_ + i * blocks() + block]);
+    check_weights(taps, group_, 1, kNearPlaces, kSurprise.high, 1 << kRowsFromSurprise.shift, "near");
+    near_[g] = Depthwise(taps, {{0, 1}, {2, 3}}, kRowsFromSurprise, simd);
+  }
+}
+
+PlaceField::PlaceField(std::shared_ptr<const PlaceNetwork> network, int width)
+    : network_(std::move(network)), width_(width), blocks_(network_->blocks()) {
+  surprise_.resize(3 * static_cast<std::size_t>(width_ + 4) * network_->group());
+  of_near_.resize(network_->group());
+  start_.resize(kContextBlock);
+  const auto step = static_cast<std::ptrdiff_t>(2 * network_->group());
+  for (int parity = 0; parity < 2; ++parity) {
+    const std::ptrdiff_t above = -static_cast<std::ptrdiff_t>(2 - parity) * (width_ + 4) * network_->group();
+    taps_[parity] = {{0, -step, above}, {1, above - step, above + step}};
+  }
+}
+
+void PlaceField::begin_phase(int phase) {
+  phase_ = phase;
+  std::fill(surprise_.begin(), surprise_.end(), std::int16_t{0});
+}
+
+int PlaceField::group_at(int x) const { return channel_group(y_, x, phase_); }
+
+void PlaceField::begin_line(int y, const std::int16_t* rows) {
+  y_ = y;
+  rows_ = rows;
+}
+
+void PlaceField::end_line() {
+  std::copy_n(surprise(2, -2), static_cast<std::size_t>(width_ + 4) * network_->group(), surprise(y_ & 1, -2));
+}
+
+void PlaceField::correct(int x, int block, std::int16_t* out) {
+  const PlaceNetwork& network = *network_;
+  const int g = group_at(x), rows = network.rows();
+  std::int16_t* here = surprise(2, x);
+  if (block == 0) network.near_[g].apply<std::int16_t>(here, taps_[y_ & 1], 0, network.group_, of_near_.data());
+  const std::int16_t* near = of_near_.data() + block * kContextBlock;
+  const std::int16_t* given = rows_ + static_cast<std::ptrdiff_t>(x) * network.group_ + block;
+  bool any = false;
+  for (int i = 0; i < kContextBlock; ++i) any |= (out[i] = given[i * blocks_]) != kSkipped;
+  if (!any) return;
+  std::int16_t sums[kContextBlock];
+  if (block == 0) {
+    std::copy_n(near, kContextBlock, sums);
+  } else {
+    for (int i = 0; i < kContextBlock; ++i) start_[i] = near[i] * (1 << kRowsFromSurprise.shift);
+    network.before_[g][block - 1].apply({here, 0, 1}, {start_.data(), 0}, sums, 0);
+  }
+  constexpr int kShift = kGainBits + kRowBits;
+  for (int i = 0; i < kContextBlock; ++i) {
+    const int row = out[i];
+    if (row == kSkipped) continue;
+    const int change = (sums[i] * network.gain_[row] + (network.bias_[row] * (1 << kGainBits)) + (1 << (kShift - 1))) >> kShift;
+    out[i] = static_cast<std::int16_t>(std::clamp(row + change, 0, rows - 1));
+  }
+}
+
+void PlaceField::see(int x, int block, const std::uint8_t* magnitude) {
+  const std::int16_t* given = rows_ + static_cast<std::ptrdiff_t>(x) * network_->group_ + block;
+  std::int16_t* here = surprise(2, x) + block * kContextBlock;
+  for (int i = 0; i < kContextBlock; ++i) {
+    const int row = given[i * blocks_];
+    here[i] = row == kSkipped ? std::int16_t{0}
+                              : static_cast<std::int16_t>((magnitude[i] << kMagnitudeShift) - network_->expected_[row]);
+  }
+}
+
+HyperNetwork::HyperNetwork(Parts parts, int channels, std::shared_ptr<const Tables> tables)
+    : parts_(std::move(parts)), place_(channels, -1), tables_(std::move(tables)) {
+  const std::size_t n = parts_.live.size();
+  need(n > 0 && n <= place_.size() && parts_.before.size() % n == 0, "the context of z has the wrong shape");
+  hidden_ = static_cast<int>(parts_.before.size() / n);
+  const auto hidden = static_cast<std::size_t>(hidden_);
+  need(hidden > 0 && hidden <= 256 && parts_.around.size() == hidden * kAround * n && parts_.head.size() == 2 * n * hidden &&
+           parts_.own.size() == 2 * n * kOwn,
+       "the context of z has the wrong shape");
+  need(tables_->rows() == kHyperRows * kMeanParts, "the context of z has tables of other rows");
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::int32_t channel = parts_.live[i];
+    need(channel >= 0 && channel < channels && (i == 0 || channel > parts_.live[i - 1]), "the context of z names impossible channels");
+    place_[channel] = static_cast<int>(i);
+  }
+  for (std::size_t from = 0; from < kAround; ++from)
+    for (std::size_t i = 0; i < n; ++i)
+      for (std::size_t h = 0; h < hidden; ++h) around_.push_back(parts_.around[(h * kAround + from) * n + i]);
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t h = 0; h < hidden; ++h) before_.push_back(parts_.before[h * n + i]);
+  least_ = kProbabilityBits;
+  for (int row = 0; row < tables_->rows(); ++row) least_ = std::min(least_, least_bits(*tables_, row));
+  // Sums: int16 weights on at most 5 * 4096 inputs of 127 could leave int32, so look.
+  const auto total = [](const std::int16_t* w, std::size_t count, std::size_t step) {
+    std::int64_t sum = 0;
+    for (std::size_t i = 0; i < count; ++i) sum += std::abs(static_cast<int>(w[i * step]));
+    return sum;
+  };
+  constexpr std::int64_t kRoom = std::numeric_limits<std::int32_t>::max() - kLargestRate;
+  for (std::size_t h = 0; h < hidden; ++h)
+    need((total(&parts_.around[h * kAround * n], kAround * n, 1) + total(&parts_.before[h * n], n, 1)) * kLargestHyper < kRoom,
+         "the context of z could overflow its accumulators");
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t k = 0; k < 2; ++k)
+      need(total(&parts_.head[(2 * i + k) * hidden], hidden, 1) * kHiddenFromSums.range.high +
+                   total(&parts_.own[(2 * i + k) * kOwn], kOwn, 1) * (k == 0 ? kLargestHyper << kOwnShift : kLargestMagnitude) <
+               kRoom,
+           "the context of z could overflow its accumulators");
+}
+
+HyperPlace::HyperPlace(const HyperNetwork& network, const std::vector<std::int32_t>& rate)
+    : network_(network), rate_(rate), sums_(network.hidden()) {}
+
+void HyperPlace::begin(const std::int16_t* z, int y, int x, int width) {
+  const auto depth = static_cast<std::ptrdiff_t>(network_.channels());
+  const std::int16_t* here = z + (static_cast<std::ptrdiff_t>(y) * width + x) * depth;
+  const std::ptrdiff_t line = width * depth;
+  // The first four are those that every channel sees.
+  near_ = {x > 0 ? here - depth : nullptr,
+           y > 0 ? here - line : nullptr,
+           y > 0 && x > 0 ? here - line - depth : nullptr,
+           y > 0 && x + 1 < width ? here - line + depth : nullptr,
+           x > 1 ? here - 2 * depth : nullptr,
+           y > 1 ? here - 2 * line : nullptr};
+  const int hidden = network_.hidden(), n = network_.live();
+  std::copy_n(rate_.begin(), hidden, sums_.begin());
+  const std::int16_t* w = network_.around_.data();
+  for (int from = 0; from < kAround; ++from)
+    for (int i = 0; i < n; ++i, w += hidden) {
+      const int symbol = near_[from] == nullptr ? 0 : clipped(near_[from][network_.parts_.live[i]]);
+      if (symbol == 0) continue;
+      for (int h = 0; h < hidden; ++h) sums_[h] += symbol * w[h];
+    }
+}
+
+HyperRow HyperPlace::row(int number) const {
+  const int hidden = network_.hidden();
+  const std::int16_t* head = network_.parts_.head.data() + static_cast<std::ptrdiff_t>(2 * number) * hidden;
+  const std::int16_t* own = network_.parts_.own.data() + static_cast<std::ptrdiff_t>(2 * number) * kOwn;
+  std::int32_t mean = rate_[hidden + 2 * number], scale = rate_[hidden + 2 * number + 1];
+  for (int h = 0; h < hidden; ++h) {
+    const std::int32_t active = kHiddenFromSums(sums_[h]);
+    mean += active * head[h];
+    scale += active * head[hidden + h];
+  }
+  const int channel = network_.parts_.live[number];
+  for (int i = 0; i < kOwn; ++i) {
+    if (near_[i] == nullptr) continue;
+    const int symbol = clipped(near_[i][channel]);
+    mean += (symbol * own[i]) * (1 << kOwnShift);
+    scale += hyper_magnitude(symbol) * own[kOwn + i];
+  }
+  constexpr int kMost = kLargestHyper * kMeanParts;
+  const int eighths = std::clamp((mean + (1 << (kMeanShift - 1))) >> kMeanShift, -kMost, kMost);
+  const int row = std::clamp((scale >> kScaleShift) + kFirstScale, 0, kHyperRows - 1);
+  return {row * kMeanParts + (eighths & (kMeanParts - 1)), eighths >> 3};
+}
+
+void HyperPlace::see(int number, int symbol) {
+  if (symbol == 0) return;
+  const int hidden = network_.hidden();
+  const std::int16_t* w = network_.before_.data() + static_cast<std::ptrdiff_t>(number) * hidden;
+  const int value = clipped(symbol);
+  for (int h = 0; h < hidden; ++h) sums_[h] += value * w[h];
+}
+
+}  // namespace softstair

@@ -1,0 +1,31 @@
+"""softstair context."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from softstair import files
+
+from .learning import data_root_option, import_torch, jobs_option, recipe_argument
+from .speech import say
+
+
+@click.command("context")
+@recipe_argument
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="BUNDLE.stairs")
+@data_root_option
+@jobs_option
+@click.option("--force", is_flag=True, help="Replace an output that exists.")
+def command(recipe: Path, bundle: Path, output: Path, data_root: Path, jobs: int | None, force: bool) -> None:
+    """Give a bundle context networks: the same pixels in 2 to 3 % fewer bits."""
+    import_torch(jobs)
+    from softstair.bundle import open_bundle
+    from softstair.learn.recipe import read_recipe
+    from softstair.learn.stages.context import add_context
+
+    files.check_free(str(output), force=force, sources=[str(recipe), str(bundle)])
+    made = add_context(read_recipe(recipe), open_bundle(bundle), data_root, output, say=say)
+    say(f"{output}: {made.name} {made.fingerprint.hex()}, {made.size} bytes")

@@ -1,0 +1,210 @@
+"""The stage ``context``: a bundle gets context networks, trained on symbols that its own search chose.
+
+Everything else of the bundle stays, so that pixels do: symbols take fewer bits. Minutes on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from softstair import _core
+from softstair.bundle import CONTEXT, Bundle, read_bundle, to_json, write_bundle
+from softstair.codec.tile import Begun, TileCoder
+from softstair.engine import Engine, Networks, load_networks
+from softstair.errors import InvalidBundle, UsageError
+from softstair.mode import Mode
+from softstair.quantize.context import Context, to_tensors
+from softstair.quantize.phases import PHASES
+from softstair.quantize.setting import Coding, Integers
+from softstair.quantize.tables import measured_tables
+
+from ..data import Crops, Pixels, load_pictures
+from ..integer.hyper import train_hyper
+from ..integer.measure import ROW_RULE
+from ..integer.place import Sample, train_place
+from ..log import commit
+from ..recipe import Recipe
+from ..run import Say
+
+_SIDE = 256
+_HYPER_POSITIONS = 3  # rate positions of a crop at which z is taken
+_LEVEL_LIMIT = 1024
+_HELD_OUT_SIDE = 384  # of a held-out picture: its upper left
+_HELD_OUT_POSITIONS = (0.25, 0.5, 0.75)  # of the range
+_LEAST_GAIN = 0.003  # share of all bits below which a network is left out
+_STEP = 2**31 + 1  # of the crops: one that no run reaches, nor the export
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done: crops that are coded, and steps of either training."""
+
+    crops: int = 200
+    place_steps: int = 250
+    hyper_steps: int = 700
+
+
+_ALL = Effort()
+
+
+@dataclass(frozen=True)
+class Bits:
+    """What held-out pictures cost by the tables: z and y."""
+
+    z: float
+    y: float
+
+    @property
+    def total(self) -> float:
+        return self.z + self.y
+
+
+def add_context(
+    recipe: Recipe, bundle: Bundle, data_root: Path, output: Path, *, effort: Effort = _ALL, say: Say
+) -> Bundle:
+    """Write a bundle with context networks; those that do not pay on held-out pictures are left out.
+
+    Args:
+        recipe: its training pictures, held-out pictures and seed count.
+        bundle: has all that an encoder needs, and no context networks yet.
+
+    Raises:
+        UsageError: the bundle is not such a one, no network pays, or the data cannot be read.
+    """
+    if not bundle.encodes or CONTEXT in bundle.entries:
+        raise UsageError(f"{bundle.origin} only decodes or has context networks already; take one without.")
+    mode = Mode(bundle.manifest.encoding.mode)
+    networks = load_networks(bundle, 1, Engine.ONNX_RUNTIME, mode)
+    coder = TileCoder(bundle, networks, mode)
+    pictures = load_pictures([data_root / name for name in recipe.data.train])
+    crops = Crops(pictures, recipe.seed).batch(_STEP, effort.crops, _SIDE)
+    begun, taken = _begin(coder, bundle, crops)
+    say(f"{len(begun)} crops analysed")
+    hyper = train_hyper(taken, bundle.points, recipe.seed, effort.hyper_steps)
+    say("network of z trained")
+    samples = [_sample(coder, bundle, one, mode) for one in begun]
+    tables = bundle.integers.codings[mode].tables
+    place = train_place(samples, tables, mode.states, recipe.seed, effort.place_steps)
+    say("network of the place trained")
+    full = replace(bundle.integers, context=Context(place, hyper))
+    full = replace(full, codings={**full.codings, mode: _measured(full, networks, begun, mode)})
+    held_out = _held_out(coder, bundle, load_pictures([data_root / name for name in recipe.data.validation]))
+    kept, figures = _choose(bundle, full, networks, held_out, mode, say)
+    for other in (one for one in kept.codings if kept.context.place is not None and one != mode):
+        kept = replace(kept, codings={**kept.codings, other: _measured(kept, networks, begun, other)})
+        say(f"tables of {other} measured")
+    return _write(bundle, kept, figures, output)
+
+
+def _begin(
+    coder: TileCoder, bundle: Bundle, crops: npt.NDArray[np.uint8]
+) -> tuple[list[Begun], list[tuple[npt.NDArray[np.int16], int]]]:
+    """Every crop at a rate position of its own, and its z at some more."""
+    begun, taken = [], []
+    count = bundle.last_position + 1
+    for index, crop in enumerate(crops):
+        analysed = coder.analyse(np.ascontiguousarray(crop.transpose(1, 2, 0)))
+        # Neighbouring crops lie far apart: a step of the golden section.
+        position = int(index * 0.6180339887 % 1 * count)
+        begun.append(coder.begin(analysed, position))
+        taken.append((begun[-1].z, position))
+        for more in range(1, _HYPER_POSITIONS):
+            at = (position + more * count // _HYPER_POSITIONS) % count
+            taken.append((coder.begin(analysed, at).z, at))
+    return begun, taken
+
+
+def _sample(coder: TileCoder, bundle: Bundle, begun: Begun, mode: Mode) -> Sample:
+    """What the mode's search decides of a crop, and the rows that it knew."""
+    setting, latents = bundle.at(begun.position, mode), begun.analysed.latents
+    y, decoded = np.ascontiguousarray(latents[0]), np.zeros_like(latents)
+    tile = _core.TileEncoder(setting.model, begun.z, *y.shape[1:])
+    rows = []
+    for phase in range(PHASES):
+        rows.append(tile.begin_phase())
+        mean = begun.means.of_phase(decoded, phase)
+        tile.quantize(y, mean, setting.inverse_step, setting.rate_weight, setting.grid, decoded[0])
+    all_rows, (coded_rows, coded_levels) = np.stack(rows), tile.coded
+    coded = all_rows >= 0
+    levels, quantizers = np.zeros_like(all_rows), np.zeros_like(all_rows)
+    levels[coded] = coded_levels
+    if mode.states > 1:
+        quantizers[coded] = coded_rows & 1
+    return Sample(all_rows, levels, quantizers)
+
+
+def _measured(integers: Integers, networks: Networks, begun: Sequence[Begun], mode: Mode) -> Coding:
+    """A mode's coding with tables of the rows that its symbols are coded with."""
+    coding = integers.codings[mode]
+    coder = TileCoder(integers, networks, mode)
+    counts = np.zeros((coding.tables.rows, 2 * _LEVEL_LIMIT + 1), np.int64)
+    for one in begun:
+        rows, levels = coder.decide(one).tile.coded
+        clipped = np.clip(levels, -_LEVEL_LIMIT, _LEVEL_LIMIT).astype(np.int64)
+        np.add.at(counts, (rows, clipped + _LEVEL_LIMIT), 1)
+    return replace(coding, tables=measured_tables(ROW_RULE, counts, mode.states))
+
+
+def _held_out(coder: TileCoder, bundle: Bundle, pictures: Iterable[Pixels]) -> list[Begun]:
+    positions = [int(part * bundle.last_position) for part in _HELD_OUT_POSITIONS]
+    begun = []
+    for pixels in pictures:
+        analysed = coder.analyse(np.ascontiguousarray(pixels[:_HELD_OUT_SIDE, :_HELD_OUT_SIDE]))
+        begun += [coder.begin(analysed, position) for position in positions]
+    return begun
+
+
+def _choose(
+    bundle: Bundle, full: Integers, networks: Networks, held_out: Sequence[Begun], mode: Mode, say: Say
+) -> tuple[Integers, dict[str, Any]]:
+    """The integers with the networks that pay, and what they save."""
+    before = _bits(bundle.integers, networks, held_out, mode)
+    after = _bits(full, networks, held_out, mode)
+    saved = {"z": (before.z - after.z) / before.total, "y": (before.y - after.y) / before.total}
+    say(f"of all bits, held out: z saves {saved['z']:.2%}, symbols of the same place {saved['y']:.2%}")
+    keeps = {name: share >= _LEAST_GAIN for name, share in saved.items()}
+    if not any(keeps.values()):
+        raise UsageError(
+            f"No context network saves {_LEAST_GAIN:.1%} of the bits; the bundle is better without."
+        )
+    place = full.context.place if keeps["y"] else None
+    hyper = full.context.hyper if keeps["z"] else None
+    codings = full.codings if keeps["y"] else bundle.integers.codings
+    figures = {name: round(100 * share, 2) for name, share in saved.items() if keeps[name]}
+    return replace(full, context=Context(place, hyper), codings=codings), figures
+
+
+def _bits(integers: Integers, networks: Networks, begun: Sequence[Begun], mode: Mode) -> Bits:
+    coder = TileCoder(integers, networks, mode)
+    z, y = np.sum([coder.decide(one).tile.cross_entropy() for one in begun], axis=0)
+    return Bits(float(z), float(y))
+
+
+def _write(bundle: Bundle, integers: Integers, figures: Mapping[str, float], output: Path) -> Bundle:
+    """The bundle's entries with context networks and their tables."""
+    tables = load_safetensors(bundle.entries["tables.safetensors"])
+    for mode, coding in integers.codings.items():
+        tables |= {f"y.{mode}.cdf": coding.tables.cdf, f"y.{mode}.offsets": coding.tables.offsets}
+    provenance = {**bundle.manifest.provenance, "context": {"commit": commit(), "saves": dict(figures)}}
+    manifest = msgspec.structs.replace(bundle.manifest, provenance=provenance)
+    entries = {
+        **bundle.entries,
+        "manifest.json": to_json(manifest),
+        "tables.safetensors": save_safetensors(tables),
+        CONTEXT: save_safetensors(to_tensors(integers.context)),
+    }
+    try:
+        checked = Bundle(entries, str(output))
+    except ValueError as error:
+        raise InvalidBundle(f"The context networks cannot be made integer: {error}.") from error
+    write_bundle(output, dict(checked.entries))
+    return read_bundle(output.read_bytes(), str(output))

@@ -1,0 +1,141 @@
+"""Context networks, which a bundle may have: what symbols that were read say of those after them.
+
+Integers alone; they run in the C++ core, and docs/format/context.md says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from softstair import _core
+
+from .tables import TableSet
+
+BLOCK = 16  # latents of a place that are read without knowing each other
+NEAR = ((0, -2), (-2, 0), (-2, -2), (-2, 2))  # places of the same phase and group, rows and columns away
+AROUND = ((0, -1), (-1, 0), (-1, -1), (-1, 1))  # neighbours of z, of which all channels count
+OWN = (*AROUND, (0, -2), (-2, 0))  # and those of which only the channel itself does
+HYPER_ROWS, MEAN_PARTS = 28, 8  # scales of z, and parts of a step that means lie at
+FIRST_SCALE = 14  # row 0 of z has the scale 2 ** (-FIRST_SCALE / 4)
+SURPRISE_BITS, WEIGHT_BITS, ROW_BITS = 7, 12, 8  # of the network of a place
+HYPER_BITS, HIDDEN_BITS, HEAD_BITS = 12, 6, 9  # of that of z; its outputs are in 2**-15
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class PlaceContext:
+    """What latents of a place say of others of the same phase there.
+
+    weight: int16 (4, G, G), by group, output, input. near: int16 (4, 4, G), by group and ``NEAR``.
+    expected, gain, bias: int16, of every table row.
+    """
+
+    weight: npt.NDArray[np.int16]
+    near: npt.NDArray[np.int16]
+    expected: npt.NDArray[np.int16]
+    gain: npt.NDArray[np.int16]
+    bias: npt.NDArray[np.int16]
+
+    @cached_property
+    def core(self) -> _core.PlaceNetwork:
+        """The network of the C++ core. Raises ValueError if anything is misshapen or too large."""
+        return self.build(simd=True)
+
+    def build(self, *, simd: bool) -> _core.PlaceNetwork:
+        """The network with or without vector kernels; both give the same integers."""
+        return _core.PlaceNetwork(self.weight, self.near, self.expected, self.gain, self.bias, simd=simd)
+
+
+@dataclass(frozen=True)
+class HyperContext:
+    """Mean and scale of every z from what was read before.
+
+    live: int32 (n,), the channels of z that it tells of; others keep their tables. around: int16
+    (hidden, 4, n), of ``AROUND``. before: int16 (hidden, n). head: int16 (n, 2, hidden). own: int16
+    (n, 2, 6), of ``OWN``. rate: int32 (points, hidden + 2 n). tables: a row for every scale and part of
+    a step.
+    """
+
+    live: npt.NDArray[np.int32]
+    around: npt.NDArray[np.int16]
+    before: npt.NDArray[np.int16]
+    head: npt.NDArray[np.int16]
+    own: npt.NDArray[np.int16]
+    rate: npt.NDArray[np.int32]
+    tables: TableSet
+
+    def core(self, channels: int) -> _core.HyperNetwork:
+        """The network of the C++ core. Raises ValueError if anything is misshapen or too large."""
+        return _core.HyperNetwork(
+            channels, self.live, self.around, self.before, self.head, self.own, self.tables.core
+        )
+
+
+@dataclass(frozen=True)
+class Context:
+    """The context networks that there are."""
+
+    place: PlaceContext | None = None
+    hyper: HyperContext | None = None
+
+
+_PLACE = {
+    "place.weight": ("int16", 3),
+    "place.near": ("int16", 3),
+    "place.expected": ("int16", 1),
+    "place.gain": ("int16", 1),
+    "place.bias": ("int16", 1),
+}
+_HYPER = {
+    "hyper.live": ("int32", 1),
+    "hyper.around": ("int16", 3),
+    "hyper.before": ("int16", 2),
+    "hyper.head": ("int16", 3),
+    "hyper.own": ("int16", 3),
+    "hyper.rate": ("int32", 2),
+}
+_HYPER_TABLES = {
+    "hyper.cdf": ("uint16", 1),
+    "hyper.offsets": ("int32", 1),
+}
+
+
+def to_tensors(context: Context) -> Tensors:
+    """The tensors of the entry ``context.safetensors``."""
+    tensors: Tensors = {}
+    if context.place is not None:
+        tensors |= _fields(context.place, _PLACE)
+    if context.hyper is not None:
+        tensors |= _fields(context.hyper, _HYPER) | _fields(context.hyper.tables, _HYPER_TABLES)
+    return tensors
+
+
+def _fields(of: object, names: Iterable[str]) -> Tensors:
+    return {name: getattr(of, name.partition(".")[2]) for name in names}
+
+
+def from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> Context:
+    """The networks of an entry.
+
+    Raises:
+        ValueError: it holds other tensors, or none.
+    """
+    found = {name: (str(value.dtype), value.ndim) for name, value in tensors.items()}
+    has_place, has_hyper = "place.weight" in found, "hyper.live" in found
+    expected = (_PLACE if has_place else {}) | (_HYPER | _HYPER_TABLES if has_hyper else {})
+    if not expected or found != expected:
+        raise ValueError("it does not hold what it should")
+    place = PlaceContext(*(tensors[name] for name in _PLACE)) if has_place else None
+    hyper = None
+    if has_hyper:
+        tables = TableSet(*(tensors[name] for name in _HYPER_TABLES))
+        live, around, before, head, own, rate = (tensors[name] for name in _HYPER)
+        hyper = HyperContext(live, around, before, head, own, rate, tables)
+    return Context(place, hyper)

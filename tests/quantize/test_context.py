@@ -1,0 +1,157 @@
+"""Context networks: what is written with them is read with them, whatever the weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from softstair import _core
+from softstair.bundle import open_bundle
+from softstair.mode import Mode
+from softstair.quantize.context import BLOCK, Context, from_tensors, to_tensors
+
+from ..contexts import random_hyper, random_place, with_context
+
+SIZES = [(1, 1), (2, 3), (3, 2), (5, 4), (16, 16), (17, 23)]
+MODES = [Mode.SCALAR, Mode.TCQ8]
+
+
+def random_tile(height: int, width: int, seed: int = 0, channels: tuple[int, int] = (16, 64)):
+    rng = np.random.default_rng(seed)
+    z = rng.integers(-4, 5, ((height + 1) // 2, (width + 1) // 2, channels[0])).astype(np.int16)
+    z[0, 0, :3] = [127, -127, 60]
+    y = (3 * rng.standard_cauchy((channels[1], height, width))).astype(np.float32)
+    return z, y
+
+
+def coded(model, z, y):
+    tile = _core.TileEncoder(model, z, *y.shape[1:])
+    decoded = np.zeros_like(y)
+    ones = np.ones(len(y), np.float32)
+    for _ in range(4):
+        tile.begin_phase()
+        tile.quantize(y, np.zeros_like(y), ones, 0.04, np.zeros(0, np.float32), decoded)
+    return tile
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("parts", [{"hyper": False}, {"place": False}, {}], ids=["place", "hyper", "both"])
+def test_symbols_come_back_and_cost_what_the_tables_say(tiny_bundle, mode, parts):
+    integers = with_context(tiny_bundle.integers, **parts)
+    for size in SIZES:
+        z, y = random_tile(*size)
+        model = integers.at(70, mode).model
+        tile = coded(model, z, y)
+        data = tile.finish()
+        read_z, read_y = model.decode(data, *size)
+        np.testing.assert_array_equal(read_z, z)
+        np.testing.assert_array_equal(read_y, tile.symbols)
+        assert 8 * len(data) <= 1.003 * sum(tile.cross_entropy()) + 4 * 48
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_both_networks_change_what_symbols_cost(tiny_bundle, mode):
+    z, y = random_tile(17, 23)
+    plain = coded(tiny_bundle.at(70, mode).model, z, y).cross_entropy()
+    place = coded(with_context(tiny_bundle.integers, hyper=False).at(70, mode).model, z, y).cross_entropy()
+    hyper = coded(with_context(tiny_bundle.integers, place=False).at(70, mode).model, z, y).cross_entropy()
+    assert place[0] == plain[0]
+    assert place[1] != pytest.approx(plain[1], rel=1e-3)
+    assert hyper[0] != pytest.approx(plain[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_vector_kernels_give_the_same_bytes(tiny_bundle, mode):
+    z, y = random_tile(17, 23)
+    integers = with_context(tiny_bundle.integers)
+    with_simd, without = (
+        coded(integers.at(70, mode, simd=simd).model, z, y).finish() for simd in (True, False)
+    )
+    assert with_simd == without
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_blocks_after_the_first_see_those_before(mode):
+    integers = open_bundle("photo-s").integers
+    assert integers.channels // 4 > 2 * BLOCK
+    z, y = random_tile(9, 10, channels=(integers.hyper_channels, integers.channels))
+    place = with_context(integers, hyper=False)
+    blind = replace(place.context.place, weight=np.zeros_like(place.context.place.weight))
+    models = [place.at(70, mode, simd=simd).model for simd in (True, False)]
+    models.append(replace(place, context=Context(place=blind)).at(70, mode).model)
+    seeing, portable, without = (coded(model, z, y) for model in models)
+    assert seeing.finish() == portable.finish()
+    assert seeing.cross_entropy()[1] != pytest.approx(without.cross_entropy()[1], rel=1e-3)
+    for model in models[:2]:
+        np.testing.assert_array_equal(model.decode(seeing.finish(), 9, 10)[1], seeing.symbols)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bytes_that_arrive_one_by_one_are_read_as_far_as_they_reach(tiny_bundle, mode):
+    z, y = random_tile(16, 18)
+    model = with_context(tiny_bundle.integers).at(70, mode).model
+    tile = coded(model, z, y)
+    data, lines = tile.finish(), 0
+    reader = _core.TileDecoder(model, 16, 18)
+    for start in range(0, len(data), 37):
+        reader.append(data[start : start + 37])
+        assert reader.y_lines >= lines
+        lines = reader.y_lines
+    np.testing.assert_array_equal(reader.z, z)
+    np.testing.assert_array_equal(reader.y, tile.symbols)
+
+
+def test_damaged_bytes_end_in_an_error_or_other_symbols(tiny_bundle):
+    z, y = random_tile(16, 18)
+    model = with_context(tiny_bundle.integers).at(70, Mode.TCQ8).model
+    data = bytearray(coded(model, z, y).finish())
+    rng = np.random.default_rng(5)
+    faults = 0
+    for _ in range(200):
+        damaged = bytearray(data)
+        damaged[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        try:
+            model.decode(bytes(damaged), 16, 18)
+        except ValueError as error:
+            assert str(error) in ("truncated", "corrupt")
+            faults += 1
+    assert faults > 150
+
+
+def test_a_channel_may_not_see_one_that_is_read_later():
+    place = random_place(64)
+    weight = place.weight.copy()
+    weight[0, 0, 1] = 1
+    with pytest.raises(ValueError, match="read later"):
+        replace(place, weight=weight).core  # noqa: B018
+    assert BLOCK == 16
+
+
+def test_weights_that_could_overflow_are_refused(tiny_bundle):
+    hyper = random_hyper(16, 11, hidden=256)
+    head = np.full_like(hyper.head, 32767)
+    with pytest.raises(ValueError, match="overflow"):
+        replace(hyper, head=head).core(16)
+    wide = random_place(1024)
+    block = np.arange(1024) % 64
+    weight = np.broadcast_to(np.where(block[:, None] > block[None, :], 32767, 0), (4, 1024, 1024))
+    with pytest.raises(ValueError, match="overflow"):
+        replace(wide, weight=np.ascontiguousarray(weight, np.int16)).core  # noqa: B018
+
+
+def test_a_network_of_other_rows_does_not_fit(tiny_bundle):
+    place = random_place(16)
+    short = replace(place, expected=place.expected[:-1], gain=place.gain[:-1], bias=place.bias[:-1])
+    with pytest.raises(ValueError, match="fit"):
+        replace(tiny_bundle.integers, context=Context(place=short)).at(0, Mode.SCALAR)
+
+
+@pytest.mark.parametrize("parts", [{"hyper": False}, {"place": False}, {}])
+def test_tensors_come_back(tiny_bundle, parts):
+    context = with_context(tiny_bundle.integers, **parts).context
+    again = from_tensors(to_tensors(context))
+    assert (again.place is None, again.hyper is None) == (context.place is None, context.hyper is None)
+    for name, value in to_tensors(context).items():
+        np.testing.assert_array_equal(to_tensors(again)[name], value)
