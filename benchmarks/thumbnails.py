@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -55,7 +55,8 @@ def measure(path: str, bundle: str, divisor: int, runs: int) -> None:
         start = time.process_time()
         softstair.decode(data, scale=1 / divisor, bundle=opened, threads=1)
         spent = time.process_time() - start
-    print(json.dumps([1e3 * spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]))
+    (peak,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    print(json.dumps([1e3 * spent, int(peak) / 1e3]))
 
 
 def means(pixels: Pixels, divisor: int) -> Pixels:

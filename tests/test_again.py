@@ -46,6 +46,22 @@ def test_tiles_that_were_not_edited_keep_their_payloads(tiny_bundle):
     part = np.s_[40:104, 56:120]
     fresh = softstair.decode(encode_tiled(changed, tiny_bundle, 80, layout=1), bundle=tiny_bundle)
     assert psnr(found[part], changed[part]) > psnr(fresh[part], changed[part]) - 0.5
+    assert not read_stream(new).exact
+
+
+def test_an_edit_lies_exactly_over_what_a_trellis_coded(tiny_bundle):
+    old = softstair.encode(photograph(160, 200), 60, mode="tcq8", bundle=tiny_bundle)
+    was = softstair.decode(old, bundle=tiny_bundle)
+    changed = edited(was, 5, side=40)
+    found = softstair.decode(softstair.encode(changed, like=old, bundle=tiny_bundle), bundle=tiny_bundle)
+    assert np.array_equal(found, changed)
+
+
+def test_a_picture_that_is_another_is_coded_and_not_kept_exactly(tiny_bundle):
+    old = softstair.encode(photograph(160, 200), 40, mode="tcq8", bundle=tiny_bundle)
+    new = softstair.encode(photograph(160, 200, 8), like=old, bundle=tiny_bundle)
+    assert not read_stream(new).exact
+    assert len(new) < 1.5 * len(old)
 
 
 @pytest.mark.parametrize("mode", ["rdoq", "tcq8"])

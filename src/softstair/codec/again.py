@@ -1,8 +1,10 @@
 """A picture that was decoded, edited in places and is saved again: what was not edited stays as it was.
 
-Tiles whose pixels are the old decode's keep their payloads. In others the latents of places that were
-not edited are those of the old file, its z as well, and the search weighs no rate: it finds the old
-symbols again wherever the means are the old ones, so that nothing drifts however often this is done.
+Tiles whose pixels are the old decode's keep their payloads. In others, either what was edited is laid
+exactly over the old payload, or it is coded anew: latents of places that were not edited are those of
+the old file, its z as well, and the search weighs no rate there. By rounding it then finds the old symbols
+again wherever means are the old ones. A trellis does not: a single latent more or less that is coded
+moves all after it to other lanes, and what they held cannot be had there (results/again.md).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import numpy.typing as npt
 
 from softstair.bundle import Bundle
 from softstair.errors import UsageError
-from softstair.exact import pack_samples
+from softstair.exact import pack_samples, unpack_samples
 from softstair.pictures import Picture
 from softstair.stream import (
     MAX_PIXELS,
@@ -32,11 +34,12 @@ from .decoder import bundle_of, decode_picture
 from .encoder import Encoded, Rate, encode_picture
 from .geometry import STRIDE, Geometry, borders_of
 from .prefix import first_part
-from .tile import Analysed, TileCoder
+from .tile import Analysed
 from .windows import analyse_box
 
 SAME = 1  # grey levels by which pixels may differ: so do two machines
 _AROUND = 2  # latents around an edit that are computed anew
+_WORTH = 2  # times the old payload that an exact edit may cost where a trellis would drift
 
 Mask = npt.NDArray[np.bool_]
 
@@ -74,18 +77,19 @@ def encode_like(
     crew = Crew(bundle, header.mode, threads, plan.workers)
     again = _Again(picture, reader, crew, TileGrid(grid.height, grid.width, plan.window))
     tiles = [again.payload(index, edited) for index in range(grid.count)]
+    exact = reader.exact | again.laid_over
     model = bundle.at(header.position, header.mode).model
     cuts = None
     if reader.cuts is not None:
         cells = (grid.box(index).cells(STRIDE) for index in range(grid.count))
         cuts = [
-            0 if index in reader.exact else first_part(model, tiles[index], box.rows, box.columns)
+            0 if index in exact else first_part(model, tiles[index], box.rows, box.columns)
             for index, box in enumerate(cells)
         ]
     alpha = None if picture.alpha is None else picture.alpha.tobytes()
     extras = pack_extras(alpha, picture.metadata, grid)
-    data = join_stream(header, tiles, extras, reader.exact, cuts)
-    return Encoded(data, header.position, 0.0, sum(map(len, tiles)), len(reader.exact))
+    data = join_stream(header, tiles, extras, exact, cuts)
+    return Encoded(data, header.position, 0.0, sum(map(len, tiles)), len(exact))
 
 
 def _any_bundle() -> Bundle:
@@ -102,21 +106,41 @@ def _edited(picture: Picture, was: Picture) -> Mask:
 
 
 class _Again:
-    """Payloads of tiles, old where they can be. windows: how the picture is cut for the analysis."""
+    """Payloads of tiles, old where they can be.
+
+    windows: how the picture is cut for the analysis. laid_over: tiles that were not exact and are in part.
+    """
 
     def __init__(self, picture: Picture, reader: StreamReader, crew: Crew, windows: TileGrid) -> None:
         self._pixels, self._reader, self._crew, self._windows = picture.pixels, reader, crew, windows
+        self.laid_over: frozenset[int] = frozenset()
 
     def payload(self, index: int, edited: Mask) -> bytes:
         """Of a tile. edited: which pixels of the picture were."""
         box, old = self._reader.grid.box(index), self._reader.tile(index)
         if not edited[box.slices].any():
             return old
+        cells = _cells(edited[box.slices])
         if index in self._reader.exact:
-            # Its learned part stays: tiles around it see that.
-            learned = read_exact_payload(old, index).learned
-            return ExactPayload(learned, pack_samples(self._pixels[box.slices])).pack()
-        return self._coded(index, box, old, _cells(edited[box.slices]))
+            payload = read_exact_payload(old, index)
+            image = unpack_samples(payload.image, box.rows, box.columns, f"exact image of tile {index}")
+            return self._over(payload.learned, box, cells, image[..., 3] > 0)
+        if not self._reader.header.mode.is_trellis:
+            return self._coded(index, box, old, cells)
+        over = self._over(old, box, cells)
+        if len(over) - len(old) > _WORTH * len(old):
+            return self._coded(index, box, old, cells)
+        self.laid_over |= {index}
+        return over
+
+    def _over(self, learned: bytes, box: Box, cells: Mask, exact: Mask | None = None) -> bytes:
+        """What was edited, exactly, over a learned payload. exact: pixels that were so before."""
+        shown = cells.repeat(STRIDE, 0).repeat(STRIDE, 1)[: box.rows, : box.columns]
+        shown = shown if exact is None else shown | exact
+        pixels = self._pixels[box.slices]
+        rgb = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+        samples = np.dstack([rgb * shown[..., None], np.where(shown, 255, 0)]).astype(np.uint8)
+        return ExactPayload(learned, pack_samples(samples)).pack()
 
     def _coded(self, index: int, box: Box, old: bytes, edited: Mask) -> bytes:
         header, coder = self._reader.header, self._crew.whole
@@ -127,13 +151,11 @@ class _Again:
         near = _grown(edited, _AROUND)
         latents[:, :, near] = anew[:, :, near]
         analysed = Analysed(geometry, latents, borders)
+        # Where a trellis drifts anyway, and where nothing old is left, rate counts as it always does.
+        weight = None if header.mode.is_trellis or near.all() else 0.0
         z = np.where(_pairs(near)[..., None], coder.choose_z(analysed, header.position), symbols.z)
-        return _searched(coder, analysed, header.position, z.astype(np.int16))
-
-
-def _searched(coder: TileCoder, analysed: Analysed, position: int, z: npt.NDArray[np.int16]) -> bytes:
-    decided = coder.decide(coder.begin(analysed, position, z), rate_weight=0.0)
-    return decided.tile.finish()
+        begun = coder.begin(analysed, header.position, z.astype(np.int16))
+        return coder.decide(begun, rate_weight=weight).tile.finish()
 
 
 def _cells(pixels: Mask) -> Mask:
