@@ -63,7 +63,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "two blocks at 1/4": WIDER | {"middle": 80, "blocks": (2, 2, 1), "synthesis_inner": (48, 128, 384)},
     "wider, 480 latents": WIDER | {"latents": 480, "detail": 192},
     "wider, 512 latents": WIDER | {"latents": 512, "detail": 224},
-    "photo": WIDER | {"stem": 48, "latents": 512, "detail": 224},
+    "photo, no overlap": WIDER | {"stem": 48, "latents": 512, "detail": 224},
+    "photo": WIDER | {"stem": 48, "latents": 512, "detail": 224, "overlap": True},
 }
 
 
