@@ -33,7 +33,7 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Trained rates: ``lambda(d) = base * 2**(2 d / 32)``, loss weight ``lambda**-balance``.
 
     distortion: what lambda multiplies (``softstair.learn.distortion``). mixture: shares of the parts
-    of ``eye``. across: what it counts errors across the lines of the lattice by.
+    of ``eye``.
     anchor: the rate position of the one rate point that is trained; by default all rates are, and
     every rate point is an anchor.
     """
@@ -42,7 +42,6 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     balance: float = 0.45
     distortion: Literal["mse", "ms-ssim", "eye"] = "mse"
     mixture: tuple[float, float, float] = MIXTURE
-    across: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     anchor: int | None = None
 
 
@@ -113,7 +112,8 @@ class Finetune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tables are measured on. validate_every: steps after which held-out pictures are coded and, where
     parts decide symbols, the quantizer goes on with what was learned. patience: so many validations
     in a row without a gain end the stage. cut: share of the crops whose latents are means alone from some
-    phase on, as in a file that ends early.
+    phase on, as in a file that ends early. across: what ``eye`` counts errors across the lines of the
+    lattice by; it belongs to this stage, where the encoder cannot pay for it in bits.
     """
 
     mode: Mode = Mode.SCALAR
@@ -130,6 +130,7 @@ class Finetune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     validate_every: int = 250
     patience: int = 3
     cut: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    across: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 class Quantizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -181,7 +181,7 @@ class Deriving:
 
     def _cost(self, bits: Tensor, decoded: Tensor, pictures: Tensor) -> Tensor:
         rates = self._recipe.rates
-        error = distortion(rates.distortion, decoded.float(), pictures, rates.mixture, rates.across)
+        error = distortion(rates.distortion, decoded.float(), pictures, rates.mixture)
         return _bpp(bits, pictures) + multiplier(torch.tensor([self.position]), rates.base) * error
 
     def _finish(self) -> None:

@@ -149,7 +149,7 @@ class Finetuning:
         # at moments of its own: gradients would be summed in another order in every run.
         with self._precision.autocast(_CPU, cache_enabled=False):
             picture, bits = self._decode(batch)
-        error = distortion(rates.distortion, picture.float(), batch.picture, rates.mixture, rates.across)
+        error = distortion(rates.distortion, picture.float(), batch.picture, rates.mixture, settings.across)
         bpp = bits / (batch.picture.shape[-1] * batch.picture.shape[-2])
         self._parts.zero_grad(set_to_none=True)
         self._cost(bpp, self._as_of_whole(error, batch), batch.position).mean().backward()

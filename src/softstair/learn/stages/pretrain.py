@@ -287,7 +287,7 @@ class Pretraining:
         with self.precision.autocast(self.device):
             passage = self._pass(picture, position, noise)
         bpp = (passage.y_bits + passage.z_bits) / side**2
-        error = distortion(rates.distortion, passage.picture, picture, rates.mixture, rates.across)
+        error = distortion(rates.distortion, passage.picture, picture, rates.mixture)
         weight = multiplier(position, rates.base)
         middle = (shape.rate_points - 1) * POSITIONS_PER_POINT // 2
         centre = torch.tensor([middle if rates.anchor is None else rates.anchor])

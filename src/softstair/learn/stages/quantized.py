@@ -117,7 +117,7 @@ class Quantized:
     @torch.no_grad()
     def figures(self, codec: Codec, pictures: list[Pixels], position: int) -> Figures:
         """Code held-out pictures (H, W, 3); ``codec`` makes pictures of what is decoded."""
-        rows, rates = [], self._recipe.rates
+        rows, rates, across = [], self._recipe.rates, self._recipe.finetune.across
         hat = hat_weights(torch.tensor([position]), codec.shape.rate_points)
         for pixels in pictures:
             height, width = (min(side, _LARGEST) // 32 * 32 for side in pixels.shape[:2])
@@ -128,7 +128,7 @@ class Quantized:
             original = torch.from_numpy(planes)[None].float() / 255
             bpp = decided.table_bits / (height * width)
             psnr = 10 * np.log10(PEAK**2 / distortion("mse", rounded, original).item())
-            cost = distortion(rates.distortion, rounded, original, rates.mixture, rates.across).item()
+            cost = distortion(rates.distortion, rounded, original, rates.mixture, across).item()
             rows.append((bpp, psnr, cost))
         return Figures(*map(float, np.mean(rows, axis=0)))
 
