@@ -23,7 +23,6 @@ from softstair.learn.recipe import Recipe, read_recipe
 from softstair.learn.stages.pretrain import pretrain
 from softstair.mode import Mode
 
-
 # Settings of the recipe's rates. Mixtures are shares of SSIMULACRA 2's terms, MS-SSIM and squared error.
 ARMS: dict[str, dict[str, Any]] = {
     "squared error": {"distortion": "mse"},
