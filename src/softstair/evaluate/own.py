@@ -117,8 +117,8 @@ def softstair_codec(
 def _code_hash() -> str:
     """Of all code that encodes and decodes: rows measured with other code are not reused."""
     root = Path(softstair.__file__).parent
-    paths = [*(root / f"{name}.py" for name in ("stream", "bundle", "mode")), Path(_core.__file__)]
-    for folder in ("codec", "engine", "quantize"):
+    paths = [*(root / f"{name}.py" for name in ("stream", "mode")), Path(_core.__file__)]
+    for folder in ("bundle", "codec", "engine", "quantize"):
         paths += sorted((root / folder).glob("*.py"))
     digest = hashlib.sha256()
     for path in paths:
