@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import softstair
 from softstair.bundle import CONTEXT, open_bundle, read_bundle, write_bundle
 from softstair.errors import InvalidBundle
 from softstair.quantize.context import Context, to_tensors
+from softstair.stream import read_stream, write_stream
 
 from .. import c_library
 from ..c_library import LIBRARY, ROOT, Failure, Library
@@ -110,6 +112,14 @@ def test_every_bundle_ever_shipped_runs_on_the_own_engine_within_a_grey_level(so
     difference = np.abs(decoded.astype(int) - softstair.decode(data, bundle=bundle))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 0.001
+
+
+def test_progressive_order_is_another_way_to_the_same_pixels(library, tiny):
+    plain = read_stream(stream("tiled"))
+    data = write_stream(replace(plain, cuts=tuple(len(tile) // 3 for tile in plain.tiles)))
+    assert np.array_equal(library.decode(tiny, data), library.decode(tiny, stream("tiled")))
+    with pytest.raises(Failure):
+        library.decode(tiny, data[:-5])
 
 
 @pytest.mark.parametrize("divisor", [1, 2, 4, 8, 16])
