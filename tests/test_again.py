@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import softstair
+import softstair.pillow
 from softstair.commands import encode as encoding
 from softstair.errors import UsageError
 from softstair.stream import read_stream
@@ -91,6 +93,26 @@ def test_exact_tiles_and_alpha_are_kept_or_made_anew(tiny_bundle):
     assert np.array_equal(new[..., 3], was[..., 3])
     if read_stream(old).exact:
         assert np.array_equal(new[100:120, 10:30], was[100:120, 10:30])
+
+
+def test_pillow_saves_an_untouched_picture_as_it_is_where_the_rate_is_the_same(photo):
+    data = softstair.encode(photo[:120, :150], 60, effort=2)
+
+    def saved(change=None, **options):
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        if change:
+            change(image)
+        buffer = io.BytesIO()
+        image.save(buffer, "STAIR", effort=2, **options)
+        return buffer.getvalue()
+
+    assert saved(quality=60) == data
+    assert saved(quality=55) != data
+    assert saved(lambda image: image.putpixel((3, 4), (1, 2, 3)), quality=60) != data
+    with_xmp = read_stream(saved(quality=60, xmp=b"<x/>"))
+    assert with_xmp.metadata.xmp == b"<x/>"
+    assert with_xmp.tiles == read_stream(data).tiles
 
 
 def test_a_lossless_file_is_made_anew_without_loss(tiny_bundle):

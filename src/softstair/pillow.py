@@ -21,7 +21,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 import softstair
 from softstair.bundle import Bundle
-from softstair.codec import SCALES, View, decode_view
+from softstair.codec import SCALES, Rate, View, choose_mode, decode_view, position_of
 from softstair.errors import (
     CorruptStream,
     LimitExceeded,
@@ -38,6 +38,7 @@ from softstair.stream import (
     Colour,
     Metadata,
     Summary,
+    read_header,
     read_stream,
     read_summary,
     with_metadata,
@@ -62,6 +63,7 @@ _OPTIONS: dict[str, type] = {
     "bundle": Bundle,
     "threads": Integral,
 }
+_AT_A_RATE = {"quality", "rate_position", "effort", "mode", "bundle", "threads"}
 
 
 def register() -> None:
@@ -224,10 +226,13 @@ def _digest(image: Image.Image) -> bytes:
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     if image.encoderinfo.get("quality") == KEEP:
-        file.write(_kept(image))
+        file.write(_as_kept(image))
         return
     given = {name: _checked(name, image.encoderinfo.get(name)) for name in _OPTIONS}
     options = {name: value for name, value in given.items() if value is not None}
+    if (own := _own(image, options)) is not None:
+        file.write(own)
+        return
     picture = picture_from(image)
     picture = replace(picture, metadata=_chosen(picture.metadata, image.encoderinfo))
     try:
@@ -239,7 +244,34 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     file.write(data)
 
 
-def _kept(image: Image.Image) -> bytes:
+def _own(image: Image.Image, options: dict[str, Any]) -> bytes | None:
+    """The file of a picture that is asked for as it is already: encoded anew it would only lose."""
+    if not isinstance(image, StairImageFile) or set(options) - _AT_A_RATE:
+        return None
+    if (data := image.untouched()) is None:
+        return None
+    try:
+        header, bundle = read_header(data), options.get("bundle") or softstair.open_bundle()
+        wanted = Rate(options.get("quality"), options.get("rate_position"))
+        mode = choose_mode(bundle, options.get("effort"), options.get("mode"))
+        same = (bundle.fingerprint, mode, position_of(wanted, bundle.last_position))
+    except SoftstairError:
+        return None  # whoever encodes will say it
+    if wanted.is_exact or same != (header.needs, header.mode, header.position):
+        return None
+    return _kept(image, data)
+
+
+def _kept(image: Image.Image, data: bytes) -> bytes:
+    """A file with the metadata that its image has now."""
+    metadata, _ = metadata_of(image)
+    try:
+        return with_metadata(data, _chosen(metadata, image.encoderinfo), max_pixels=MAX_SIDE * MAX_SIDE)
+    except LimitExceeded as error:
+        raise ValueError(str(error)) from error
+
+
+def _as_kept(image: Image.Image) -> bytes:
     """The very payload that an image was read from, with the metadata that it has now."""
     others = [name for name in _OPTIONS if name != "quality" and image.encoderinfo.get(name) is not None]
     if others:
@@ -250,11 +282,7 @@ def _kept(image: Image.Image) -> bytes:
             f"quality={KEEP!r} is for a picture that was opened from a whole .stair file and not changed; "
             "ask for a quality from 0 to 100."
         )
-    metadata, _ = metadata_of(image)
-    try:
-        return with_metadata(data, _chosen(metadata, image.encoderinfo), max_pixels=MAX_SIDE * MAX_SIDE)
-    except LimitExceeded as error:
-        raise ValueError(str(error)) from error
+    return _kept(image, data)
 
 
 def _checked(name: str, value: Any) -> Any:

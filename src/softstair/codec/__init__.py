@@ -15,6 +15,7 @@ from .encoder import (
     Rate,
     choose_mode,
     encode_picture,
+    position_of,
 )
 from .latents import Latents, pooled_latents
 
@@ -38,6 +39,7 @@ __all__ = [
     "encode_picture",
     "networks_of",
     "pooled_latents",
+    "position_of",
     "read_symbols",
     "usable_cores",
 ]

@@ -318,7 +318,7 @@ class PictureEncoder:
             return self._within(limit)
         if rate.target_psnr is not None:
             return self._reaching(rate.target_psnr)
-        position = _position(rate, self._bundle.last_position)
+        position = position_of(rate, self._bundle.last_position)
         return self._form_at(position), position
 
     def _form_at(self, position: int) -> Form:
@@ -442,7 +442,7 @@ def _plan(
     return plan_encoder(grid, channels, fixed, max_memory, threads, decodes=decodes), False
 
 
-def _position(rate: Rate, last: int) -> int:
+def position_of(rate: Rate, last: int) -> int:
     """The rate position that is asked for, where no target is."""
     if rate.position is None:
         quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
