@@ -94,6 +94,8 @@ web: $(VENV)/dev
 	$(BIN)/softstair share --viewer --title 'Stair viewer' -o build/web/stair-viewer.html --force
 	$(BIN)/python -c 'from softstair.share import service_worker; print(service_worker())' > src/softstair/js/stair-service-worker.js
 	cp src/softstair/js/stair-service-worker.js src/softstair/js/*.wasm build/web/
+	$(BIN)/python -c 'import pathlib, softstair.bundle as b, softstair.share as s; \
+	  s.write_packages(pathlib.Path("build/web/packages"), b.installed())'
 
 # Interrupt it whenever you like: the next one goes on from the last checkpoint, in runs/.
 train: $(VENV)/dev

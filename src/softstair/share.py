@@ -14,9 +14,11 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from importlib import resources
+from pathlib import Path
 
 from softstair.bundle import Bundle, find_bundle
 from softstair.stream import NO_BUNDLE, read_header
+from softstair.whole_file import write_whole
 
 # What the worker of a page is made of, each after what it needs.
 _MODULES = ("core.js", "png.js", "serve.js", "worker.js")
@@ -112,6 +114,22 @@ def service_worker() -> str:
     )
 
 
+_PACKAGE_TYPES = """export const fingerprint: string;
+export const url: URL;
+declare const bundle: { fingerprint: string; url: URL };
+export default bundle;
+"""
+
+
+def write_packages(folder: Path, bundles: Iterable[Bundle]) -> None:
+    """Write an npm package for each bundle, in a folder of its name."""
+    for bundle in bundles:
+        package = folder / f"softstair-bundle-{bundle.name}"
+        package.mkdir(parents=True, exist_ok=True)
+        for name, content in package_of(bundle).items():
+            write_whole(package / name, content)
+
+
 def package_of(bundle: Bundle) -> dict[str, bytes]:
     """The files of an npm package that carries a bundle, by name."""
     fingerprint, name = bundle.fingerprint.hex(), f"softstair-bundle-{bundle.name}"
@@ -122,8 +140,8 @@ def package_of(bundle: Bundle) -> dict[str, bytes]:
         "description": f"The bundle {bundle.name} for the package softstair",
         "license": bundle.manifest.licence,
         "type": "module",
-        "exports": {".": "./index.js", f"./{file}": f"./{file}"},
-        "files": ["index.js", file],
+        "exports": {".": {"types": "./index.d.ts", "default": "./index.js"}, f"./{file}": f"./{file}"},
+        "files": ["index.js", "index.d.ts", file],
     }
     module = (
         f'export const fingerprint = "{fingerprint}";\n'
@@ -133,5 +151,6 @@ def package_of(bundle: Bundle) -> dict[str, bytes]:
     return {
         "package.json": (json.dumps(description, indent=2) + "\n").encode(),
         "index.js": module.encode(),
+        "index.d.ts": _PACKAGE_TYPES.encode(),
         file: decoder_bundle(bundle),
     }

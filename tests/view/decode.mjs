@@ -9,7 +9,7 @@ const results = [];
 for (const job of jobs.jobs) {
   try {
     const bytes = new Uint8Array(await readFile(job.stream));
-    const bundle = job.bundle && (bundles[job.bundle] ??= new Uint8Array(await readFile(job.bundle)));
+    const bundle = job.package ? (await import(job.package)).default : job.bundle && (bundles[job.bundle] ??= new Uint8Array(await readFile(job.bundle)));
     const options = { ...job.options, bundle };
     const info = await softstair.info(bytes);
     const symbols = await softstair.symbolHash(bytes, options);

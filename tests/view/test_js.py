@@ -13,6 +13,7 @@ from PIL import Image
 
 import softstair
 from softstair.bundle import write_bundle
+from softstair.share import write_packages
 
 from ..codec.test_exact_in_c import exact_stream
 from ..format.test_golden import CASES, CONTEXT_CASES, CONTEXT_FOLDER, FOLDER, SHIPPED, context_bundle
@@ -120,7 +121,7 @@ def test_a_damaged_file_is_one_sentence_and_the_next_one_opens(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
-def test_the_packed_package_installs_and_works(tmp_path):
+def test_the_packed_packages_of_decoder_and_bundle_install_and_work(tmp_path, tiny_bundle):
     def npm(*arguments: str) -> str:
         done = subprocess.run(
             ["npm", *arguments], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
@@ -130,8 +131,15 @@ def test_the_packed_package_installs_and_works(tmp_path):
     (packed,) = json.loads(npm("pack", "--json", str(PACKAGE)))
     names = {entry["path"] for entry in packed["files"]}
     assert {"index.js", "index.d.ts", "worker.js", "softstair.wasm", "LICENSE"} <= names
+    write_packages(tmp_path / "packages", [tiny_bundle])
+    (bundle,) = (tmp_path / "packages").iterdir()
     (tmp_path / "package.json").write_text('{"type": "module", "private": true}')
-    npm("install", "--offline", "--no-audit", "--no-fund", str(tmp_path / packed["filename"]))
-    job: dict[str, object] = {"stream": str(FOLDER / "plain.stair"), "bundle": str(FOLDER / "tiny.stairs")}
-    (result,) = run(tmp_path, [job], package="softstair")
-    assert result["width"] == 90
+    npm("install", "--offline", "--no-audit", "--no-fund", str(tmp_path / packed["filename"]), str(bundle))
+    stream = str(FOLDER / "plain.stair")
+    jobs = [
+        {"stream": stream, "bundle": str(FOLDER / "tiny.stairs")},
+        {"stream": stream, "package": bundle.name},
+    ]
+    by_bytes, by_package = run(tmp_path, jobs, package="softstair")
+    assert by_bytes["width"] == 90
+    assert by_bytes == by_package
