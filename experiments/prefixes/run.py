@@ -108,11 +108,23 @@ def shown(pixels: Pixels, quality: float, effort: int) -> dict[tuple[str, int], 
     return ways
 
 
+def orders(pixels: Pixels, quality: float) -> None:
+    """Print what both orders of a picture in several tiles show, PSNR in dB; mode scalar."""
+    files = [softstair.encode(pixels, quality, effort=1, progressive=order) for order in (False, True)]
+    print(f"\nOrder of a picture in several tiles: {pixels.shape[1]}x{pixels.shape[0]} pixels, ", end="")
+    print(f"quality {quality:g}, mode scalar, PSNR in dB. {len(files[0])} and {len(files[1])} bytes.\n")
+    print("| % of the bytes | tile after tile | progressive order |\n|--:|--:|--:|")
+    for share in SHARES[1:-1]:
+        found = [psnr(pixels, decode_cut(data[: len(data) * share // 100])) for data in files]
+        print(f"| {share} | {found[0]:.2f} | {found[1]:.2f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("photographs", nargs="+", type=Path)
     parser.add_argument("--quality", type=float, default=75)
     parser.add_argument("--effort", type=int, default=5)
+    parser.add_argument("--large", type=Path, help="Photograph of several tiles, to compare their orders.")
     arguments = parser.parse_args()
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     found: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
@@ -140,6 +152,9 @@ def main() -> None:
             mean = np.mean(values, axis=0) if len(values) == count else None
             cells.append("-" if mean is None else f"{mean[0]:.2f} / {mean[1]:.1f}")
         print(f"| {share} | {' | '.join(cells)} |")
+    if arguments.large is not None:
+        with Image.open(arguments.large) as image:
+            orders(np.asarray(image.convert("RGB"))[500:2036, :3072], 60)
 
 
 if __name__ == "__main__":
