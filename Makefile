@@ -18,7 +18,8 @@ PEERS := jpeg,jpeg2000,webp,avif,jxl-e7,heic
 POSITIONS := 8,24,40,56,72,88,104,120,136,152
 
 # make web    the decoder for browsers, and a viewer
-.PHONY: try test test-all train lint core-tests sanitize fuzz figures docs web clean
+# make packs  packs for screens, renders, documents and aerial pictures, from DATA/domains
+.PHONY: try test test-all train lint core-tests sanitize fuzz figures packs docs web clean
 
 $(VENV)/runtime: pyproject.toml CMakeLists.txt $(wildcard cpp/src/*)
 	$(PYTHON) -m venv $(VENV)
@@ -100,6 +101,15 @@ web: $(VENV)/dev
 # Interrupt it whenever you like: the next one goes on from the last checkpoint, in runs/.
 train: $(VENV)/dev
 	$(BIN)/softstair train $(RECIPE) --data-root $(DATA)
+
+# The shipped packs anew: after every change of the default bundle, because a pack is for one bundle alone.
+# Minutes are at most; `make -k` goes on where a pack gains nothing and is not written.
+PACK_MINUTES ?= 10
+PACKS := screens rendered documents aerial
+packs: $(PACKS:%=src/softstair/models/%.pack)
+src/softstair/models/%.pack: src/softstair/models/photo.stairs | $(VENV)/dev
+	$(BIN)/softstair adapt $(DATA)/domains/$*/adapt -o $@ --minutes $(PACK_MINUTES) --force \
+	  --licence CC-BY-SA-4.0 --data 'domains/$*/adapt (docs/training-data.md)'
 
 # Every figure of the README again, from files; hours on two cores, and resumed where it was stopped.
 figures: $(VENV)/dev

@@ -15,7 +15,15 @@ from PIL import Image
 from safetensors.numpy import save as save_safetensors
 
 import softstair
-from softstair.bundle import CONTEXT, open_bundle, read_bundle, write_bundle
+from softstair.bundle import (
+    CONTEXT,
+    merged,
+    open_bundle,
+    packed_bundle,
+    read_bundle,
+    read_pack,
+    write_bundle,
+)
 from softstair.errors import InvalidBundle
 from softstair.quantize.context import Context, to_tensors
 from softstair.stream import read_stream, write_stream
@@ -272,3 +280,16 @@ def test_a_c_program_against_the_installed_library(tmp_path, library, tiny):
     )
     assert refused.returncode == 1
     assert refused.stderr.decode().startswith("The stream was made with bundle")
+
+
+def test_a_file_made_with_a_pack_opens_from_the_flattened_bundle(library, tiny, tiny_bundle):
+    pack = read_pack((GOLDEN / "pack" / "tiny.pack").read_bytes(), "tiny.pack")
+    data = (GOLDEN / "pack" / "plain.stair").read_bytes()
+    with pytest.raises(Failure, match=rf"pack {pack.fingerprint.hex()} of bundle .*softstair pack flatten"):
+        library.decode(tiny, data)
+    flat = library.open_bundle(packed_bundle(merged(tiny_bundle, pack).entries))
+    assert library.fingerprint(flat) == pack.fingerprint
+    decoded = library.decode(flat, data)
+    library.free_bundle(flat)
+    with np.load(GOLDEN / "pack" / "plain.npz") as stored:
+        assert np.abs(decoded.astype(int) - stored["arr_0"]).max() <= 1

@@ -23,10 +23,13 @@ from .speech import say
     show_default=True,
     help="Longest training; with 0 tables are measured and nothing is trained.",
 )
-@click.option("--rank", type=click.IntRange(1, 64), default=3, show_default=True, help="Of what is learned.")
+@click.option("--rank", type=click.IntRange(1, 64), default=2, show_default=True, help="Of what is learned.")
 @click.option("--name", help="Name of the pack; that of the file by default.")
 @click.option(
     "--licence", default="unknown", help="Licence of the pack, of which its pictures may have a say."
+)
+@click.option(
+    "--data", default="", help="What the pictures are and where they come from, for the pack to say."
 )
 @click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
@@ -38,6 +41,7 @@ def command(
     rank: int,
     name: str | None,
     licence: str,
+    data: str,
     model: str | None,
     force: bool,
     jobs: int | None,
@@ -60,7 +64,7 @@ def command(
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder of pictures.")
     bundle = open_bundle(model)
-    settings = Settings(name or target.stem, licence, minutes, rank=rank)
+    settings = Settings(name or target.stem, licence, minutes, rank=rank, data=data)
     gain = adapt(bundle, folder, target, settings, say=say)
     say(
         f"{output}: {target.stat().st_size} bytes. On the pictures held back files take {gain.bits:+.1f} % "

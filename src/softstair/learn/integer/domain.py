@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from softstair.quantize.rates import POSITIONS_PER_POINT, nearest_point
 from softstair.quantize.setting import Integers
 from softstair.quantize.tables import TableSet, integer_cdf, join, measured_row
 
-_SHARE = 4  # of the samples, that a first round is measured on: tables decide levels, and levels tables
 _Y_PSEUDO_COUNT, _Z_PSEUDO_COUNT = 200.0, 30.0
 _Z_LIMIT = 127
 _NEW = 1e-6  # of a symbol of z that the bundle's table leaves to the escape
@@ -39,17 +37,14 @@ def measure_tables(bundle: Bundle, crops: Crops, mode: Mode) -> dict[str, npt.ND
         analysed = coder.analyse(crop)
         samples += [coder.begin(analysed, position) for position in positions[index % 3 :: 3]]
     z = _measured_z(integers, samples)
-    for part in (samples[::_SHARE], samples):
-        coder = TileCoder(integers, networks, mode)
-        coding = integers.codings[mode]
-        own = bundle.integers.codings[mode].tables
-        counts = [np.zeros(own.offsets[row + 1] - own.offsets[row] - 1, np.int64) for row in range(own.rows)]
-        for sample in part:
-            rows, levels = coder.decide(sample).tile.coded
-            _count(counts, rows, levels)
-        y = join([_row(seen, own.probabilities(row), _Y_PSEUDO_COUNT) for row, seen in enumerate(counts)])
-        integers = replace(integers, codings={**integers.codings, mode: replace(coding, tables=y)})
-    found = {"z": z, f"y.{mode}": integers.codings[mode].tables}
+    # Levels are those that the bundle's own tables decide: search by tables made of its own levels drifts.
+    coding = integers.codings[mode]
+    counts = [np.zeros(size, np.int64) for size in np.diff(coding.tables.offsets) - 1]
+    for sample in samples:
+        _count(counts, *coder.decide(sample).tile.coded)
+    own = coding.tables.probabilities
+    y = join([_row(seen, own(row), _Y_PSEUDO_COUNT) for row, seen in enumerate(counts)])
+    found = {"z": z, f"y.{mode}": y}
     return {
         f"{name}.{kind}": array
         for name, tables in found.items()
