@@ -40,7 +40,7 @@ _COMMANDS = {
     "finetune": "Retrain the synthesis on latents that were really quantized (extra learn).",
     "export": "Turn a trained network into a bundle (extra learn).",
     "preview": "Teach a bundle to make small pictures sooner (extra learn).",
-    "context": "Give a bundle context networks: the same pixels in fewer bits (extra learn).",
+    "context": "Give a bundle context networks, which save bits (extra learn).",
 }
 _MODULES = {"try": "try_", "eval": "eval_"}
 
