@@ -85,7 +85,7 @@ def test_golden_streams_of_bundles_with_context(name, library, tmp_path):
 
 
 def test_a_context_that_looks_ahead_is_refused(library, tmp_path):
-    place = random_place(80)
+    place = random_place(64)
     place.weight[0, 0, 1] = 1
     entries = dict(context_bundle("older").entries)
     entries[CONTEXT] = save_safetensors(to_tensors(Context(place)))

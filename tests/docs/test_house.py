@@ -19,6 +19,7 @@ ROOMS = ("softstair", "softstair.bundle", "softstair.codec", "softstair.evaluate
 PUBLIC = {
     "Bundle",
     "BundleError",
+    "Latents",
     "PartialPicture",
     "PictureChanged",
     "Reader",
@@ -30,6 +31,7 @@ PUBLIC = {
     "decode",
     "encode",
     "info",
+    "latents",
     "open_bundle",
 }
 

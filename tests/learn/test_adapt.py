@@ -97,12 +97,12 @@ def test_what_learns_is_what_the_pack_makes_of_the_bundle(base):
     changed = merged(base, pack)
     learned, shipped, before = (
         outputs(networks, base.channels, base.points)
-        for networks in (TorchNetworks(one._codec), networks_of(changed, 1), networks_of(base, 1))
+        for networks in (TorchNetworks(one.codec), networks_of(changed, 1), networks_of(base, 1))
     )
     for ours, theirs, old in zip(learned, shipped, before, strict=True):
         assert np.abs(ours - theirs).max() < 4e-3 * max(1, np.abs(theirs).max())
         assert np.abs(theirs - old).max() > 0
-    assert (changed.integers.gains == integer_gains(one._codec)).all()
+    assert (changed.integers.gains == integer_gains(one.codec)).all()
 
 
 def test_without_a_part_its_weights_stay(base):
@@ -114,7 +114,7 @@ def test_without_a_part_its_weights_stay(base):
     assert not adapters
     assert integers
     with_encoder = learner(base, parts=("encoder",))
-    assert {name.partition(".")[0] for name in with_encoder._learned} == {"analysis", "hyper_analysis"}
+    assert {name.partition(".")[0] for name in with_encoder.learned} == {"analysis", "hyper_analysis"}
 
 
 def test_training_goes_on_as_if_it_had_not_stopped(base):

@@ -9,7 +9,7 @@ import torch
 import softstair
 from softstair.bundle import CONTEXT, read_bundle
 from softstair.errors import UsageError
-from softstair.learn.integer.hyper import HyperNetwork, _magnitude, train_hyper
+from softstair.learn.integer.hyper import HyperNetwork, log_magnitude, train_hyper
 from softstair.learn.recipe import read_recipe
 from softstair.learn.stages import context as stage
 from softstair.quantize.rates import interpolate
@@ -81,5 +81,5 @@ def test_the_float_network_of_z_has_the_magnitudes_of_the_integer_one():
     v = 1 + z.abs()
     whole = torch.floor(torch.log2(v.double()) + 1e-9).long()
     expected = 16 * whole + ((16 * v) >> whole) - 16
-    assert torch.equal((_magnitude(z.float()) * 16).long(), expected)
+    assert torch.equal((log_magnitude(z.float()) * 16).long(), expected)
     assert HyperNetwork(2, 3)(torch.zeros(5, 2), torch.zeros(5, 6, 2), torch.zeros(5, 3))[0].shape == (5, 2)

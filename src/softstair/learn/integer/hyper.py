@@ -61,7 +61,7 @@ class HyperNetwork(nn.Module):
         out = torch.einsum("nih,ikh->nik", active, self.head)
         out = out + torch.einsum("np,pik->nik", hat, self.rate_out)
         mean = out[..., 0] + (near * self.own[:, 0].T).sum(1)
-        scale = out[..., 1] + (_magnitude(near) * self.own[:, 1].T).sum(1)
+        scale = out[..., 1] + (log_magnitude(near) * self.own[:, 1].T).sum(1)
         return mean, scale
 
 
@@ -114,7 +114,7 @@ def _places(
     return symbols.reshape(-1, count), torch.stack(near, 2).reshape(-1, len(OWN), count), hat
 
 
-def _magnitude(z: Tensor) -> Tensor:
+def log_magnitude(z: Tensor) -> Tensor:
     """log2(1 + |z|) along straight lines between powers of two, rounded down to 1/16."""
     whole = torch.floor(torch.log2(1 + z.abs()) + 1e-6)
     return whole + torch.floor(16 * ((1 + z.abs()) * torch.exp2(-whole) - 1)) / 16

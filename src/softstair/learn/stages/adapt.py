@@ -212,21 +212,21 @@ class Adapting:
     def __init__(
         self, imported: Imported, learning: list[Pixels], held_back: list[Pixels], settings: Settings
     ) -> None:
-        self._imported, self._settings, self._codec = imported, settings, imported.codec
+        self._imported, self._settings, self.codec = imported, settings, imported.codec
         self._crops = Crops(learning, _SEED)
         self._held_back = [_square(one) for one in held_back]
         self._side = max(_SIDE, -(-SMALLEST_SIDE[imported.rates.distortion] // 32) * 32)
-        self._before = copied(dict(self._codec.named_parameters()))
+        self._before = copied(dict(self.codec.named_parameters()))
         self._adapted: dict[str, _LowRank] = {}
         kinds = self._choose()
-        self._learned = {name: one for name, one in self._codec.named_parameters() if one.requires_grad}
+        self.learned = {name: one for name, one in self.codec.named_parameters() if one.requires_grad}
         groups = [
-            {"params": [self._learned[name] for name in names], "lr": _RATES[kind], "rate": _RATES[kind]}
+            {"params": [self.learned[name] for name in names], "lr": _RATES[kind], "rate": _RATES[kind]}
             for kind, names in kinds.items()
             if names
         ]
         self._optimiser = torch.optim.Adam(groups, betas=(0.9, 0.98))
-        self._average = Average(self._learned, _AVERAGE)
+        self._average = Average(self.learned, _AVERAGE)
         self._best, self._least, self._without_gain, self.best_step = (
             copied(self._average.weights),
             math.inf,
@@ -237,7 +237,7 @@ class Adapting:
 
     def _choose(self) -> dict[str, list[str]]:
         """Make what learns learn; names of parameters by kind."""
-        codec, parts = self._codec, self._settings.parts
+        codec, parts = self.codec, self._settings.parts
         codec.requires_grad_(False)
         generator = torch.Generator().manual_seed(_SEED)
         kinds: dict[str, list[str]] = {kind: [] for kind in _RATES}
@@ -278,7 +278,7 @@ class Adapting:
 
     def advance(self) -> None:
         """One step on rate and distortion, weighed as the bundle's training weighed them."""
-        codec, rates, shape = self._codec, self._imported.rates, self._codec.shape
+        codec, rates, shape = self.codec, self._imported.rates, self.codec.shape
         pixels = self._crops.batch(self.step, _COUNT, self._side)
         picture = torch.from_numpy(pixels).float() / 255
         position = draw_positions(draw_spread(_SEED, self.step, _COUNT), shape.rate_points, rates.anchor)
@@ -289,12 +289,12 @@ class Adapting:
         bpp = (passage.y_bits + passage.z_bits) / self._side**2
         self._optimiser.zero_grad(set_to_none=True)
         self._cost(bpp, error, position).mean().backward()
-        nn.utils.clip_grad_norm_(self._learned.values(), _CLIP)
+        nn.utils.clip_grad_norm_(self.learned.values(), _CLIP)
         for group in self._optimiser.param_groups:
             group["lr"] = group["rate"] * min(1.0, (self.step + 1) / _WARM_UP)
         self._optimiser.step()
         self.step += 1
-        self._average.follow(self._learned, self.step)
+        self._average.follow(self.learned, self.step)
 
     def _cost(self, bpp: Tensor, error: Tensor, position: Tensor) -> Tensor:
         weight = multiplier(position, self._imported.rates.base)
@@ -303,16 +303,16 @@ class Adapting:
     @torch.no_grad()
     def validate(self) -> str:
         """Pictures held back at two positions, by the averaged weights; remembers the best."""
-        now = copied(self._learned)
+        now = copied(self.learned)
         self._set(self._average.weights)
-        rates, top = self._imported.rates, 16 * (self._codec.shape.rate_points - 1)
+        rates, top = self._imported.rates, 16 * (self.codec.shape.rate_points - 1)
         positions = (top // 4, 3 * top // 4) if rates.anchor is None else (rates.anchor,)
         costs = []
         with parametrize.cached():
             for at in positions:
                 position = torch.tensor([at])
                 for picture in self._held_back:
-                    decoded, y_bits, z_bits = reconstruct(self._codec, picture, position)
+                    decoded, y_bits, z_bits = reconstruct(self.codec, picture, position)
                     error = distortion(rates.distortion, decoded, picture, rates.mixture)
                     bpp = torch.tensor([(y_bits + z_bits) / picture[0, 0].numel()])
                     costs.append(self._cost(bpp, error, position).item())
@@ -325,14 +325,14 @@ class Adapting:
 
     @torch.no_grad()
     def _set(self, weights: Mapping[str, Tensor]) -> None:
-        for name, parameter in self._learned.items():
+        for name, parameter in self.learned.items():
             parameter.copy_(weights[name])
 
     @torch.no_grad()
     def found(self, bundle: Bundle) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
         """What the best weights are as adapters and integers of a pack."""
         self._set(self._best)
-        codec, orders = self._codec, self._imported.orders
+        codec, orders = self.codec, self._imported.orders
         adapters: dict[str, npt.NDArray[Any]] = {}
         for name, place in self._imported.places.items():
             order: Any = orders.get(name, slice(None))
@@ -340,10 +340,10 @@ class Adapting:
                 low_rank = self._adapted[name]
                 adapters[f"{place}/up"] = _half(low_rank.up[order])
                 adapters[f"{place}/down"] = _half(low_rank.down)
-            elif name in self._learned:
+            elif name in self.learned:
                 adapters[f"{place}/add"] = _half((codec.get_parameter(name) - self._before[name])[order])
         integers: dict[str, npt.NDArray[Any]] = {}
-        if any(name.startswith(("scale_network", "gains")) for name in self._learned):
+        if any(name.startswith(("scale_network", "gains")) for name in self.learned):
             before, after = bundle.integers.scale, integer_weights(codec)
             integers = {
                 "gains": integer_gains(codec) - bundle.integers.gains,
@@ -357,7 +357,7 @@ class Adapting:
     def state(self) -> dict[str, Any]:
         self._seconds, self._since = self.seconds, time.monotonic()
         return {
-            "learned": dict(self._learned),
+            "learned": dict(self.learned),
             "average": self._average.weights,
             "best": self._best,
             "least": self._least,
@@ -375,7 +375,7 @@ class Adapting:
             UsageError: it is of another bundle, other parts or another rank.
         """
         shapes = {name: one.shape for name, one in state["learned"].items()}
-        if shapes != {name: one.shape for name, one in self._learned.items()}:
+        if shapes != {name: one.shape for name, one in self.learned.items()}:
             raise UsageError(
                 "What was learned before is of other settings; delete the folder that ends in .run, or "
                 "repeat the command as it was."
