@@ -327,7 +327,7 @@ def test_a_thousand_decodes_leak_nothing():
     for line in done.stdout.splitlines():
         grown, files = map(int, line.split())
         assert files == 0
-        assert grown < 64 << 10  # 131 bytes each
+        assert grown < 16 << 10  # 33 bytes each
 
 
 # Errors

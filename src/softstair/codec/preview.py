@@ -12,7 +12,7 @@ from softstair.tiles import Box, TileGrid
 
 from .geometry import Geometry, to_pixels
 from .plane import LatentPlane
-from .windows import Pixels
+from .windows import Pixels, walk_windows
 
 SCALE = 4  # the head makes pictures of a quarter
 _REACH = 2  # latents on each side that it may see
@@ -26,17 +26,9 @@ def preview_windows(
 
     region: in pixels; its ends are multiples of ``SCALE``, or the picture's.
     """
-    for row in range(windows.rows):
-        boxes = [windows.box(row * windows.columns + column) for column in range(windows.columns)]
-        cores = [box.within(region) for box in boxes if box.meets(region)]
-        if not cores:
-            continue
-        seen = [core.cells(STRIDE).grown(_REACH, plane.whole) for core in cores]
-        plane.drop_above(seen[0].top)
-        plane.prepare(Box(seen[0].top, seen[0].left, seen[0].bottom, seen[-1].right))
-        for core, cells in zip(cores, seen, strict=True):
-            shown = networks.preview(plane.window(cells), hat)
-            pixels = to_pixels(shown, Geometry(shown.shape[3], shown.shape[2]))
-            if windows.count > 1:
-                _core.release_memory()
-            yield core, pixels[core.cells(SCALE).seen_from(cells.times(STRIDE // SCALE)).slices]
+    for core, cells in walk_windows(plane, windows, region, _REACH):
+        shown = networks.preview(plane.window(cells), hat)
+        pixels = to_pixels(shown, Geometry(shown.shape[3], shown.shape[2]))
+        if windows.count > 1:
+            _core.release_memory()
+        yield core, pixels[core.cells(SCALE).seen_from(cells.times(STRIDE // SCALE)).slices]

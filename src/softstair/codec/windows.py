@@ -72,6 +72,23 @@ def synthesise_windows(
         is_blank: whether nobody sees a box of pixels, the first, or nothing is known of the box that it
             is made of, the second; it is then grey without a network.
     """
+    for core, cells in walk_windows(plane, windows, region, reach):
+        box = cells.times(STRIDE).within(windows.whole)
+        if is_blank(core, box):
+            yield core, np.full((core.rows, core.columns, 3), GREY, np.uint8)
+            continue
+        pixels = coder.synthesise(plane.window(cells), Geometry(box.columns, box.rows), position)
+        if windows.count > 1:
+            _core.release_memory()
+        yield core, pixels[core.seen_from(box).slices]
+
+
+def walk_windows(plane: LatentPlane, windows: TileGrid, region: Box, reach: int) -> Iterator[tuple[Box, Box]]:
+    """Windows of a region from the top: the box of pixels that one makes, and of the latents it is made of.
+
+    The plane has the latents of a window when it is given, and lets go of those above. reach: how many
+    cells around its own a window is made of.
+    """
     for row in range(windows.rows):
         boxes = [windows.box(row * windows.columns + column) for column in range(windows.columns)]
         cores = [box.within(region) for box in boxes if box.meets(region)]
@@ -80,15 +97,7 @@ def synthesise_windows(
         seen = [core.cells(STRIDE).grown(reach, plane.whole) for core in cores]
         plane.drop_above(seen[0].top)
         plane.prepare(Box(seen[0].top, seen[0].left, seen[0].bottom, seen[-1].right))
-        for core, cells in zip(cores, seen, strict=True):
-            box = cells.times(STRIDE).within(windows.whole)
-            if is_blank(core, box):
-                yield core, np.full((core.rows, core.columns, 3), GREY, np.uint8)
-                continue
-            pixels = coder.synthesise(plane.window(cells), Geometry(box.columns, box.rows), position)
-            if windows.count > 1:
-                _core.release_memory()
-            yield core, pixels[core.seen_from(box).slices]
+        yield from zip(cores, seen, strict=True)
 
 
 def _rgb(pixels: Pixels) -> Pixels:
