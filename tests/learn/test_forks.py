@@ -45,7 +45,7 @@ def test_rates_stay_until_a_fork_lets_them_fall(project):
     assert factors[:2] == [1, 1]
     assert all(before > after for before, after in pairwise(factors[1:]))
     assert factors[-1] == 0
-    assert ending.fixed_from == 100
+    assert ending.fixed_from == 105
 
 
 def test_a_fork_starts_where_its_parent_is_and_leaves_it_alone(project, monkeypatch):
@@ -70,7 +70,7 @@ def test_a_fork_starts_where_its_parent_is_and_leaves_it_alone(project, monkeypa
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
     assert contents(root / "run") == before
     logged = json.loads((root / "fork" / "log.jsonl").read_text().splitlines()[0])["recipe"]["pretrain"]
-    assert (logged["decay_from"], logged["steps"], logged["fixed_from"]) == (2, 8, 2)
+    assert (logged["decay_from"], logged["steps"], logged["fixed_from"]) == (2, 8, 5)
     assert load_checkpoint(root / "fork" / "checkpoint.json")["step"] == 8
 
 

@@ -45,7 +45,7 @@ def codec(tmp_path):
 def passage(codec, compute):
     """What ``compute``, the codec in some form, makes of two pictures under autocast."""
     position = torch.tensor([37, 90])
-    noise = draw_noise(codec.shape, 1, 0, range(2), 64, CPU)
+    noise = draw_noise(codec.shape, 1, 0, 2, range(2), 64, CPU)
     picture = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
         return compute(picture, position, noise)

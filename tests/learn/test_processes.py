@@ -92,14 +92,14 @@ def test_crops_may_pass_a_few_at_once(project, in_float32, at_once):
 
 def test_noise_depends_on_the_step_and_the_crop_alone(project):
     shape = project[1].shape
-    whole = draw_noise(shape, 1, 5, range(4), 64, CPU)
-    odd = draw_noise(shape, 1, 5, range(1, 4, 2), 64, CPU)
+    whole = draw_noise(shape, 1, 5, 4, range(4), 128, CPU)
+    odd = draw_noise(shape, 1, 5, 4, range(1, 4, 2), 128, CPU)
     for all_crops, some in zip(whole, odd, strict=True):
         assert torch.equal(all_crops[1::2], some)
         assert len(torch.unique(all_crops)) == pytest.approx(all_crops.numel(), rel=0.01)
         assert abs(all_crops.mean()) < 0.02
         assert all_crops.var() == pytest.approx(1 / 12, rel=0.05)
-    later = draw_noise(shape, 1, 6, range(4), 64, CPU)
+    later = draw_noise(shape, 1, 6, 4, range(4), 128, CPU)
     assert not torch.equal(whole.y, later.y)
     spread = draw_spread(1, 5, 4)
     assert torch.equal(spread, draw_spread(1, 5, 4))

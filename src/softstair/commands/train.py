@@ -27,8 +27,7 @@ from .speech import say
 @click.option(
     "--fork",
     type=click.Path(path_type=Path),
-    help="Copy the newest checkpoint into this folder and finish training there; "
-    "the original run is untouched.",
+    help="Copy the newest checkpoint into this folder and go on there; the original run is untouched.",
 )
 @click.option(
     "--decay", type=click.IntRange(1), help="Number of steps over which a fork's learning rates fall to zero."
@@ -51,8 +50,8 @@ def command(
 
     Several processes: torchrun --nproc-per-node N -m softstair train RECIPE ...
     """
-    if (fork is None) != (decay is None):
-        raise UsageError("--fork and --decay go together: where a run ends, and in how many steps.")
+    if decay is not None and fork is None:
+        raise UsageError("--decay ends a fork; name its folder with --fork.")
     if fork is not None and start is not None:
         raise UsageError("--start is for a new run; --fork starts from the run's checkpoint.")
     torch = import_torch(jobs)
@@ -67,7 +66,7 @@ def command(
         folder if fork is None else fork,
         torch.device(device),
         snapshot=start,
-        fork=None if fork is None or decay is None else Fork(folder, decay),
+        fork=None if fork is None else Fork(folder, decay),
         time_budget=time_budget,
         say=say,
     )

@@ -54,6 +54,7 @@ class Codec(nn.Module):
     mean_network_of: type[MeanNetwork] = MeanNetwork
     scale_network_of: type[ScaleNetwork] = ScaleNetwork
     deviation: Tensor
+    phases: Tensor  # of the latents of two rows and columns, which are those of all
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -66,6 +67,7 @@ class Codec(nn.Module):
         self.gains = Gains(shape.rate_points, shape.latents)
         self.z_density = LogisticMixture(shape.rate_points, shape.hyper_latents)
         self.register_buffer("deviation", torch.ones(1, shape.latents, 1, 1))
+        self.register_buffer("phases", torch.from_numpy(phase_map(shape.latents, 2, 2)), persistent=False)
 
     def set_fixed(self, fixed: bool) -> None:
         """Switch the scale network and the gains to the grids of the integer path."""
@@ -165,5 +167,6 @@ class Codec(nn.Module):
         return scale.to(octaves.dtype) + octaves
 
     def phase_masks(self, y: Tensor) -> list[Tensor]:
-        phases = torch.from_numpy(phase_map(*y.shape[1:])).to(y.device)
+        height, width = y.shape[2:]
+        phases = self.phases.tile(1, height // 2 + 1, width // 2 + 1)[:, :height, :width]
         return [(phases == phase).to(y.dtype)[None] for phase in range(PHASES)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from softstair.errors import UsageError
 
+from .constants import constant
 from .recipe import Data
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
@@ -30,7 +32,8 @@ def load_pictures(sources: list[Path]) -> list[Pixels]:
     Raises:
         UsageError: a source does not exist, or none of them holds a picture.
     """
-    pictures = [_pixels(data) for source in sources for data in _files(source)]
+    with ThreadPoolExecutor() as pool:
+        pictures = list(pool.map(_pixels, (data for source in sources for data in _files(source))))
     if not pictures:
         raise UsageError(f"No picture in {', '.join(map(str, sources))}; expected {sorted(_SUFFIXES)}.")
     return pictures
@@ -39,14 +42,17 @@ def load_pictures(sources: list[Path]) -> list[Pixels]:
 def with_smaller_copies(pictures: list[Pixels], seed: int, min_side: int) -> list[Pixels]:
     """Every picture, and once more at a random scale of 0.5 to 0.95 where that is large enough."""
     rng = np.random.default_rng(seed)
-    result = list(pictures)
-    for pixels in pictures:
-        scale = rng.uniform(0.5, 0.95)
+    scales = [rng.uniform(0.5, 0.95) for _ in pictures]
+
+    def smaller(pixels: Pixels, scale: float) -> Pixels | None:
         height, width = (round(side * scale) for side in pixels.shape[:2])
-        if min(height, width) >= min_side:
-            smaller = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
-            result.append(np.array(smaller))
-    return result
+        if min(height, width) < min_side:
+            return None
+        return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+    with ThreadPoolExecutor() as pool:
+        copies = list(pool.map(smaller, pictures, scales))
+    return [*pictures, *(copy for copy in copies if copy is not None)]
 
 
 def training_crops(
@@ -104,7 +110,13 @@ class Crops:
         graphics: Sequence[Pixels] = (),
         graphics_share: float = 0.0,
     ) -> None:
-        self._pictures = [torch.from_numpy(pixels).to(device) for pixels in [*pictures, *graphics]]
+        every = [*pictures, *graphics]
+        self._sizes = np.array([pixels.shape[:2] for pixels in every])
+        self._starts = np.cumsum([0, *self._sizes.prod(1)])
+        self._pixels = torch.empty(self._starts[-1], 3, dtype=torch.uint8, device=device)
+        for pixels, start in zip(every, self._starts, strict=False):
+            flat = torch.from_numpy(pixels).flatten(0, 1)
+            self._pixels[start : start + len(flat)] = flat
         self._seed = seed
         self._saturated = saturated
         groups = [(pictures, 1 - graphics_share), (graphics, graphics_share)]
@@ -119,8 +131,8 @@ class Crops:
         """Where the crops of a step lie."""
         rng = np.random.default_rng([self._seed, step])
         cuts = []
-        for picture in rng.choice(len(self._pictures), count, p=self._probability):
-            height, width = self._pictures[picture].shape[:2]
+        for picture in rng.choice(len(self._sizes), count, p=self._probability):
+            height, width = self._sizes[picture]
             top = rng.integers(0, max(height - side, 0) + 1)
             left = rng.integers(0, max(width - side, 0) + 1)
             mirrored, transposed = rng.random() < 0.5, rng.random() < 0.5
@@ -137,24 +149,25 @@ class Crops:
 
         Pictures smaller than ``side`` go on as in a mirror.
         """
-        return torch.stack([self._cut(cut, side) for cut in cuts])
+        where = [(*cut[1:], self._starts[cut.picture], *self._sizes[cut.picture]) for cut in cuts]
+        numbers = torch.tensor(where, dtype=torch.float64).to(self._pixels.device)
+        saturation = numbers[:, 4].float()
+        top, left, mirrored, transposed, _, start, height, width = numbers.long().T[..., None]
+        along = torch.arange(side, device=numbers.device)
+        rows = _mirrored(top + along, height)
+        columns = _mirrored(left + torch.where(mirrored > 0, side - 1 - along, along), width)
+        upright = rows[:, :, None] * width[..., None] + columns[:, None]
+        place = start[..., None] + torch.where(transposed[..., None] > 0, upright.mT, upright)
+        patches = self._pixels[place]
+        if any(cut.saturation != 1 for cut in cuts):
+            patches = _saturate(patches, saturation[:, None, None, None])
+        return patches.permute(0, 3, 1, 2)
 
-    def _cut(self, cut: Cut, side: int) -> Tensor:
-        pixels = self._pictures[cut.picture]
-        rows = _span(cut.top, side, pixels.shape[0], pixels.device)
-        columns = _span(cut.left, side, pixels.shape[1], pixels.device)
-        if cut.mirrored:
-            columns = columns.flip(0)
-        patch = pixels[rows[:, None], columns]
-        if cut.saturation != 1:
-            patch = _saturate(patch, cut.saturation)
-        return patch.permute((2, 1, 0) if cut.transposed else (2, 0, 1))
 
-
-def _saturate(patch: Tensor, factor: float) -> Tensor:
-    """uint8 (H, W, 3) with ``factor`` times as much colour, clipped to what bytes can hold."""
-    grey = (patch.float() @ torch.tensor(_GREY, device=patch.device))[..., None]
-    return (grey + factor * (patch - grey)).round().clamp(0, 255).to(torch.uint8)
+def _saturate(patches: Tensor, factor: Tensor) -> Tensor:
+    """uint8 (..., 3) with ``factor`` times as much colour, clipped to what bytes can hold."""
+    grey = (patches.float() @ constant(_GREY, patches.device))[..., None]
+    return (grey + factor * (patches - grey)).round().clamp(0, 255).to(torch.uint8)
 
 
 def _weights(pictures: Sequence[Pixels]) -> npt.NDArray[np.float64]:
@@ -185,7 +198,7 @@ def _pixels(data: bytes) -> Pixels:
         return np.array(picture.convert("RGB"))  # a copy, which torch may share
 
 
-def _span(start: int, side: int, length: int, device: torch.device) -> Tensor:
-    """``side`` indices from ``start`` on; beyond the last they come back, mirrored."""
-    index = torch.arange(start, start + side, device=device) % (2 * length)
+def _mirrored(index: Tensor, length: Tensor) -> Tensor:
+    """Indices of samples; beyond the last they come back, as in a mirror."""
+    index = index % (2 * length)
     return torch.minimum(index, 2 * length - 1 - index)

@@ -31,23 +31,25 @@ def draw_spread(seed: int, step: int, count: int) -> Tensor:
     return torch.from_numpy((start + np.arange(count) / count) % 1.0)
 
 
-def draw_noise(shape: Shape, seed: int, step: int, crops: range, side: int, device: torch.device) -> Noise:
+def draw_noise(
+    shape: Shape, seed: int, step: int, count: int, crops: range, side: int, device: torch.device
+) -> Noise:
     """Noise of some crops of a batch, made on the device.
 
     Args:
+        count: crops of the whole batch, whose noise is drawn.
         crops: their indices in the whole batch.
         side: of a crop, a multiple of 32.
     """
     fine, coarse = side // STRIDE, side // HYPER_STRIDE
-    y = torch.empty(len(crops), shape.latents, fine, fine, device=device)
-    z = torch.empty(len(crops), shape.hyper_latents, coarse, coarse, device=device)
+    # torch's generator of the CPU looks at 32 bits of a seed; these are well mixed.
     generator = torch.Generator(device)
-    for row, crop in enumerate(crops):
-        # torch's generator of the CPU looks at 32 bits of a seed; these are well mixed.
-        generator.manual_seed(int(_stream(seed, step, crop).generate_state(1)[0]))
-        y[row].uniform_(-0.5, 0.5, generator=generator)
-        z[row].uniform_(-0.5, 0.5, generator=generator)
-    return Noise(y, z)
+    generator.manual_seed(int(_stream(seed, step, 0).generate_state(1)[0]))
+    y = torch.empty(count, shape.latents, fine, fine, device=device).uniform_(-0.5, 0.5, generator=generator)
+    z = torch.empty(count, shape.hyper_latents, coarse, coarse, device=device)
+    z.uniform_(-0.5, 0.5, generator=generator)
+    mine = slice(crops.start, crops.stop, crops.step)
+    return Noise(y[mine], z[mine])
 
 
 def _stream(seed: int, step: int, index: int) -> np.random.SeedSequence:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .recorded import Recorded
+
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NEWTON_SCHULZ_STEPS = 5
 _MOMENTUM = 0.95
@@ -24,18 +26,21 @@ _SLOW = ("synthesis.middle_overlap.", "synthesis.stem_overlap.")
 _SLOW_FACTOR = 0.05
 
 
-def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly, by a quintic Newton-Schulz iteration in ``dtype``."""
+def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """The nearest semi-orthogonal matrices, roughly, by a quintic Newton-Schulz iteration in ``dtype``.
+
+    matrices: (B, rows, columns).
+    """
     a, b, c = _NEWTON_SCHULZ
-    x = matrix.to(dtype)
-    tall = x.shape[0] > x.shape[1]
+    x = matrices.to(dtype)
+    tall = x.shape[1] > x.shape[2]
     if tall:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
+        x = x.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(_NEWTON_SCHULZ_STEPS):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 class Optimiser:
@@ -56,13 +61,15 @@ class Optimiser:
             else:
                 groups[_factor(name)].append(parameter)
         self._momentum = {name: torch.zeros_like(p) for name, p in self._muon.items()}
+        self._alike = _of_one_size(list(self._muon.values()))
+        self._move = Recorded(self._move_muon)
         used = {factor: parameters for factor, parameters in groups.items() if parameters}
         self._rates = [factor * adam_rate for factor in used]
         self._adam = torch.optim.AdamW(
             [{"params": parameters} for parameters in used.values()],
             betas=_ADAM_BETAS,
             weight_decay=0.0,
-            foreach=True,
+            fused=True,
         )
 
     @torch.no_grad()
@@ -71,14 +78,21 @@ class Optimiser:
         for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         self._adam.step()
-        for name, parameter in self._muon.items():
-            momentum, gradient = self._momentum[name], parameter.grad
-            if gradient is None:
-                continue
-            momentum.lerp_(gradient, 1 - _MOMENTUM)
-            update = orthogonalise(gradient.lerp(momentum, _MOMENTUM).flatten(1), self._dtype)
-            size = 0.2 * math.sqrt(max(update.shape))
-            parameter.add_(update.view_as(parameter), alpha=-self._muon_rate * factor * size)
+        if self._muon:
+            device = next(iter(self._muon.values())).device
+            self._move(torch.full((), self._muon_rate * factor, device=device))
+
+    def _move_muon(self, rate: Tensor) -> Tensor:
+        parameters, momenta = list(self._muon.values()), list(self._momentum.values())
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
+        ahead = torch._foreach_lerp(gradients, momenta, _MOMENTUM)
+        for group in self._alike:
+            updates = orthogonalise(torch.stack([ahead[index].flatten(1) for index in group]), self._dtype)
+            updates *= rate * (0.2 * math.sqrt(max(updates.shape[1:])))
+            for index, update in zip(group, updates, strict=True):
+                parameters[index] -= update.view_as(parameters[index])
+        return rate
 
     def state(self) -> dict[str, Any]:
         return {"adam": self._adam.state_dict(), "momentum": self._momentum}
@@ -94,3 +108,11 @@ def _factor(name: str) -> float:
     if name.startswith(_FAST):
         return _FAST_FACTOR
     return _SLOW_FACTOR if name.startswith(_SLOW) else 1.0
+
+
+def _of_one_size(parameters: list[Tensor]) -> list[list[int]]:
+    """Indices of the parameters whose matrices have one size: they are orthogonalised together."""
+    groups: dict[torch.Size, list[int]] = {}
+    for index, parameter in enumerate(parameters):
+        groups.setdefault(parameter.flatten(1).shape, []).append(index)
+    return list(groups.values())

@@ -115,16 +115,19 @@ class Run:
 class Ahead(Generic[Batch]):
     """Makes the batch of the next step while a step is taken on the current one.
 
-    make: the batch of a step. A context: it ends the thread.
+    make: the batch of a step. device: where it is made; a GPU does so in no time, and what it is told by
+    another thread would get into recordings. A context: it ends the thread.
     """
 
-    def __init__(self, make: Callable[[int], Batch]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[int], Batch], device: torch.device) -> None:
+        self._make, self._alone = make, device.type == "cuda"
         self._pool = ThreadPoolExecutor(1)
         self._upcoming: tuple[int, Future[Batch]] | None = None
 
     def take(self, step: int, *, go_on: bool = True) -> Batch:
         """The batch of a step. go_on: begin with the next one."""
+        if self._alone:
+            return self._make(step)
         upcoming, self._upcoming = self._upcoming, None
         here = self._pool.submit(self._make, step) if upcoming is None or upcoming[0] != step else upcoming[1]
         batch = here.result()
@@ -155,8 +158,7 @@ class Average:
     def follow(self, weights: Mapping[str, Tensor], steps: int) -> None:
         """Take in the weights after so many steps, one or more."""
         keep = min(self._limit, steps / (steps + self._head_start))
-        for name, value in weights.items():
-            self.weights[name].lerp_(value, 1 - keep)
+        torch._foreach_lerp_([self.weights[name] for name in weights], list(weights.values()), 1 - keep)
 
 
 def copied(value: Any) -> Any:

@@ -26,9 +26,10 @@ def falling(progress: float) -> float:
 def with_decay(recipe: Recipe, start: int, end: int) -> Recipe:
     """The recipe of a run that ends: rates fall from step ``start`` on and are zero at ``end``.
 
-    The scale network is on its integer grids by then, as it will be in a bundle.
+    The scale network is on its integer grids from half-way on, as it will be in a bundle.
     """
     settings = recipe.pretrain
-    fixed = start if settings.fixed_from is None else min(settings.fixed_from, start)
+    half = (start + end) // 2
+    fixed = half if settings.fixed_from is None else min(settings.fixed_from, half)
     ending = msgspec.structs.replace(settings, steps=end, decay_from=start, fixed_from=fixed)
     return msgspec.structs.replace(recipe, pretrain=ending)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..constants import constant
 from . import lattice, similarity, ssimulacra2
 
 PEAK = 255.0
@@ -41,7 +42,7 @@ def distortion(
     if kind == "mse":
         return _squared_error(decoded, picture)
     if kind == "eye":
-        mixed = torch.stack(_eye_parts(decoded, picture), 1) @ torch.tensor(mixture, device=picture.device)
+        mixed = torch.stack(_eye_parts(decoded, picture), 1) @ constant(mixture, picture.device)
         return mixed + across * PEAK**2 * lattice.steps_across(decoded, picture) if across else mixed
     from pytorch_msssim import ms_ssim
 

@@ -12,6 +12,8 @@ from torch.nn.functional import max_pool2d
 
 from softstair.quantize.grids import STRIDE
 
+from ..constants import constant
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _REACH = 7
 _LARGEST = 4.0 / 255
@@ -23,7 +25,7 @@ def steps_across(decoded: Tensor, picture: Tensor) -> Tensor:
     Args:
         decoded, picture: (B, 3, H, W) in [0, 1], cut where a cell begins.
     """
-    weights = torch.tensor(_LUMA, device=picture.device)[:, None, None]
+    weights = constant(_LUMA, picture.device)[:, None, None]
     original, error = ((x * weights).sum(1, keepdim=True) for x in (picture, decoded - picture))
     upright = _across(original, error)
     level = _across(original.transpose(2, 3), error.transpose(2, 3))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from ..constants import constant
 from .windows import blur
 
 _C1, _C2 = 0.01**2, 0.03**2
@@ -27,7 +28,7 @@ def colour_difference(decoded: Tensor, picture: Tensor) -> Tensor:
     Args:
         decoded, picture: (B, 3, H, W) in [0, 1].
     """
-    shares = torch.tensor(_SHARES, device=picture.device)
+    shares = constant(_SHARES, picture.device)
     return (1 - ms_ssim(_luma_chroma(decoded), _luma_chroma(picture))) @ shares
 
 
@@ -56,5 +57,5 @@ def _compare(decoded: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _luma_chroma(rgb: Tensor) -> Tensor:
-    matrix, shift = torch.tensor(_LUMA_CHROMA).to(rgb), torch.tensor(_CHROMA_SHIFT).to(rgb)
+    matrix, shift = (constant(numbers, rgb.device).to(rgb.dtype) for numbers in (_LUMA_CHROMA, _CHROMA_SHIFT))
     return torch.einsum("oc,bchw->bohw", matrix, rgb) + shift[:, None, None]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from ..constants import constant
 from .windows import blur
 
 SCALES = 6
@@ -63,7 +64,7 @@ def terms(decoded: Tensor, picture: Tensor, scales: int = _TRAINED_SCALES) -> Te
 
 def weighted_sum(errors: Tensor) -> Tensor:
     """The published weights' sum of ``terms``, (B,); 0 for equal pictures."""
-    weights = torch.tensor(_WEIGHTS, device=errors.device).view(3, SCALES, 2, 3)
+    weights = constant(_WEIGHTS, errors.device).view(3, SCALES, 2, 3)
     return (errors * weights[:, : errors.shape[2]]).sum((1, 2, 3, 4)) * _SUM_FACTOR
 
 
@@ -102,7 +103,7 @@ def _linear(srgb: Tensor) -> Tensor:
 
 def _xyb(linear: Tensor) -> Tensor:
     """libjxl's XYB, moved so that all channels are positive."""
-    mixed = torch.einsum("oc,bchw->bohw", torch.tensor(_OPSIN).to(linear), linear) + _BIAS
+    mixed = torch.einsum("oc,bchw->bohw", constant(_OPSIN, linear.device).to(linear.dtype), linear) + _BIAS
     root = mixed.clamp_min(1e-4) ** (1 / 3) - _BIAS ** (1 / 3)
     x, y, b = 0.5 * (root[:, 0] - root[:, 1]), 0.5 * (root[:, 0] + root[:, 1]), root[:, 2]
     return torch.stack([14 * x + 0.42, y + 0.01, b - y + 0.55], 1)

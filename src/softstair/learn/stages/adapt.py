@@ -282,7 +282,7 @@ class Adapting:
         pixels = self._crops.batch(self.step, _COUNT, self._side)
         picture = torch.from_numpy(pixels).float() / 255
         position = draw_positions(draw_spread(_SEED, self.step, _COUNT), shape.rate_points, rates.anchor)
-        noise = draw_noise(shape, _SEED, self.step, range(_COUNT), self._side, torch.device("cpu"))
+        noise = draw_noise(shape, _SEED, self.step, _COUNT, range(_COUNT), self._side, torch.device("cpu"))
         with parametrize.cached():
             passage = codec(picture, position, noise)
         error = distortion(rates.distortion, passage.picture, picture, rates.mixture)

@@ -137,7 +137,7 @@ class Finetuning:
         """Say how a codec quantizes crops, and what to validate on; batches are made ahead meanwhile."""
         self._quantizer, self._held_out = quantizer, held_out
         self._quantized = quantizer(self.with_parts(self.coding))
-        with Ahead(lambda step: self._quantized.batch(step)) as self._batches:
+        with Ahead(lambda step: self._quantized.batch(step), _CPU) as self._batches:
             yield
 
     def advance(self) -> None:

@@ -27,11 +27,12 @@ from ..data import Crops, Pixels, load_pictures, training_crops
 from ..distortion import distortion
 from ..layers.rates import draw_positions, multiplier
 from ..log import Log
-from ..noise import draw_noise, draw_spread
+from ..noise import Noise, draw_noise, draw_spread
 from ..optimiser import Optimiser
 from ..precision import Choice, choose_precision
 from ..processes import Processes, join
 from ..recipe import Batches, Recipe
+from ..recorded import Recorded
 from ..run import Ahead, Average, Every, Run, Say, copied, say_nothing
 from ..schedule import rate_factor, with_decay
 from ..shape import Shape
@@ -48,14 +49,14 @@ _VALUES = ("loss", "bpp", "z_bpp", "distortion")  # of a step, for the log
 
 @dataclass(frozen=True)
 class Fork:
-    """Where a run comes from that ends what another run began.
+    """Where a run comes from that goes on from what another run began.
 
     parent: folder of the other run, which stays as it is and may be going on. steps: in which the
-    learning rates fall to zero.
+    learning rates fall to zero; None keeps the recipe's schedule.
     """
 
     parent: Path
-    steps: int
+    steps: int | None
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def pretrain(
         run: folder of the log, the checkpoint and the snapshot; made if missing.
         device: where to compute.
         snapshot: weights to start from instead of principal components.
-        fork: another run whose newest checkpoint this one starts from; the schedule is then its
-            ``steps``, not the recipe's. A run that has a checkpoint of its own goes on from that.
+        fork: another run whose newest checkpoint this one starts from. A run that has a checkpoint of
+            its own goes on from that.
         time_budget: seconds after which to stop at the next checkpoint.
         say: receives a line of progress now and then.
         parts: of another design.
@@ -118,7 +119,7 @@ def pretrain(
             _fork_checkpoint(fork, folder.checkpoint)
         processes.wait()
         state = folder.saved()
-        if fork is not None and state is not None and state["decay"] is None:
+        if fork is not None and fork.steps is not None and state is not None and state["decay"] is None:
             raise UsageError(
                 f"{run} holds a run of its own, whose rates do not fall; name another folder for the fork of "
                 f"{fork.parent}."
@@ -154,18 +155,18 @@ def _train(stage: Pretraining, run: Run, data_root: Path, snapshot: Path | None)
         return crops.gather([cuts[index] for index in processes.share(part.count)], part.side)
 
     lines = Every(_LOG_EVERY, stage.report, at_end=True), Every(settings.validate_every, stage.validate)
-    with Ahead(make) as batches:
+    with Ahead(make, processes.device) as batches:
         stage.feed(batches, held_out)
         run.go(stage, settings.checkpoint_every, *lines)
 
 
 def _fork_checkpoint(fork: Fork, checkpoint: Path) -> None:
-    """Write a run's first checkpoint: its parent's newest, and that the rates fall from there."""
+    """Write a run's first checkpoint: its parent's newest, and where the rates fall, if they do."""
     source = fork.parent / checkpoint.name
     if not source.exists():
         raise UsageError(f"{fork.parent} has no checkpoint to fork from.")
     state = load_checkpoint(source)
-    state["decay"] = [state["step"], state["step"] + fork.steps]
+    state["decay"] = None if fork.steps is None else [state["step"], state["step"] + fork.steps]
     save_checkpoint(checkpoint, state)
 
 
@@ -189,6 +190,7 @@ class Pretraining:
             self.codec, self.settings.muon_rate, self.settings.adam_rate, precision.dtype
         )
         self._average = self._new_average()
+        self._descend_part = Recorded(self._add_gradients)
         self.step = 0
         self.skipped = 0
         self._decay: list[int] | None = None  # first and last step of a fork's falling rates
@@ -237,13 +239,12 @@ class Pretraining:
         values = self.descend(batch)
         loss = values["loss"]
         accepted = self._plausible(loss)
-        if accepted:
-            norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), self.settings.clip)
-            accepted = bool(torch.isfinite(norm))
-        if accepted:
+        norm = torch.nn.utils.get_total_norm(self._gradients).item() if accepted else math.nan
+        if math.isfinite(norm):
+            torch._foreach_mul_(self._gradients, min(1.0, self.settings.clip / (norm + 1e-6)))
             self.optimiser.step(rate_factor(self.settings, self.step))
             self._average.follow(self.codec.state_dict(), self.step + 1)
-            self._recent.append({**values, "norm": norm.item()})
+            self._recent.append({**values, "norm": norm})
             self._skipped_in_a_row = 0
         else:
             self._skip(loss)
@@ -259,42 +260,53 @@ class Pretraining:
         A process goes through its crops ``at_once`` at a time. Sums over passes and processes come
         before any decision, so that all processes decide alike.
         """
-        share = self.processes.share(self.batch_at(self.step).count)
+        seed, shape, step, device = self.recipe.seed, self.recipe.shape, self.step, self.device
+        count, side = self.batch_at(step).count, batch.shape[-1]
+        share = self.processes.share(count)
+        spread = draw_spread(seed, step, count)[list(share)]
+        position = draw_positions(spread, shape.rate_points, self.recipe.rates.anchor).to(device)
+        noise = draw_noise(shape, seed, step, count, share, side, device)
+        values = torch.zeros(len(_VALUES), device=device)
+        torch._foreach_zero_(self._gradients)
         size = self.settings.at_once or len(share)
-        self.codec.zero_grad(set_to_none=True)
-        values = torch.zeros(len(_VALUES), device=self.device)
         for first in range(0, len(share), size):
-            piece = slice(first, first + size)
-            loss, others = self._loss(_unit(batch[piece]), share[piece])
-            loss.backward()
-            values += torch.stack([loss.detach(), *others])
-        gradients = [p.grad for p in self.codec.parameters() if p.grad is not None]
-        self.processes.add([*gradients, values])
+            part = slice(first, first + size)
+            given = batch[part], position[part], noise.y[part], noise.z[part]
+            values += self._descend_part(*given, state=(self._fixed, count))
+        self.processes.add([*self._gradients, values])
         return dict(zip(_VALUES, values.tolist(), strict=True))
 
-    def _loss(self, picture: Tensor, crops: range) -> tuple[Tensor, list[Tensor]]:
-        """What some crops of a step add to its loss, and to its bits a pixel, z's, and distortion.
+    @property
+    def _gradients(self) -> list[Tensor]:
+        """Of all parameters, always the same tensors."""
+        for parameter in self.codec.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in self.codec.parameters() if parameter.grad is not None]
 
-        Args:
-            picture: (B, 3, side, side) in [0, 1].
-            crops: their indices in the whole batch.
+    def _add_gradients(self, crops: Tensor, position: Tensor, noise_y: Tensor, noise_z: Tensor) -> Tensor:
+        """Add gradients of what some crops, uint8 (B, 3, side, side), add to a step's loss.
+
+        Returns that, and what they add to its bits a pixel, to z's, and to its distortion, float32 (4,).
         """
-        rates, seed, shape = self.recipe.rates, self.recipe.seed, self.recipe.shape
-        count, side = self.batch_at(self.step).count, picture.shape[-1]
-        spread = draw_spread(seed, self.step, count)[list(crops)]
-        position = draw_positions(spread, shape.rate_points, rates.anchor).to(self.device)
-        noise = draw_noise(shape, seed, self.step, crops, side, self.device)
+        rates, count, area = self.recipe.rates, self.batch_at(self.step).count, crops.shape[-1] ** 2
+        picture = _unit(crops)
         with self.precision.autocast(self.device):
-            passage = self._pass(picture, position, noise)
-        bpp = (passage.y_bits + passage.z_bits) / side**2
+            passage = self._pass(picture, position, Noise(noise_y, noise_z))
+        bpp = (passage.y_bits + passage.z_bits) / area
         error = distortion(rates.distortion, passage.picture, picture, rates.mixture)
         weight = multiplier(position, rates.base)
-        middle = (shape.rate_points - 1) * POSITIONS_PER_POINT // 2
-        centre = torch.tensor([middle if rates.anchor is None else rates.anchor])
-        scale = (multiplier(centre, rates.base).item() / weight) ** rates.balance
-        loss = ((bpp + weight * error) * scale).sum() / count
-        others = (bpp, passage.z_bits / side**2, error)
-        return loss, [value.detach().sum() / count for value in others]
+        loss = ((bpp + weight * error) * (self._centre_weight / weight) ** rates.balance).sum() / count
+        loss.backward()
+        others = (bpp, passage.z_bits / area, error)
+        return torch.stack([loss.detach(), *(value.detach().sum() / count for value in others)])
+
+    @property
+    def _centre_weight(self) -> float:
+        """Lambda where losses are not weighed: in the middle of the rates, or at the anchor."""
+        rates, points = self.recipe.rates, self.recipe.shape.rate_points
+        middle = (points - 1) * POSITIONS_PER_POINT // 2 if rates.anchor is None else rates.anchor
+        return multiplier(torch.tensor(middle), rates.base).item()
 
     def _plausible(self, loss: float) -> bool:
         if not math.isfinite(loss):
@@ -370,7 +382,8 @@ class Pretraining:
     def load(self, state: dict[str, Any]) -> None:
         state = copied(state)
         self.codec.load_state_dict(state["model"])
-        self._average.weights = {name: value.to(self.device) for name, value in state["average"].items()}
+        for name, value in state["average"].items():
+            self._average.weights[name].copy_(value)
         self.optimiser.load_state(state["optimiser"])
         self.step, self.skipped = state["step"], state["skipped"]
         self._running_loss, self._decay = state["running_loss"], state["decay"]
