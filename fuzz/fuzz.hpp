@@ -50,10 +50,12 @@ inline void decode(const stair_bundle* bundle, const Data& stream) {
   options.max_memory = 256 << 20;
   stair_file_info info;
   expect_sentence(stair_info(stream.data(), stream.size(), &info));
-  stair_picture picture{};
-  const stair_result result = stair_decode(bundle, stream.data(), stream.size(), &options, &picture);
-  expect_sentence(result);
-  if (result == STAIR_OK) stair_free(&picture);
+  for (options.allow_partial = 0; options.allow_partial < 2; ++options.allow_partial) {
+    stair_picture picture{};
+    const stair_result result = stair_decode(bundle, stream.data(), stream.size(), &options, &picture);
+    expect_sentence(result);
+    if (result == STAIR_OK) stair_free(&picture);
+  }
 }
 
 }  // namespace fuzz

@@ -26,6 +26,7 @@ class Options(ctypes.Structure):
         *((name, c_uint32) for name in ("left", "top", "width", "height", "divisor", "channels")),
         ("max_pixels", c_uint64),
         ("max_memory", c_uint64),
+        ("allow_partial", c_uint32),
         ("progress", _Progress),
         ("context", c_void_p),
     )
@@ -36,6 +37,7 @@ class _Picture(ctypes.Structure):
         ("width", c_uint32),
         ("height", c_uint32),
         ("channels", c_uint32),
+        ("incomplete", c_uint32),
         ("pixels", POINTER(c_uint8)),
     )
 
@@ -141,14 +143,26 @@ class Library:
             setattr(options, name, _Progress(value) if name == "progress" else value)
         return options
 
-    def decode(self, bundle: c_void_p, data: bytes, **changes: object) -> npt.NDArray[np.uint8]:
+    def decode(self, bundle: c_void_p | None, data: bytes, **changes: object) -> npt.NDArray[np.uint8]:
         """(H, W, channels); grey without alpha is (H, W)."""
+        return self._decode(bundle, data, changes)[0]
+
+    def decode_partial(
+        self, bundle: c_void_p | None, data: bytes, **changes: object
+    ) -> tuple[npt.NDArray[np.uint8], str | None]:
+        """What there is of a picture, and the sentence on what is missing."""
+        return self._decode(bundle, data, {"allow_partial": 1, **changes})
+
+    def _decode(
+        self, bundle: c_void_p | None, data: bytes, changes: dict[str, object]
+    ) -> tuple[npt.NDArray[np.uint8], str | None]:
         options, picture = self.options(**changes), _Picture()
         self._check(self.handle.stair_decode(bundle, data, len(data), byref(options), byref(picture)))
+        damage = self.handle.stair_error_text().decode() if picture.incomplete else None
         shape = (picture.height, picture.width, picture.channels)
         pixels = np.ctypeslib.as_array(picture.pixels, shape).copy()
         self.handle.stair_free(byref(picture))
-        return pixels[..., 0] if shape[2] == 1 else pixels
+        return pixels[..., 0] if shape[2] == 1 else pixels, damage
 
     def symbol_hash(self, bundle: c_void_p, data: bytes) -> str:
         digest = (c_uint8 * 32)()

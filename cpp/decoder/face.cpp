@@ -69,6 +69,7 @@ View view_of(const stair_options& options) {
   require(options.channels == 0 || options.channels == 4, STAIR_USAGE, "A result has channels as in the file, or four.");
   View view;
   view.divisor = static_cast<int>(divisor);
+  view.partial = options.allow_partial != 0;
   if (options.width != 0) {
     constexpr std::uint32_t kMost = 1 << 24;
     for (const std::uint32_t side : {options.left, options.top, options.width, options.height})
@@ -153,6 +154,8 @@ stair_result stair_decode(const stair_bundle* bundle, const void* data, size_t s
     std::function<bool(double)> progress;
     if (given.progress != nullptr) progress = [&](double done) { return given.progress(given.context, done) != 0; };
     Picture decoded = decode(bundle == nullptr ? nullptr : &bundle->bundle, stream, view, static_cast<int>(given.channels), {given.max_memory}, progress);
+    picture->incomplete = decoded.damage.empty() ? 0 : 1;
+    if (!decoded.damage.empty()) failed(STAIR_OK, decoded.damage.c_str());
     picture->pixels = decoded.pixels.release();
     picture->width = static_cast<std::uint32_t>(decoded.width);
     picture->height = static_cast<std::uint32_t>(decoded.height);

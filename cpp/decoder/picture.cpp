@@ -7,164 +7,15 @@
 #include <new>
 
 #include "checksums.hpp"
+#include "presence.hpp"
+#include "tile_reader.hpp"
 #include "vp8l.hpp"
 
 namespace softstair {
 namespace {
 
-constexpr int kMirrored = 2;       // positions of y^, and of z^, that the mean network is shown beyond a tile
 constexpr int kLargestWindow = 8;  // layout of the windows that the synthesis runs on
 constexpr int kFurthest = 15;      // cells that a synthesis may see
-// Bytes a latent that a tile takes beside the mean network: symbols, the scale network's fields.
-constexpr std::uint64_t kSymbolBytes = 12;
-
-// Positions beyond an axis of n, mirrored around the last position or around its outer edge.
-int reflected(int i, int n) {
-  if (n == 1) return 0;
-  const int period = 2 * (n - 1), at = (i % period + period) % period;
-  return at < n ? at : period - at;
-}
-int mirrored(int i, int n) {
-  const int at = (i % (2 * n) + 2 * n) % (2 * n);
-  return at < n ? at : 2 * n - 1 - at;
-}
-
-// On which sides a tile ends where the picture goes on, as margins of positions.
-struct Margins {
-  int top = 0, left = 0, bottom = 0, right = 0;
-
-  bool any() const { return top + left + bottom + right > 0; }
-};
-
-Margins margins_of(const Box& tile, const Box& picture) {
-  return {tile.top > picture.top ? kMirrored : 0, tile.left > picture.left ? kMirrored : 0, tile.bottom < picture.bottom ? kMirrored : 0,
-          tile.right < picture.right ? kMirrored : 0};
-}
-
-// Copies rows of `from`, cut to or continued from (top, left) on, to all of `to`.
-template <typename Row, typename Column>
-void copy_from(const Tensor& from, Tensor& to, int top, int left, Row row, Column column) {
-  const int channels = to.channels();
-  for (int y = 0; y < to.height(); ++y) {
-    const float* source = from.row(row(y + top));
-    float* target = to.row(y);
-    for (int x = 0; x < to.width(); ++x, target += channels) std::copy_n(source + static_cast<std::ptrdiff_t>(column(x + left)) * channels, channels, target);
-  }
-}
-
-class TileReader {
- public:
-  TileReader(const Bundle& bundle, const Stream& stream)
-      : bundle_(bundle),
-        stream_(stream),
-        model_(bundle.model(stream.header().position, stream.header().mode)),
-        steps_(bundle.steps(stream.header().position, stream.header().mode)),
-        levels_(bundle.levels(stream.header().position, stream.header().mode)),
-        hat_(bundle.hat(stream.header().position)) {}
-
-  Size size_of(int index) const {
-    const Box cells = stream_.grid().box(index).cells(kStride);
-    return {cells.rows(), cells.columns()};
-  }
-
-  // All symbols of a tile.
-  Symbols symbols(int index) const {
-    TileDecoder decoder(model_, size_of(index), stream_.learned(index));
-    for (int phase = 0; phase < kPhases && decoder.fault() == Fault::none; ++phase) decoder.read_phase();
-    check(decoder, index);
-    return std::move(decoder).take();
-  }
-
-  // y^ of a tile; zero if it has no learned part.
-  Tensor latents(int index) const {
-    const Size size = size_of(index);
-    const Bytes payload = stream_.learned(index);
-    if (stream_.exact(index) && payload.empty()) {
-      Tensor nothing(size.height, size.width, bundle_.channels(), 0);
-      nothing.fill(0);
-      return nothing;
-    }
-    const Margins margins = margins_of(stream_.grid().box(index), stream_.grid().whole());
-    TileDecoder decoder(model_, size, payload);
-    check(decoder, index);
-    for (int phase = 0; phase < kPhases; ++phase) {  // before memory for networks is taken
-      decoder.read_phase();
-      check(decoder, index);
-    }
-    const Tensor base = this->base(decoder.symbols().z, size, margins);
-    Tensor decoded = bundle_.mean().input("known", size.height, size.width);
-    decoded.fill(0);
-    for (int phase = 0; phase < kPhases; ++phase) {
-      const Tensor mean = this->mean(decoded, base, phase, margins);
-      place(phase, decoder.symbols().y, mean, margins, decoded);
-    }
-    return decoded;
-  }
-
-  const std::vector<float>& hat() const { return hat_; }
-
- private:
-  static void check(const TileDecoder& decoder, int index) {
-    if (decoder.fault() == Fault::none) return;
-    throw Error(STAIR_CORRUPT, "The payload of tile " + std::to_string(index) + " cannot be decoded: it is " +
-                                   (decoder.fault() == Fault::truncated ? "truncated." : "corrupt."));
-  }
-
-  // What the mean network makes of z^, cut to the positions that it is shown.
-  Tensor base(const std::vector<std::int16_t>& z, Size size, const Margins& m) const {
-    const int rows = size.z_height(), columns = size.z_width(), channels = model_.network->hyper_latents();
-    Tensor in = bundle_.mean_base().input("z_hat", rows + m.top + m.bottom, columns + m.left + m.right);
-    for (int y = 0; y < in.height(); ++y)
-      for (int x = 0; x < in.width(); ++x) {
-        const std::size_t at = static_cast<std::size_t>(mirrored(y - m.top, rows)) * columns + mirrored(x - m.left, columns);
-        std::copy_n(z.data() + at * channels, channels, in.at(y, x));
-      }
-    const Tensor whole = bundle_.mean_base().run({{"z_hat", &in}}, {{"hat", hat_}});
-    // z^ covers two positions each: of its margin, only the inner half is needed.
-    Tensor cut = bundle_.mean().input("base", size.height + m.top + m.bottom, size.width + m.left + m.right);
-    const auto same = [](int i) { return i; };
-    copy_from(whole, cut, m.top, m.left, same, same);
-    return cut;
-  }
-
-  Tensor mean(const Tensor& decoded, const Tensor& base, int phase, const Margins& m) const {
-    std::vector<float> one_hot(kPhases);
-    one_hot[phase] = 1;
-    const auto run = [&](const Tensor& known) {
-      return bundle_.mean().run({{"known", &known}, {"base", &base}}, {{"phase", one_hot}, {"hat", hat_}});
-    };
-    if (!m.any()) return run(decoded);
-    Tensor known = bundle_.mean().input("known", base.height(), base.width());
-    copy_from(
-        decoded, known, -m.top, -m.left, [&](int y) { return reflected(y, decoded.height()); }, [&](int x) { return reflected(x, decoded.width()); });
-    return run(known);
-  }
-
-  // mean + value * step for the latents of one phase.
-  void place(int phase, const std::vector<std::int16_t>& symbols, const Tensor& mean, const Margins& m, Tensor& decoded) const {
-    const int channels = bundle_.channels(), group = channels / kPhases;
-    const bool fine = model_.trellis->dependent();
-    const Staircase staircase{0, levels_};
-    const float unit = fine ? 0.5f : 1.0f;
-    for (int y = 0; y < decoded.height(); ++y)
-      for (int x = 0; x < decoded.width(); ++x) {
-        const int first = channel_group(y, x, phase) * group;
-        const std::int16_t* symbol = symbols.data() + (static_cast<std::size_t>(y) * decoded.width() + x) * channels + first;
-        const float* of_mean = mean.at(y + m.top, x + m.left) + first;
-        const float* step = steps_.data() + first;
-        float* to = decoded.at(y, x) + first;
-        if (levels_.empty())
-          for (int c = 0; c < group; ++c) to[c] = of_mean[c] + unit * static_cast<float>(symbol[c]) * step[c];
-        else
-          for (int c = 0; c < group; ++c) to[c] = of_mean[c] + value_of(symbol[c], fine, staircase) * step[c];
-      }
-  }
-
-  const Bundle& bundle_;
-  const Stream& stream_;
-  Model model_;
-  std::vector<float> steps_, levels_, hat_;
-};
 
 // Throws unless the bundle is the stream's, or the stream shows that it needs none.
 void check_bundle(const Bundle* bundle, const Stream& stream) {
@@ -190,15 +41,14 @@ void check_bundle(const Bundle* bundle, const Stream& stream) {
 // Latents of a picture, of which only the tiles in use are held.
 class LatentPlane {
  public:
-  LatentPlane(const TileGrid& grid, const TileReader& reader) : grid_(grid), reader_(reader) {}
-
+  LatentPlane(const TileGrid& grid, const TileReader& reader, Presence& presence) : grid_(grid), reader_(reader), presence_(presence) {}
 
   // fetched(): called after every tile that was decoded.
   template <typename Fetched>
   void prepare(const Box& cells, Fetched fetched) {
     for (const int index : grid_.meeting(cells.times(kStride)))
       if (tiles_.find(index) == tiles_.end()) {
-        tiles_.emplace(index, reader_.latents(index));
+        tiles_.emplace(index, latents(index));
         fetched();
       }
   }
@@ -217,20 +67,29 @@ class LatentPlane {
  private:
   Box cells_of(int index) const { return grid_.box(index).cells(kStride); }
 
+  Tensor latents(int index) {
+    if (!presence_.partial()) return reader_.latents(index);
+    if (presence_.cut_rows(index) > 0) return reader_.latents_begun(index);
+    std::optional<Tensor> latents;
+    if (!presence_.missing(index) && !(latents = reader_.latents_if_whole(index))) presence_.miss_damaged(index);
+    return latents ? std::move(*latents) : reader_.no_latents(index);
+  }
+
   const TileGrid& grid_;
   const TileReader& reader_;
+  Presence& presence_;
   std::map<int, Tensor> tiles_;
 };
 
 // Pixels of a picture that are coded exactly, of which only the tiles in use are held.
 class ExactPlane {
  public:
-  explicit ExactPlane(const Stream& stream) : stream_(stream) {}
+  ExactPlane(const Stream& stream, const Presence& presence) : stream_(stream), presence_(presence) {}
 
   // Whether any pixel of a box is a learned one, as far as payloads say.
   bool leaves_any(const Box& box) const {
     for (const int index : stream_.grid().meeting(box))
-      if (!stream_.exact(index) || !stream_.exact_payload(index).learned.empty()) return true;
+      if (!stream_.exact(index) || (!presence_.missing(index) && !stream_.exact_payload(index).learned.empty())) return true;
     return false;
   }
   void drop_above(int row) {
@@ -239,7 +98,7 @@ class ExactPlane {
   // Over the pixels of a box, (rows, columns, colours).
   void put(const Box& box, int colours, std::vector<std::uint8_t>& pixels) {
     for (const int index : stream_.grid().meeting(box)) {
-      if (!stream_.exact(index)) continue;
+      if (!stream_.exact(index) || presence_.missing(index)) continue;
       const std::vector<std::uint32_t>& image = this->image(index);
       const Box tile = stream_.grid().box(index), common = tile.within(box), from = common.seen_from(tile), at = common.seen_from(box);
       for (int y = 0; y < common.rows(); ++y) {
@@ -268,6 +127,7 @@ class ExactPlane {
   }
 
   const Stream& stream_;
+  const Presence& presence_;
   std::map<int, std::vector<std::uint32_t>> tiles_;
 };
 
@@ -306,7 +166,7 @@ class Painter {
  public:
   Painter(const Bundle* bundle, const Stream& stream, const View& view, int channels, const Limits& limits,
           const std::function<bool(double)>& progress)
-      : bundle_(bundle), stream_(stream), divisor_(view.divisor), wanted_(channels), limits_(limits), progress_(progress), whole_(stream.grid().whole()), exact_(stream) {
+      : bundle_(bundle), stream_(stream), divisor_(view.divisor), wanted_(channels), limits_(limits), progress_(progress), whole_(stream.grid().whole()), presence_(stream, view.partial), exact_(stream, presence_) {
     region_ = view.region.value_or(whole_);
     if (region_.rows() < 1 || region_.columns() < 1 || !(region_.meets(whole_) && region_.within(whole_) == region_))
       throw Error(STAIR_USAGE, "The region is not inside the picture of " + std::to_string(whole_.right) + "x" + std::to_string(whole_.bottom) + " pixels.");
@@ -324,14 +184,17 @@ class Painter {
     const Box all = whole_.cells(kStride);
     const Box seen = windows.count() == 1 && region_ == whole_ ? all : region_.cells(kStride).grown(reach_, all);
     const std::vector<int> needed = stream_.grid().meeting(seen.times(kStride));
-    for (const int index : needed) stream_.tile(index);  // whole, before time is spent on any of them
-    start(seen);
     if (synthesis_ != nullptr) {
       reader_.emplace(*bundle_, stream_);
-      plane_.emplace(stream_.grid(), *reader_);
+      plane_.emplace(stream_.grid(), *reader_, presence_);
     }
+    presence_.check(needed, [&](int index) { return reader_ ? reader_->rows_begun(index) : 0; });
+    const bool whole_extras = !presence_.partial() || stream_.has_whole_extras();
+    alpha_ = stream_.has_alpha() && whole_extras;
+    start(seen);
     for (int row = 0; row < windows.rows(); ++row) paint_row(windows, row);
-    if (stream_.has_alpha()) add_alpha();
+    if (alpha_) add_alpha();
+    picture_.damage = presence_.damage(whole_extras);
     return std::move(picture_);
   }
 
@@ -372,7 +235,7 @@ class Painter {
     const Box shown = region_.cells(divisor_);
     picture_.width = shown.columns();
     picture_.height = shown.rows();
-    picture_.channels = wanted_ == 4 ? 4 : colours() + (stream_.has_alpha() ? 1 : 0);
+    picture_.channels = wanted_ == 4 ? 4 : colours() + (alpha_ ? 1 : 0);
     // Decoding a tile takes about as long as its part of the synthesis.
     total_ = static_cast<double>(stream_.grid().meeting(seen.times(kStride)).size()) * area(stream_.grid().largest()) + area(region_);
   }
@@ -393,15 +256,17 @@ class Painter {
     exact_.drop_above(cores.front().top);
     if (plane_) plane_->drop_above(seen.front().top);
     for (std::size_t i = 0; i < cores.size(); ++i) {
+      const int colours = stream_.header().grey ? 1 : 3;
       std::vector<std::uint8_t> window;
-      if (exact_.leaves_any(cores[i])) {
+      if (presence_.any_known(seen[i].times(kStride).within(whole_)) && exact_.leaves_any(cores[i])) {
         require(plane_.has_value(), STAIR_CORRUPT, "The stream has a learned part, but names no bundle.");
         plane_->prepare(seen[i], [&] { advance(area(stream_.grid().largest())); });
         window = synthesised(cores[i], seen[i]);
       } else {
-        window.resize(static_cast<std::size_t>(cores[i].rows()) * cores[i].columns() * (stream_.header().grey ? 1 : 3));
+        window.resize(static_cast<std::size_t>(cores[i].rows()) * cores[i].columns() * colours);
       }
-      exact_.put(cores[i], stream_.header().grey ? 1 : 3, window);
+      exact_.put(cores[i], colours, window);
+      presence_.paint_unread(cores[i], colours, window);
       put(window, cores[i]);
       advance(area(cores[i]));
     }
@@ -472,6 +337,8 @@ class Painter {
   Limits limits_;
   const std::function<bool(double)>& progress_;
   Box whole_, region_;
+  bool alpha_ = false;
+  Presence presence_;
   std::optional<TileReader> reader_;
   std::optional<LatentPlane> plane_;
   ExactPlane exact_;
@@ -484,7 +351,7 @@ class Painter {
 Picture decode(const Bundle* bundle, const Stream& stream, const View& view, int channels, const Limits& limits,
                const std::function<bool(double)>& progress) {
   check_bundle(bundle, stream);
-  stream.check_extras();
+  if (!view.partial) stream.check_extras();
   return Painter(bundle, stream, view, channels, limits, progress).paint();
 }
 

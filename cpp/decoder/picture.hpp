@@ -14,19 +14,21 @@ namespace softstair {
 struct View {
   std::optional<Box> region;  // pixels; by default the whole picture
   int divisor = 1;
+  bool partial = false;  // what there is of a file that ends early or is damaged, and grey elsewhere
 };
 
 struct Limits {
   std::uint64_t max_memory;
 };
 
-// pixels: memory that free() gives back, so that C programs can.
+// damage: with View::partial, a sentence on what is missing; empty if nothing is. pixels: memory that free() gives back, so that C programs can.
 struct Picture {
   struct Free {
     void operator()(std::uint8_t* memory) const { std::free(memory); }
   };
   int width = 0, height = 0, channels = 0;
   std::unique_ptr<std::uint8_t, Free> pixels;
+  std::string damage;
 };
 
 // bundle: may be null if the stream needs none. channels: 0 as in the stream, or 4. progress: given

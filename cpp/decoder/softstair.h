@@ -41,7 +41,7 @@ typedef enum {
   STAIR_STOPPED = 11        /* `progress` asked for it */
 } stair_result;
 
-/* What went wrong in this thread's last call that failed: one sentence, valid until the next one. */
+/* What went wrong in this thread's last call that failed, or gave an incomplete picture: one sentence, valid until the next one. */
 STAIR_API const char* stair_error_text(void);
 
 /* The release, as STAIR_VERSION. */
@@ -84,6 +84,7 @@ typedef struct {
   uint32_t channels;    /* of the result: 0 as in the file (1 to 4), or 4: RGBA */
   uint64_t max_pixels;  /* refuse pictures with more */
   uint64_t max_memory;  /* bytes to take, about */
+  uint32_t allow_partial; /* 1: show what there is of a file that ends early or is damaged, and grey elsewhere */
   /* Called now and then with what is done, 0 to 1; a result other than 0 stops. May be NULL. */
   int (*progress)(void* context, double done);
   void* context;
@@ -92,9 +93,12 @@ typedef struct {
 STAIR_API stair_options stair_default_options(void);
 
 /* pixels: height rows of width * channels bytes; channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
- * A region is widened to whole blocks of divisor x divisor pixels. */
+ * A region is widened to whole blocks of divisor x divisor pixels. incomplete: 1 if a part is missing, with
+ * allow_partial only; stair_error_text() then says which. Tiles that the file ends in are shown as far as their
+ * bytes reach, which nothing verified. */
 typedef struct {
   uint32_t width, height, channels;
+  uint32_t incomplete;
   uint8_t* pixels;
 } stair_picture;
 

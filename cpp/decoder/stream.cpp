@@ -132,9 +132,8 @@ bool Stream::progressive() const { return header_.version == 2 && (header_.flags
 
 Bytes Stream::tile(int index) const {
   const std::string name = "tile " + std::to_string(index);
-  if (!progressive()) return piece(offsets_[index], lengths_[index], name);
-  const Bytes first = piece(offsets_[2 * index], lengths_[2 * index], name);
-  const Bytes second = piece(offsets_[2 * index + 1], lengths_[2 * index + 1], name);
+  if (!progressive()) return piece(index, name);
+  const Bytes first = piece(2 * index, name), second = piece(2 * index + 1, name);
   auto& joined = joined_[index];
   if (joined.empty()) {
     joined.reserve(first.size() + second.size());
@@ -144,16 +143,45 @@ Bytes Stream::tile(int index) const {
   return joined;
 }
 
-Bytes Stream::piece(std::uint64_t offset, std::uint32_t length, const std::string& name) const {
+Piece Stream::find(int index) const {
+  if (!progressive()) return state(index);
+  const Piece first = state(2 * index);
+  return first != Piece::whole ? first : state(2 * index + 1);
+}
+
+std::vector<std::uint8_t> Stream::beginning(int index) const {
+  std::vector<std::uint8_t> found;
   const Bytes bytes = cursor_.whole();
-  const std::uint64_t end = offset + length + 4;
-  if (end > bytes.size())
-    throw Error(STAIR_TRUNCATED, "The " + name + " ends at byte " + std::to_string(end) + ", the file at byte " + std::to_string(bytes.size()) +
-                                     "; the file is not complete.");
-  const Bytes payload = bytes.subspan(static_cast<std::size_t>(offset), length);
-  if (crc32(payload, head_crc_) != load_little<std::uint32_t>(payload.data() + payload.size()))
-    throw Error(STAIR_CORRUPT, "The checksum of " + name + " is wrong; the file is damaged.");
-  return payload;
+  const std::size_t parts = progressive() ? 2 : 1;
+  for (std::size_t part = parts * index; part < parts * (index + 1); ++part) {
+    if (offsets_[part] >= bytes.size()) break;
+    const Bytes rest = bytes.subspan(static_cast<std::size_t>(offsets_[part]));
+    const Bytes piece = rest.first(std::min<std::size_t>(lengths_[part], rest.size()));
+    found.insert(found.end(), piece.begin(), piece.end());
+    if (state(part) == Piece::cut) break;
+  }
+  return found;
+}
+
+Piece Stream::state(std::size_t part) const {
+  const Bytes bytes = cursor_.whole();
+  if (offsets_[part] + lengths_[part] + 4 > bytes.size()) return Piece::cut;
+  const Bytes payload = bytes.subspan(static_cast<std::size_t>(offsets_[part]), lengths_[part]);
+  return crc32(payload, head_crc_) == load_little<std::uint32_t>(payload.data() + payload.size()) ? Piece::whole : Piece::damaged;
+}
+
+Bytes Stream::piece(std::size_t part, const std::string& name) const {
+  const Bytes bytes = cursor_.whole();
+  switch (state(part)) {
+    case Piece::cut:
+      throw Error(STAIR_TRUNCATED, "The " + name + " ends at byte " + std::to_string(offsets_[part] + lengths_[part] + 4) + ", the file at byte " +
+                                       std::to_string(bytes.size()) + "; the file is not complete.");
+    case Piece::damaged:
+      throw Error(STAIR_CORRUPT, "The checksum of " + name + " is wrong; the file is damaged.");
+    case Piece::whole:
+      break;
+  }
+  return bytes.subspan(static_cast<std::size_t>(offsets_[part]), lengths_[part]);
 }
 
 Cursor Stream::after_tiles() const {
@@ -176,9 +204,13 @@ Bytes Stream::block(Cursor& cursor, const char* name, Bytes before) const {
   return bytes;
 }
 
+int Stream::alpha_blocks() const {
+  if (!has_alpha()) return 0;
+  return header_.version == 2 && (header_.flags & kExactAlpha) != 0 ? grid_->count() : 1;
+}
+
 void Stream::pass_alpha(Cursor& cursor) const {
-  const bool exact = header_.version == 2 && (header_.flags & kExactAlpha) != 0;
-  for (int left = !has_alpha() ? 0 : exact ? grid_->count() : 1; left > 0; --left) block(cursor, "alpha");
+  for (int left = alpha_blocks(); left > 0; --left) block(cursor, "alpha");
 }
 
 std::vector<std::uint8_t> Stream::inflated(Bytes deflated, const char* name, std::size_t limit) const {
@@ -242,8 +274,42 @@ std::optional<std::vector<std::uint8_t>> Stream::metadata(int kind) const {
   return found;
 }
 
-void Stream::check_extras() const {
-  metadata(-1);
+void Stream::check_extras() const { metadata(-1); }
+
+bool Stream::has_whole_extras() const {
+  const Bytes bytes = cursor_.whole();
+  std::uint64_t at = offsets_.back();
+  const auto number = [&](std::uint64_t& value) {
+    value = 0;
+    for (int shift = 0; shift < 35 && at < bytes.size(); shift += 7) {
+      const std::uint8_t byte = bytes[static_cast<std::size_t>(at++)];
+      value |= static_cast<std::uint64_t>(byte & 127) << shift;
+      if (byte < 128) return true;
+    }
+    return false;
+  };
+  const auto block = [&](Bytes before) {
+    std::uint64_t length;
+    if (!number(length) || at + length + 4 > bytes.size()) return false;
+    const Bytes content = bytes.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(length));
+    at += length + 4;
+    return crc32(content, crc32(before)) == load_little<std::uint32_t>(content.data() + content.size());
+  };
+  for (int left = alpha_blocks(); left > 0; --left)
+    if (!block({})) return false;
+  if (header_.version == 1) {
+    for (const std::uint32_t flag : {kIcc1, kExif1, kXmp1})
+      if ((header_.flags & flag) != 0 && !block({})) return false;
+  } else if ((header_.flags & kMetadata) != 0) {
+    std::uint64_t left;
+    if (!number(left)) return false;
+    for (; left > 0; --left) {
+      if (at >= bytes.size()) return false;
+      const Bytes kind = bytes.subspan(static_cast<std::size_t>(at++), 1);
+      if (!block(kind)) return false;
+    }
+  }
+  return at >= bytes.size();  // beyond, where there are none and tiles are cut
 }
 
 }  // namespace softstair

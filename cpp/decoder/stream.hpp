@@ -35,6 +35,8 @@ struct ExactPayload {
   Bytes learned, image;
 };
 
+enum class Piece { whole, cut, damaged };
+
 // A stream of which the header and the index were read; tiles are, when they are asked for.
 class Stream {
  public:
@@ -53,6 +55,10 @@ class Stream {
   // The payload of a tile, its checksum compared. Parts of one are joined when it is first asked for,
   // which one thread alone may do.
   Bytes tile(int index) const;
+  // What `tile` would find.
+  Piece find(int index) const;
+  // What is there of a tile that is cut. No checksum covers its last part.
+  std::vector<std::uint8_t> beginning(int index) const;
   // The parts of the payload of an exact one.
   ExactPayload exact_payload(int index) const;
   // What is read of a tile's symbols: its payload, or the learned part of it; may be nothing.
@@ -63,10 +69,15 @@ class Stream {
   std::optional<std::vector<std::uint8_t>> metadata(int kind) const;
   // Alpha, metadata and the end, checked.
   void check_extras() const;
+  // Whether their lengths and checksums are right, without throwing.
+  bool has_whole_extras() const;
 
  private:
   void read_header();
+  Piece state(std::size_t part) const;
+  Bytes piece(std::size_t part, const std::string& name) const;
   Bytes block(Cursor& cursor, const char* name, Bytes before = {}) const;
+  int alpha_blocks() const;
   void pass_alpha(Cursor& cursor) const;
   std::vector<std::uint8_t> exact_alpha(Cursor& cursor) const;
   std::vector<std::uint8_t> inflated(Bytes deflated, const char* name, std::size_t limit) const;
@@ -75,8 +86,6 @@ class Stream {
   Cursor cursor_;
   Header header_;
   std::optional<TileGrid> grid_;
-  Bytes piece(std::uint64_t offset, std::uint32_t length, const std::string& name) const;
-
   std::vector<std::uint32_t> lengths_;  // of tiles; in progressive order of first and second parts in turn
   std::vector<std::uint64_t> offsets_;  // of these, and where the last one ends
   mutable std::vector<std::vector<std::uint8_t>> joined_;  // payloads whose parts were found whole

@@ -124,9 +124,11 @@ void decode(const stair_bundle* bundle, const Data& stream, std::size_t divisor)
   options.divisor = static_cast<std::uint32_t>(1u << divisor);
   options.max_pixels = 1 << 20;
   options.max_memory = 400'000'000;
-  stair_picture picture;
-  expect_sentence(stair_decode(bundle, stream.data(), stream.size(), &options, &picture));
-  stair_free(&picture);
+  for (options.allow_partial = 0; options.allow_partial < 2; ++options.allow_partial) {
+    stair_picture picture;
+    expect_sentence(stair_decode(bundle, stream.data(), stream.size(), &options, &picture));
+    stair_free(&picture);
+  }
 }
 
 }  // namespace

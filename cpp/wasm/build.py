@@ -21,6 +21,7 @@ FAST = (
     "cpp/src/tile_decoder",
     "cpp/decoder/kernels_portable",
     "cpp/decoder/picture",
+    "cpp/decoder/tile_reader",
 )
 SMALL = (
     "cpp/src/rans",
@@ -38,6 +39,7 @@ SMALL = (
             "network",
             "onnx",
             "prefix_code",
+            "presence",
             "stream",
             "vp8l",
         )

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the payload of a tile to its latents, y^.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bundle.hpp"
+#include "stream.hpp"
+#include "tensor.hpp"
+
+namespace softstair {
+
+constexpr int kMirrored = 2;  // positions of y^, and of z^, that the mean network is shown beyond a tile
+// Bytes a latent that a tile takes beside the mean network: symbols, the scale network's fields.
+constexpr std::uint64_t kSymbolBytes = 12;
+
+class TileReader {
+ public:
+  TileReader(const Bundle& bundle, const Stream& stream);
+
+  // All symbols of a tile. Throws Error if its payload is not what an encoder wrote.
+  Symbols symbols(int index) const;
+  // How many rows of latents the bytes tell of, of a tile that they end in.
+  int rows_begun(int index) const;
+  // y^ of a tile; zero if it has no learned part. Throws Error as `symbols` does.
+  Tensor latents(int index) const;
+  // The same, or nothing where that would throw.
+  std::optional<Tensor> latents_if_whole(int index) const;
+  // y^ of a tile that the bytes end in; zero where nothing was read.
+  Tensor latents_begun(int index) const;
+  Tensor no_latents(int index) const;
+
+  const std::vector<float>& hat() const { return hat_; }
+
+ private:
+  // On which sides a tile ends where the picture goes on, as margins of positions.
+  struct Margins {
+    int top, left, bottom, right;
+
+    bool any() const { return top + left + bottom + right > 0; }
+  };
+
+  Size size_of(int index) const;
+  Margins margins_of(int index) const;
+  bool has_none(int index) const;
+  static void read(TileDecoder& decoder);
+  static void check(const TileDecoder& decoder, int index);
+  // As many rows as were begun, and their symbols; those of y are 0 where nothing was read.
+  Symbols begun(int index, int& rows) const;
+  Tensor reconstructed(const Symbols& symbols, Size size, const Margins& margins) const;
+  Tensor base(const std::vector<std::int16_t>& z, Size size, const Margins& m) const;
+  Tensor mean(const Tensor& decoded, const Tensor& base, int phase, const Margins& m) const;
+  void place(int phase, const std::vector<std::int16_t>& symbols, const Tensor& mean, const Margins& m, Tensor& decoded) const;
+
+  const Bundle& bundle_;
+  const Stream& stream_;
+  Model model_;
+  std::vector<float> steps_, levels_, hat_;
+};
+
+}  // namespace softstair
