@@ -72,6 +72,44 @@ def test_a_recipe_from_the_first_step_to_a_measured_bundle(tmp_path):
     assert (place / "tiny.stairs").read_bytes() != kept
 
 
+ENDINGS = """
+[[endings]]
+name = "first"
+description = "the first"
+falling = 2
+
+[[endings]]
+name = "second"
+description = "the second"
+steady = 2
+falling = 4
+"""
+
+
+def test_a_run_without_an_end_becomes_the_bundles_of_its_endings(tmp_path):
+    write_data(tmp_path)
+    recipe = write_recipe(tmp_path / "tiny.toml")
+    for line in ("steps = 12\ndecay_from = 4\n", "fixed_from = 8\n"):
+        recipe.write_text(recipe.read_text().replace(line, "forks_at = 4\n" if "steps" in line else ""))
+    recipe.write_text(recipe.read_text() + ENDINGS)
+    runs = tmp_path / "runs"
+    command = ["build", recipe, "--data-root", tmp_path, "--runs", runs, "-j", 1]
+    networks = run(*command, "--networks-only")
+    assert networks.returncode == 0, networks.stderr.decode()
+    heads = [line for line in networks.stderr.decode().splitlines() if line.startswith("-- ")]
+    assert heads == ["-- pretrain", "-- pretrain first", "-- pretrain second"]
+    schedules = {}
+    for name in ("first", "second"):
+        opened = json.loads((runs / f"{name}-cooled" / "log.jsonl").read_text().splitlines()[0])["recipe"]
+        schedules[name] = (opened["pretrain"]["decay_from"], opened["pretrain"]["steps"])
+    assert schedules == {"first": (4, 6), "second": (6, 10)}
+    done = run(*command)
+    assert done.returncode == 0, done.stderr.decode()
+    for name in ("first", "second"):
+        bundle = softstair.open_bundle(runs / name / f"{name}.stairs")
+        assert (bundle.name, bundle.manifest.description) == (name, f"the {name}")
+
+
 def test_a_recipe_without_an_end_is_refused(tmp_path):
     recipe = write_recipe(tmp_path / "tiny.toml")
     lines = recipe.read_text().splitlines()

@@ -22,23 +22,39 @@ from .speech import say
     "--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of all runs."
 )
 @start_option
+@click.option(
+    "--networks-only", is_flag=True, help="Stop when the networks are trained: the rest needs no GPU."
+)
 @click.option("--device", default="cpu", show_default=True, help="Device for pretrain: cpu or cuda.")
 @jobs_option
 def command(
-    recipe: Path, data_root: Path, runs: Path, start: Path | None, device: str, jobs: int | None
+    recipe: Path,
+    data_root: Path,
+    runs: Path,
+    start: Path | None,
+    networks_only: bool,
+    device: str,
+    jobs: int | None,
 ) -> None:
-    """Run a whole RECIPE: pretrain, derive, finetune, export, evaluate.
+    """Run a whole RECIPE: pretrain, derive, finetune, export, context, preview, evaluate.
 
     Results lie in runs/NAME: the bundle NAME.stairs, and SET.json with SET.md for every data set of
-    [evaluate]. Rerun the same command to resume in the stage where it was stopped. Which of derive
-    and finetune are run is up to the recipe's `stages`.
+    [evaluate]. A recipe with [[endings]] makes a bundle of each. Rerun the same command to resume in
+    the stage where it was stopped. Which stages are run between pretrain and evaluate is up to the
+    recipe's `stages`.
     """
     torch = import_torch(jobs)
-    from softstair.learn.build import build
     from softstair.learn.recipe import read_recipe
 
-    settings = read_recipe(recipe)
-    build(settings, data_root, runs, torch.device(device), start=start, begin=_head, say=say)
+    settings, place = read_recipe(recipe), torch.device(device)
+    if networks_only:
+        from softstair.learn.lineage import train_networks
+
+        train_networks(settings, data_root, runs, place, start=start, begin=_head, say=say)
+    else:
+        from softstair.learn.build import build
+
+        build(settings, data_root, runs, place, start=start, begin=_head, say=say)
 
 
 def _head(stage: str) -> None:

@@ -35,10 +35,9 @@ def command(
     entry more; one that it had is replaced.
     """
     torch = import_torch(jobs)
-    from softstair.bundle import PREVIEW, open_bundle, write_bundle
+    from softstair.bundle import open_bundle
     from softstair.learn.data import load_pictures
-    from softstair.learn.export.graphs import export_preview
-    from softstair.learn.stages.preview import train_preview
+    from softstair.learn.stages.preview import add_preview, train_preview
 
     files.check_free(str(output), force=force, sources=[bundle])
     opened = open_bundle(bundle)
@@ -50,5 +49,5 @@ def command(
         threads=torch.get_num_threads(),
         say=say,
     )
-    write_bundle(output, {**opened.entries, PREVIEW: export_preview(head)})
-    say(f"{output}: {opened.name} {opened.fingerprint.hex()}")
+    made = add_preview(opened, head, output)
+    say(f"{output}: {made.name} {made.fingerprint.hex()}")

@@ -27,10 +27,17 @@ from .speech import say
 @click.option(
     "--fork",
     type=click.Path(path_type=Path),
-    help="Copy the newest checkpoint into this folder and go on there; the original run is untouched.",
+    help="Copy the newest checkpoint into this folder and finish training there; "
+    "the original run is untouched.",
 )
 @click.option(
     "--decay", type=click.IntRange(1), help="Number of steps over which a fork's learning rates fall to zero."
+)
+@click.option(
+    "--steady",
+    type=click.IntRange(0),
+    default=0,
+    help="Number of steps of a fork before its learning rates fall; none by default.",
 )
 @time_budget_option
 @click.option("--device", default="cpu", show_default=True, help="Device, such as cpu or cuda.")
@@ -42,6 +49,7 @@ def command(
     start: Path | None,
     fork: Path | None,
     decay: int | None,
+    steady: int,
     time_budget: float | None,
     device: str,
     jobs: int | None,
@@ -50,8 +58,10 @@ def command(
 
     Several processes: torchrun --nproc-per-node N -m softstair train RECIPE ...
     """
-    if decay is not None and fork is None:
-        raise UsageError("--decay ends a fork; name its folder with --fork.")
+    if (fork is None) != (decay is None):
+        raise UsageError("--fork and --decay go together: where a run ends, and in how many steps.")
+    if steady and fork is None:
+        raise UsageError("--steady is for a fork; name its folder with --fork.")
     if fork is not None and start is not None:
         raise UsageError("--start is for a new run; --fork starts from the run's checkpoint.")
     torch = import_torch(jobs)
@@ -66,7 +76,7 @@ def command(
         folder if fork is None else fork,
         torch.device(device),
         snapshot=start,
-        fork=None if fork is None else Fork(folder, decay),
+        fork=None if fork is None or decay is None else Fork(folder, decay, steady),
         time_budget=time_budget,
         say=say,
     )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import torch
 
 from softstair.bundle import read_bundle
-from softstair.errors import SoftstairError, UsageError
+from softstair.errors import SoftstairError
 from softstair.evaluate import evaluate, find_data_set, markdown, softstair_codec
 from softstair.whole_file import write_whole
 
+from .data import load_pictures
 from .export.bundle import export_snapshot, provenance_of
+from .lineage import Trained, train_networks
 from .recipe import Recipe
 from .run import Say
+from .stages.context import add_context
 from .stages.derive import derive
 from .stages.finetune import finetune
-from .stages.pretrain import pretrain
+from .stages.preview import add_preview, train_preview
 
 
 def build(
@@ -28,8 +32,8 @@ def build(
     start: Path | None = None,
     begin: Say,
     say: Say,
-) -> Path:
-    """Run the recipe's stages in folders of ``runs``; the bundle, beside its measurements.
+) -> list[Path]:
+    """Run the recipe's stages in folders of ``runs``; the bundles, beside their measurements.
 
     Args:
         start: snapshot that ``pretrain`` starts from.
@@ -37,16 +41,15 @@ def build(
         say: receives lines of progress.
 
     Raises:
-        UsageError: the recipe trains without an end, or what the stages raise.
+        UsageError: the recipe trains without an end and has no endings, or what the stages raise.
     """
-    if recipe.pretrain.steps is None:
-        raise UsageError(
-            f"{recipe.name} trains without an end; set pretrain.steps, or fork a run (softstair train)."
-        )
-    run = runs / recipe.name
-    begin("pretrain")
-    pretrain(recipe, data_root, run, device, snapshot=start, say=say)
-    snapshot, staircases = run / "snapshot.safetensors", None
+    trained = train_networks(recipe, data_root, runs, device, start=start, begin=begin, say=say)
+    return [_finish(network, data_root, runs, begin, say) for network in trained]
+
+
+def _finish(network: Trained, data_root: Path, runs: Path, begin: Say, say: Say) -> Path:
+    """The stages after ``pretrain``."""
+    recipe, snapshot, staircases = network.recipe, network.snapshot, None
     if "derive" in recipe.stages:
         begin("derive")
         folder = runs / f"{recipe.name}-stanh"
@@ -59,28 +62,51 @@ def build(
         snapshot = folder / "snapshot.safetensors"
         staircases = staircases and folder / "staircases.json"
     begin("export")
-    bundle = run / f"{recipe.name}.stairs"
-    _export(recipe, snapshot, staircases, data_root, bundle, say)
+    place = runs / recipe.name
+    place.mkdir(parents=True, exist_ok=True)
+    bundle = place / f"{recipe.name}.stairs"
+    if _is_finished(recipe, snapshot, staircases, bundle):
+        say(f"{bundle} is finished already")
+    else:
+        _export(recipe, snapshot, staircases, data_root, bundle, begin, say)
     for name in recipe.evaluate.data_sets:
         begin(f"evaluate {name}")
-        _measure(recipe, bundle, name, data_root, run / f"{name}.json", say)
+        _measure(recipe, bundle, name, data_root, place / f"{name}.json", say)
     return bundle
 
 
-def _export(
-    recipe: Recipe, snapshot: Path, staircases: Path | None, data_root: Path, path: Path, say: Say
-) -> None:
-    """Write the bundle, unless it is there already, made of the same."""
-    made_of = provenance_of(recipe, snapshot, staircases)
+def _is_finished(recipe: Recipe, snapshot: Path, staircases: Path | None, path: Path) -> bool:
+    """Whether a bundle is there already, made of the same."""
     try:
         found = read_bundle(path.read_bytes(), str(path)).manifest.provenance
-        if made_of.items() <= found.items():
-            say(f"{path} is finished already")
-            return
     except (OSError, SoftstairError):
-        pass
-    bundle = export_snapshot(recipe, snapshot, data_root, path, staircases=staircases)
-    say(f"{path}: {bundle.name} {bundle.fingerprint.hex()}, {bundle.size} bytes")
+        return False
+    return provenance_of(recipe, snapshot, staircases).items() <= found.items()
+
+
+def _export(
+    recipe: Recipe,
+    snapshot: Path,
+    staircases: Path | None,
+    data_root: Path,
+    path: Path,
+    begin: Say,
+    say: Say,
+) -> None:
+    """Write the bundle, with what is added to it."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        bundle = export_snapshot(recipe, snapshot, data_root, made, staircases=staircases)
+        if "context" in recipe.stages:
+            begin("context")
+            bundle = add_context(recipe, bundle, data_root, made, say=say)
+        if "preview" in recipe.stages:
+            begin("preview")
+            pictures = load_pictures([data_root / name for name in recipe.data.train])
+            head = train_preview(bundle, pictures, threads=torch.get_num_threads(), say=say)
+            bundle = add_preview(bundle, head, made)
+        made.replace(path)
+    say(f"{path}: {bundle.name} {bundle.fingerprint.hex()}, {path.stat().st_size} bytes")
 
 
 def _measure(recipe: Recipe, bundle: Path, name: str, data_root: Path, path: Path, say: Say) -> None:

@@ -58,6 +58,7 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     steps: after which the run ends; by default it goes on until it is stopped. decay_from: step from
     which learning rates fall, to zero at the last; by default never: a fork of the run does that.
+    forks_at: step at which ``softstair build`` forks a run without an end for its `endings`.
     fixed_from: step from which the scale network is trained on its integer grids. at_once: crops of a
     forward pass, for a machine that cannot hold a batch, or its process's share, in one; gradients are
     those of the whole batch. compile: whether torch compiles the codec.
@@ -66,6 +67,7 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batches: list[Batches]
     steps: int | None = None
     decay_from: int | None = None
+    forks_at: int | None = None
     fixed_from: int | None = None
     at_once: Annotated[int, msgspec.Meta(ge=1)] | None = None
     compile: bool = False
@@ -167,6 +169,20 @@ class Evaluate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     modes: list[str] = []
 
 
+class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A bundle of a run without an end: a fork of the run, and what follows it.
+
+    name, description: of the bundle. distortion: that the fork is trained for. steady: steps at the run's
+    learning rates, falling: steps after them in which rates fall to zero.
+    """
+
+    name: str
+    description: str
+    falling: Annotated[int, msgspec.Meta(ge=1)]
+    steady: Annotated[int, msgspec.Meta(ge=0)] = 0
+    distortion: Literal["mse", "ms-ssim", "eye"] = "mse"
+
+
 class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a bundle's manifest says of the network: one line, licence, data and their licences."""
 
@@ -179,8 +195,9 @@ class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of a run.
 
-    stages: of those between ``pretrain`` and ``export`` that can be left out, what ``softstair build``
-    runs. precision: what training computes in; ``auto`` measures what is faster when a run starts or
+    stages: of those that can be left out, what ``softstair build`` runs: ``derive`` and ``finetune``
+    before ``export``, ``context`` and ``preview`` after it. endings: what it makes of a run without an
+    end. precision: what training computes in; ``auto`` measures what is faster when a run starts or
     goes on. A run that goes on is the same as an uninterrupted one only in the same precision.
     """
 
@@ -192,7 +209,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     about: About = About()
     export: Export = Export()
     evaluate: Evaluate = Evaluate()
-    stages: tuple[Literal["derive", "finetune"], ...] = ("finetune",)
+    stages: tuple[Literal["derive", "finetune", "context", "preview"], ...] = ("finetune",)
+    endings: tuple[Ending, ...] = ()
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     shape: Shape = Shape()
@@ -208,8 +226,22 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sides = [self.finetune.side, self.derive.side, *(part.side for part in self.pretrain.batches)]
         if min(sides) < (smallest := SMALLEST_SIDE[self.rates.distortion]):
             raise ValueError(f"crops for {self.rates.distortion} need sides of {smallest} pixels or more")
+        if self.endings and (self.pretrain.forks_at is None or self.pretrain.steps is not None):
+            raise ValueError("endings need pretrain.forks_at, and a run without pretrain.steps")
         if self.rates.anchor is not None and self.rates.anchor not in self.shape.positions:
             raise ValueError(f"rates.anchor must be a rate point, one of {list(self.shape.positions)}")
+
+
+def ending_of(recipe: Recipe, ending: Ending) -> Recipe:
+    """The recipe of an ending: of its fork and of all that follows."""
+    replace = msgspec.structs.replace
+    return replace(
+        recipe,
+        name=ending.name,
+        about=replace(recipe.about, description=ending.description),
+        rates=replace(recipe.rates, distortion=ending.distortion),
+        endings=(),
+    )
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softstair.quantize.tables import ROWS_PER_OCTAVE
+from softstair.quantize.grids import ROWS_PER_OCTAVE
 
 from .codec import Codec
 from .layers.densities import SIGMA_MAX, SIGMA_MIN, gaussian_bits

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 STRIDE = 16  # pixels per latent position
+ROWS_PER_OCTAVE = 8  # of the tables, by the log-scale of what is coded
 WEIGHT_BITS = 9  # weights and rate and phase biases are int16 and int32 multiples of 2**-9
 
 

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from softstair import _core
 
 BITS = 14
-ROWS_PER_OCTAVE = 8
 _TAIL = 4.5  # sigmas that an alphabet covers
 _LARGEST_ALPHABET = 255
 _ESCAPE_FLOOR = 2e-5

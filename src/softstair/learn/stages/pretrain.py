@@ -49,14 +49,15 @@ _VALUES = ("loss", "bpp", "z_bpp", "distortion")  # of a step, for the log
 
 @dataclass(frozen=True)
 class Fork:
-    """Where a run comes from that goes on from what another run began.
+    """Where a run comes from that ends what another run began.
 
-    parent: folder of the other run, which stays as it is and may be going on. steps: in which the
-    learning rates fall to zero; None keeps the recipe's schedule.
+    parent: folder of the other run, which stays as it is and may be going on. falling: steps in which the
+    learning rates fall to zero. steady: steps before that, at the recipe's rates.
     """
 
     parent: Path
-    steps: int | None
+    falling: int
+    steady: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ def pretrain(
         run: folder of the log, the checkpoint and the snapshot; made if missing.
         device: where to compute.
         snapshot: weights to start from instead of principal components.
-        fork: another run whose newest checkpoint this one starts from. A run that has a checkpoint of
-            its own goes on from that.
+        fork: another run whose newest checkpoint this one starts from; the schedule is then the
+            fork's, not the recipe's. A run that has a checkpoint of its own goes on from that.
         time_budget: seconds after which to stop at the next checkpoint.
         say: receives a line of progress now and then.
         parts: of another design.
@@ -119,7 +120,7 @@ def pretrain(
             _fork_checkpoint(fork, folder.checkpoint)
         processes.wait()
         state = folder.saved()
-        if fork is not None and fork.steps is not None and state is not None and state["decay"] is None:
+        if fork is not None and state is not None and state["decay"] is None:
             raise UsageError(
                 f"{run} holds a run of its own, whose rates do not fall; name another folder for the fork of "
                 f"{fork.parent}."
@@ -161,12 +162,13 @@ def _train(stage: Pretraining, run: Run, data_root: Path, snapshot: Path | None)
 
 
 def _fork_checkpoint(fork: Fork, checkpoint: Path) -> None:
-    """Write a run's first checkpoint: its parent's newest, and where the rates fall, if they do."""
+    """Write a run's first checkpoint: its parent's newest, and where the rates fall."""
     source = fork.parent / checkpoint.name
     if not source.exists():
         raise UsageError(f"{fork.parent} has no checkpoint to fork from.")
     state = load_checkpoint(source)
-    state["decay"] = None if fork.steps is None else [state["step"], state["step"] + fork.steps]
+    start = state["step"] + fork.steady
+    state["decay"] = [start, start + fork.falling]
     save_checkpoint(checkpoint, state)
 
 

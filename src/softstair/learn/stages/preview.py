@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from softstair.bundle import Bundle
+from softstair.bundle import PREVIEW, Bundle, read_bundle, write_bundle
 from softstair.codec.crew import networks_of
 from softstair.codec.preview import SCALE
 from softstair.codec.tile import TileCoder
@@ -23,6 +24,7 @@ from softstair.mode import Mode
 from softstair.quantize.grids import STRIDE
 
 from ..data import Crops, Pixels
+from ..export.graphs import export_preview
 from ..layers.rates import hat_weights
 from ..networks import Preview
 from ..optimiser import Optimiser
@@ -114,6 +116,12 @@ def train_preview(
             if (now := _loss(head, held_out)) < least:
                 best, least = deepcopy(head), now
     return best.eval()
+
+
+def add_preview(bundle: Bundle, head: Preview, output: Path) -> Bundle:
+    """Write a bundle with a head for small pictures; its fingerprint stays."""
+    write_bundle(output, {**bundle.entries, PREVIEW: export_preview(head)})
+    return read_bundle(output.read_bytes(), str(output))
 
 
 @torch.no_grad()
