@@ -26,26 +26,53 @@ RAMP = np.tile(np.linspace(0, 65535, 64), (32, 1))
 
 
 def tiff(
-    samples: npt.NDArray, photometric: int = 1, kind: int = 1, tags: tuple = (), bits: int | None = None
+    samples: npt.NDArray,
+    photometric: int = 1,
+    kind: int = 1,
+    tags: tuple = (),
+    bits: int | None = None,
+    *,
+    order: str = "<",
+    planar: int = 1,
+    deflated: bool = False,
 ) -> bytes:
-    """Uncompressed grey, little-endian. kind: 1 unsigned, 2 signed, 3 float. tags: bytes by number."""
-    height, width = samples.shape
-    data = samples.tobytes()
+    """Pixels (H, W) or (H, W, samples). kind: 1 unsigned, 2 signed, 3 float. tags: number, type, value."""
+    height, width, count = samples.shape if samples.ndim == 3 else (*samples.shape, 1)
     depth = bits or 8 * samples.dtype.itemsize
-    entries = [(256, 4, width), (257, 4, height), (258, 3, depth), (259, 3, 1), (262, 3, photometric)]
-    entries += [(273, 4, None), (277, 3, 1), (278, 4, height), (279, 4, len(data)), (339, 3, kind), *tags]
+    ordered = samples.astype(samples.dtype.newbyteorder(order))
+    planes = np.moveaxis(ordered, -1, 0) if planar == 2 and samples.ndim == 3 else [ordered]
+    strips = [np.ascontiguousarray(plane).tobytes() for plane in planes]
+    strips = [zlib.compress(strip) if deflated else strip for strip in strips]
+    entries = [
+        (256, 4, [width]),
+        (257, 4, [height]),
+        (258, 3, [depth] * count),
+        (259, 3, [8 if deflated else 1]),
+    ]
+    entries += [(262, 3, [photometric]), (273, 4, [0] * len(strips)), (277, 3, [count]), (278, 4, [height])]
+    entries += [(279, 4, list(map(len, strips))), (284, 3, [planar]), (339, 3, [kind] * count)]
+    entries += [(tag, form, [value] if isinstance(value, int) else value) for tag, form, value in tags]
     entries.sort(key=lambda entry: entry[0])
-    head, extra = b"", b""
     start = 8 + 2 + 12 * len(entries) + 4
-    place = start + sum(len(value) + len(value) % 2 for _, _, value in entries if isinstance(value, bytes))
+    packed: list[tuple[int, int, int, bytes]] = []
     for tag, form, value in entries:
-        if isinstance(value, bytes):
-            head += struct.pack("<HHII", tag, form, len(value), start + len(extra))
-            extra += value + bytes(len(value) % 2)
+        numbers = (
+            b"" if isinstance(value, bytes) else struct.pack(f"{order}{len(value)}{'xxxHI'[form]}", *value)
+        )
+        packed.append((tag, form, len(value), value if isinstance(value, bytes) else numbers))
+    place = start + sum(len(content) + len(content) % 2 for *_, content in packed if len(content) > 4)
+    offsets = [place + sum(map(len, strips[:at])) for at in range(len(strips))]
+    head, extra = b"", b""
+    for tag, form, number, packed_value in packed:
+        content = struct.pack(f"{order}{number}I", *offsets) if tag == 273 else packed_value
+        head += struct.pack(f"{order}HHI", tag, form, number)
+        if len(content) > 4:
+            head += struct.pack(f"{order}I", start + len(extra))
+            extra += content + bytes(len(content) % 2)
         else:
-            value = place if value is None else value
-            head += struct.pack("<HHI", tag, form, 1) + value.to_bytes(4, "little")
-    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + head + bytes(4) + extra + data
+            head += content.ljust(4, b"\0")
+    signature = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
+    return signature + struct.pack(f"{order}H", len(entries)) + head + bytes(4) + extra + b"".join(strips)
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -160,3 +187,23 @@ def exif_with_thumbnail(thumbnail: bytes) -> bytes:
     second = struct.pack("<H", 2) + struct.pack("<HHII", 0x201, 4, 1, 86)
     second += struct.pack("<HHII", 0x202, 4, 1, len(thumbnail)) + struct.pack("<I", 0)
     return b"II*\0\x08\0\0\0" + first + inner + second + thumbnail
+
+
+def jpeg_2000(side: int, *boxes: tuple[bytes, bytes], profile: bytes | None = None) -> bytes:
+    """boxes: kinds and contents, before the pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(photograph(side, side)).save(buffer, "JPEG2000")
+    data = buffer.getvalue()
+    if profile is not None:
+        colour = data.index(b"colr") - 4
+        (length,) = struct.unpack_from(">I", data, colour)
+        head = data.index(b"jp2h") - 4
+        box = struct.pack(">I4sBBB", 11 + len(profile), b"colr", 2, 0, 0) + profile
+        (whole,) = struct.unpack_from(">I", data, head)
+        whole += len(box) - length
+        data = (
+            data[:head] + struct.pack(">I", whole) + data[head + 4 : colour] + box + data[colour + length :]
+        )
+    at = data.index(b"jp2c") - 4
+    added = b"".join(struct.pack(">I4s", 8 + len(content), kind) + content for kind, content in boxes)
+    return data[:at] + added + data[at:]

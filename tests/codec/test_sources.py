@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 import softstair
 import softstair.pillow
@@ -132,6 +132,132 @@ def test_16_bit_colour_of_tiff_is_rounded(order):
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, samples, byteorder=order, photometric="rgb")
     np.testing.assert_array_equal(read(buffer.getvalue()).pixels, np.rint(samples / 257))
+
+
+def rounded(samples: np.ndarray, full: int = 65535) -> np.ndarray:
+    return np.rint(samples.astype(np.float64) * (255 / full)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("deflated", [False, True])
+@pytest.mark.parametrize("kind", [2, 3])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_signed_and_float_samples_in_any_byte_order(order, deflated, kind, photometric):
+    """Pillow reads those of a compressed file in the other order as if they were of this one."""
+    if kind == 2 and photometric == 0:
+        return  # which Pillow does not read at all
+    samples = (RAMP / 2).astype("i2") if kind == 2 else (RAMP / 65535).astype("f4")
+    picture = read(people.tiff(samples, photometric, kind, order=order, deflated=deflated))
+    wanted = rounded(samples, 32767 if kind == 2 else 1)
+    np.testing.assert_array_equal(picture.pixels, wanted if photometric else 255 - wanted)
+    if kind == 2:
+        whole = people.tiff(samples.astype("i4"), 1, kind, order=order, deflated=deflated)
+        np.testing.assert_array_equal(read(whole).pixels, rounded(samples))
+
+
+ALPHA, MULTIPLIED, OTHER = ((338, 3, value) for value in (2, 1, 0))
+PLANES = np.random.default_rng(5).integers(0, 65536, (20, 30, 4)).astype("u2")
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("deflated", [False, True])
+@pytest.mark.parametrize("depth", ["u1", "u2"])
+@pytest.mark.parametrize(
+    ("photometric", "count", "tags"),
+    [
+        *(
+            (0, 1, ()),
+            (1, 1, ()),
+            (1, 2, (ALPHA,)),
+            (1, 2, (OTHER,)),
+            (1, 2, (MULTIPLIED,)),
+            (2, 3, ()),
+            (2, 4, ()),
+        ),
+        *((2, 4, (ALPHA,)), (2, 4, (OTHER,)), (2, 4, (MULTIPLIED,)), (5, 4, ()), (8, 3, ())),
+    ],
+)
+def test_tiff_in_planes_is_read_as_tiff_without(order, deflated, depth, photometric, count, tags):
+    samples = PLANES[..., :count] if depth == "u2" else (PLANES[..., :count] >> 8).astype("u1")
+    samples = samples[..., 0] if count == 1 else samples
+    files = [
+        people.tiff(
+            samples, photometric, 1, tags, order=order, planar=planar, deflated=deflated and planar == 2
+        )
+        for planar in (1, 2)
+    ]
+    try:
+        beside = read(files[0])
+    except UnreadablePicture as error:
+        assert "TIFF" in str(error)
+        with pytest.raises(UnreadablePicture):
+            read(files[1])
+        return
+    if tags == (OTHER,) and not deflated and depth == "u1":
+        with pytest.raises(UnreadablePicture, match="TIFF"):  # as Pillow opens none of them
+            read(files[1])
+        return
+    apart = read(files[1])
+    np.testing.assert_array_equal(apart.array, beside.array)
+    if photometric == 2:
+        assert (apart.alpha is not None) == (count == 4 and OTHER not in tags)
+        if MULTIPLIED not in tags:
+            np.testing.assert_array_equal(
+                apart.pixels, rounded(samples[..., :3], np.iinfo(samples.dtype).max)
+            )
+
+
+def test_planes_keep_page_orientation_and_metadata():
+    samples = PLANES[..., :3]
+    tags = ((274, 3, 6), (700, 1, people.SOURCE))
+    picture = read(people.tiff(samples, 2, 1, tags, planar=2))
+    np.testing.assert_array_equal(picture.pixels, np.rot90(rounded(samples), 3))
+    assert picture.metadata.xmp == people.SOURCE
+    with pytest.raises(LimitExceeded, match="memory"):
+        read(people.tiff(samples, 2, planar=2), max_memory=60_000_000)
+
+
+def test_16_bit_colour_multiplied_by_its_alpha_is_divided_before_it_is_rounded():
+    colour, alpha = PLANES[..., :3], np.maximum(PLANES[..., 3:], 2000)
+    product = np.rint(colour * (alpha / 65535)).astype("u2")
+    picture = read(people.tiff(np.dstack([product, alpha]), 2, 1, (MULTIPLIED,)))
+    np.testing.assert_array_equal(picture.alpha, rounded(alpha[..., 0]))
+    assert np.abs(picture.pixels.astype(int) - rounded(colour)).max() <= 1
+
+
+@pytest.mark.filterwarnings("ignore:::PIL")
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_damaged_planes_are_read_or_refused(data):
+    file = bytearray(people.tiff(PLANES, 2, 1, (ALPHA,), planar=2, deflated=data.draw(st.booleans())))
+    for _ in range(data.draw(st.integers(1, 6))):
+        file[data.draw(st.integers(0, 240))] = data.draw(st.integers(0, 255))
+    with suppress(SoftstairError):
+        read(bytes(file))
+
+
+def test_what_pillow_knows_and_cannot_read_is_called_by_its_name():
+    with pytest.raises(UnreadablePicture, match=r"photo is TIFF and cannot be read \(unknown pixel mode\)"):
+        read(people.tiff((RAMP / 65535).astype("f8"), 1, 3))
+    with pytest.raises(UnreadablePicture, match="photo is PNG and cannot be read"):
+        read(people.rgb_png()[:20] + b"\xff" + people.rgb_png()[21:])
+    with pytest.raises(UnreadablePicture, match="photo is empty"):
+        read(b"")
+
+
+def test_camera_raw_files_are_not_taken_for_their_previews():
+    """DNG, NEF, ARW: the first page is a small preview, and the picture is where Pillow does not look."""
+    small = PLANES[..., :3].astype("u1")
+    for tags in (((254, 4, 1), (330, 4, 8)), ((50706, 1, b"\1\4\0\0"),)):
+        with pytest.raises(UnreadablePicture, match="camera raw file"):
+            read(people.tiff(small, 2, 1, tags))
+
+
+def test_a_first_page_that_is_a_smaller_version_is_said():
+    buffer = io.BytesIO()
+    pages = [Image.fromarray(photograph(side, side)) for side in (20, 40)]
+    pages[0].save(buffer, "TIFF", tiffinfo={254: 1}, save_all=True, append_images=pages[1:])
+    assert kinds(read(buffer.getvalue())) == ["more pages left out", "smaller version taken"]
 
 
 def test_grey_with_alpha_of_16_bits_stays_grey_with_its_profile():
@@ -320,6 +446,41 @@ def test_iptc_of_tiff(tag):
     content = people.IPTC if number == 33723 else people.photoshop_segment(people.IPTC)[1][14:]
     data = people.tiff(RAMP.astype("u1"), tags=((number, form, content),))
     assert read(data).metadata.iptc == people.IPTC
+
+
+def test_metadata_in_boxes_of_jpeg_2000():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    boxes = [
+        (b"uuid", bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + people.SOURCE),
+        (b"uuid", b"JpgTiffExif->JP2" + people.EXIF),
+        (b"uuid", bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38") + people.IPTC),
+    ]
+    metadata = read(people.jpeg_2000(40, *boxes, profile=profile)).metadata
+    assert metadata == Metadata(profile, people.EXIF, people.SOURCE, people.IPTC)
+    assert read(people.jpeg_2000(40)).metadata == Metadata()
+
+
+@pytest.mark.parametrize("chunk", [b"tEXt", b"zTXt"])
+def test_xmp_in_a_chunk_of_plain_text(chunk):
+    text = people.SOURCE if chunk == b"tEXt" else b"\0" + zlib.compress(people.SOURCE)
+    assert read(people.rgb_png((chunk, b"XML:com.adobe.xmp\0" + text))).metadata.xmp == people.SOURCE
+
+
+@pytest.mark.parametrize("gamma", [1, 45455, 2**31])
+@pytest.mark.parametrize("chromaticity", [[5] * 8, [31270, 32900] + [30000] * 6, [0, 1, 64000, 33000] * 2])
+def test_colours_that_no_light_has_are_no_error(gamma, chromaticity):
+    chunks = (b"gAMA", struct.pack(">I", gamma)), (b"cHRM", struct.pack(">8I", *chromaticity))
+    assert read(people.rgb_png(*chunks)).pixels.shape == (30, 40, 3)
+
+
+def test_a_page_has_no_profile_of_another_one():
+    buffer, icc = io.BytesIO(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    with TiffImagePlugin.AppendingTiffWriter(buffer) as file:
+        for options in ({"icc_profile": icc}, {}):
+            Image.fromarray(photograph(20, 30)).save(file, "TIFF", **options)
+            file.newFrame()
+    pages = [read(buffer.getvalue(), page=number).metadata.icc for number in (1, 2)]
+    assert pages == [icc, None]
 
 
 def test_a_gain_map_is_said_and_no_longer_announced():

@@ -7,7 +7,8 @@ import importlib
 import os
 import sys
 import warnings
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -128,5 +129,14 @@ def _fail(error: SoftstairError) -> NoReturn:
     sys.exit(exit_code(error))
 
 
-def _say_warning(message: Warning | str, *_details: object, **_more: object) -> None:
-    say(f"softstair: {message}")
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Tell a warning, unless it is Pillow's: what is wrong with a picture is told by its name, by us."""
+    if Path(filename).parent.name != "PIL":
+        say(f"softstair: {message}")

@@ -19,6 +19,8 @@ from softstair.errors import LimitExceeded, UnreadablePicture
 from softstair.stream import MAGIC, MAX_PIXELS, MAX_SIDE
 
 _NOT_PICTURES = {"EPS", "MPEG", "WMF", "BUFR", "GRIB", "HDF5", "IPTC", "STAIR"}
+# Formats whose files nothing else begins like.
+_SURE = {"PNG", "JPEG", "TIFF", "GIF", "WEBP", "BMP", "AVIF", "JPEG2000", "PSD"}
 _UNABLE = (SyntaxError, IndexError, TypeError, KeyError, struct.error)
 _SUFFIXES_OF = {
     "PNG": (".png", ".apng"),
@@ -71,6 +73,8 @@ def open_image(data: bytes, name: str) -> Image.Image:
     """
     if data.startswith(MAGIC):
         raise UnreadablePicture(f"{name} is a .stair file already; softstair decode brings its picture back.")
+    if not data:
+        raise UnreadablePicture(f"{name} is empty.")
     _load_plugin(data, name)
     for initialise in (Image.preinit, Image.init):
         with _lock:
@@ -100,6 +104,7 @@ def check_size(width: int, height: int, name: str) -> None:
 
 
 def _by_any_plugin(data: bytes, name: str) -> Image.Image | None:
+    found = ""
     for kind in list(Image.ID):
         if kind in _NOT_PICTURES:
             continue
@@ -108,10 +113,17 @@ def _by_any_plugin(data: bytes, name: str) -> Image.Image | None:
             if accept is None or accept(data[:16]) is True:
                 image: Image.Image = factory(io.BytesIO(data), "")
                 return image
-        except _UNABLE:
+        except _UNABLE as error:
+            if kind in _SURE:
+                found = (
+                    f"{name} is {kind} and cannot be read ({_sentence(error)}): it is damaged, or of a rare "
+                    "kind that another program may save with 8 or 16 bits a sample."
+                )
             continue
         except (OSError, ValueError, OverflowError, EOFError) as error:
             raise UnreadablePicture(f"{name} cannot be decoded: {_sentence(error)}.") from error
+    if found:
+        raise UnreadablePicture(found)
     return None
 
 

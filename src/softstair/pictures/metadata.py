@@ -45,7 +45,7 @@ def metadata_of(image: Image.Image) -> tuple[Metadata, tuple[Note, ...]]:
     if xmp is not None and (segments := applied_segments(image)).found:
         merged, is_whole = segments.xmp()
         xmp = merged or xmp
-    xmp = xmp or raw.get("xmp")
+    xmp = xmp or raw.get("xmp") or png.xmp_as_text(info)
     if not is_whole:
         notes.append(
             Note("extended XMP not kept", "Its extended XMP is damaged or too large and is not kept.")

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import PngImagePlugin
+
 from .exif import bare_exif
 from .jpeg import iptc_of, resources_of
 from .profile import PRIMARIES, SRGB_PRIMARIES, Chromaticities, Curve, make_profile
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_IN_APP1 = b"http://ns.adobe.com/xap/1.0/\0"
+_XMP_AS_TEXT = "XML:com.adobe.xmp"
 _RAW = "Raw profile type "
 _SRGB_GAMMA = 45455  # 100000 / 2.2, which is how writers say sRGB
 _NEAR = 2000  # of 100000: a gamma or a chromaticity that nobody could tell apart
@@ -46,7 +49,21 @@ def colour_of(data: bytes, *, grey: bool) -> Colour:
     if is_srgb and (grey or primaries == SRGB_PRIMARIES):
         return Colour()
     curve = Curve() if is_srgb else Curve(100000 / gamma)
-    return Colour(make_profile("PNG", curve, None if grey else primaries))
+    try:
+        return Colour(make_profile("PNG", curve, None if grey else primaries))
+    except ValueError:
+        return Colour()
+
+
+def xmp_as_text(info: Mapping[Any, Any]) -> bytes | None:
+    """XMP that writers put into a chunk of plain text, not of UTF-8 as the format wants it."""
+    text = info.get(_XMP_AS_TEXT)
+    if isinstance(text, str) and not isinstance(text, PngImagePlugin.iTXt):
+        try:
+            return text.encode("latin-1")
+        except UnicodeEncodeError:
+            return text.encode()
+    return None
 
 
 def raw_profiles(info: Mapping[Any, Any]) -> dict[str, bytes]:

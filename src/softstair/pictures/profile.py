@@ -41,7 +41,11 @@ class Curve:
 
 
 def make_profile(name: str, curve: Curve, primaries: Chromaticities | None) -> bytes:
-    """A display profile of version 4: grey, or of three primaries."""
+    """A display profile of version 4: grey, or of three primaries.
+
+    Raises:
+        ValueError: there is no light of such numbers.
+    """
     tags = {b"desc": _text(name), b"cprt": _text("No copyright"), b"wtpt": _xyz(_D50)}
     if primaries is None:
         tags[b"kTRC"] = curve.tag()
@@ -67,7 +71,10 @@ def _adapted(chromaticities: Chromaticities) -> npt.NDArray[np.float64]:
     """XYZ of red, green and blue as columns, under D50."""
     white, *corners = (_light(*chromaticities[at : at + 2]) for at in (0, 2, 4, 6))
     columns = np.array(corners).T
-    columns = columns * np.linalg.solve(columns, white)
+    try:
+        columns = columns * np.linalg.solve(columns, white)
+    except np.linalg.LinAlgError as error:
+        raise ValueError("The primaries lie on a line.") from error
     scale = np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white))
     adapted: npt.NDArray[np.float64] = np.linalg.inv(_BRADFORD) @ scale @ _BRADFORD @ columns
     return adapted
@@ -78,6 +85,8 @@ def _light(x: float, y: float) -> npt.NDArray[np.float64]:
 
 
 def _fixed(number: float) -> int:
+    if not abs(number) < 1 << 15:
+        raise ValueError(f"{number} has no place in a profile.")
     return round(float(number) * 65536)
 
 

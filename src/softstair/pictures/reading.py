@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from PIL import Image
 from softstair import _core
 from softstair.errors import LimitExceeded, UnreadablePicture, UsageError
 
-from . import jpeg, png
+from . import jpeg, png, tiff
+from .boxes import with_boxes
 from .formats import open_image
 from .metadata import fitting, for_a_part, metadata_of
 from .picture import Note, Picture
@@ -78,14 +81,23 @@ def read_picture(
         LimitExceeded: too many pixels, or more memory than allowed.
         UsageError: there is no such page.
     """
-    image = open_image(data, name)
-    with image:
+    with ExitStack() as stack:
+        image = stack.enter_context(open_image(data, name))
         try:
+            if tiff.is_raw_photograph(image, data):
+                raise UnreadablePicture(
+                    f"{name} is a camera raw file, of which only a preview can be read; develop it first."
+                )
             notes = _turn_to_page(image, page, name)
             if max_memory is not None:
                 _check_memory(image, len(data), max_memory, name)
+            if tiff.is_in_planes(image):
+                opened = partial(open_image, name=name)
+                if (mended := tiff.without_planes(data, (page or 1) - 1, opened)) is not None:
+                    data, page = mended, None
+                    image = stack.enter_context(open_image(data, name))
             samples = samples_of(image)
-            open_for_samples(image, samples)
+            open_for_samples(image, samples, twice=samples.is_16_bit_colour)
             image.load()
             low = _low_bytes_again(data, name, page, samples) if samples.is_16_bit_colour else None
             picture = _taken(image, samples, low)
@@ -96,8 +108,9 @@ def read_picture(
         except (*_DAMAGED, Image.DecompressionBombError) as error:
             reason = str(error).rstrip(".") or type(error).__name__
             raise UnreadablePicture(f"{name} cannot be decoded: {reason}.") from error
+        picture, unfit = _with_boxes(picture, image, data)
         picture, more = _with_told_colours(picture, image, data)
-        notes += (*more, *_what_else(image, data))
+        notes += (*unfit, *more, *_what_else(image, data))
     return replace(picture, notes=(*notes, *picture.notes))
 
 
@@ -139,6 +152,7 @@ def _turn_to_page(image: Image.Image, page: int | None, name: str) -> tuple[Note
             pages = f"{count} pages" if count > 1 else "one page"
             raise UsageError(f"{name} has {pages}, so there is no page {page}.")
         image.seek(page - 1)
+        tiff.forget_other_pages(image)
         return ()
     what = "frames" if image.format in _ANIMATED else "pages" if image.format in _PAGED else "pictures"
     if count == 1 or image.format == "MPO":
@@ -146,7 +160,7 @@ def _turn_to_page(image: Image.Image, page: int | None, name: str) -> tuple[Note
     text = (
         f"Only the first of its {count} {what} is taken; --page N takes another one, --page all all of them."
     )
-    return (Note(f"more {what} left out", text),)
+    return (Note(f"more {what} left out", text), *tiff.preview_notes(image))
 
 
 def _pages(image: Image.Image) -> int:
@@ -172,6 +186,8 @@ def _check_memory(image: Image.Image, size: int, max_memory: int, name: str) -> 
         beside += _PROGRESSIVE_BYTES
     if image.mode in ("I", "F"):
         kept += 8
+    if tiff.is_in_planes(image):
+        beside += 4 * pillow
     needed = _PROCESS + size + pixels * (pillow + max(kept, beside))
     if needed > max_memory:
         raise LimitExceeded(
@@ -179,6 +195,11 @@ def _check_memory(image: Image.Image, size: int, max_memory: int, name: str) -> 
             f"{needed / 1e6:.0f} MB of memory, more than the limit of {max_memory / 1e6:.0f} MB; raise "
             "--max-memory."
         )
+
+
+def _with_boxes(picture: Picture, image: Image.Image, data: bytes) -> tuple[Picture, tuple[Note, ...]]:
+    metadata, notes = fitting(with_boxes(picture.metadata, image, data), grey=picture.is_grey)
+    return replace(picture, metadata=metadata), notes
 
 
 def _with_told_colours(picture: Picture, image: Image.Image, data: bytes) -> tuple[Picture, tuple[Note, ...]]:
@@ -211,6 +232,10 @@ def _what_else(image: Image.Image, data: bytes) -> tuple[Note, ...]:
         extra = [key for key in ("depth_images", "aux") if image.info.get(key)]
         if extra:
             return (Note("further pictures not kept", "Its gain map or depth picture is not kept."),)
+    if image.format == "PSD" and image.layers:  # type: ignore[attr-defined]
+        return (Note("layers merged", "Its layers are merged into one picture; they are not kept."),)
+    if image.format == "ICO" and len(image.info.get("sizes", ())) > 1:
+        return (Note("smaller sizes left out", "Only the largest of its pictures is taken."),)
     if image.format not in ("JPEG", "MPO"):
         return ()
     return (*_damage(data), *_behind(data))

@@ -20,6 +20,7 @@ from PIL import Image, ImageCms
 from softstair import stopping
 
 from .picture import Note, Pixels
+from .tiff import in_native_order
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
 _STRIPE = 1 << 21  # pixels converted at a time, so that a large picture is not held three times
@@ -27,7 +28,7 @@ _DARK = 16  # of a range of more than 8 bits, a picture that uses less than this
 _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 262, 258, 339
 # Pillow's raw modes of 16 bits take the high byte; these take the low one of the same samples.
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-_COLOURS_OF_16 = ("RGB;16", "RGBA;16")
+_COLOURS_OF_16 = ("RGB;16", "RGBX;16", "RGBA;16", "RGBa;16")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Samples:
     def is_16_bit_colour(self) -> bool:
         """True if Pillow's RGB of it is the high byte of what there is."""
         return self.raw[:-1] in _COLOURS_OF_16 and self.raw[-1] in _OTHER_BYTE
+
+    @property
+    def is_premultiplied(self) -> bool:
+        """True of 16-bit colour that was multiplied by its alpha."""
+        return self.is_16_bit_colour and self.raw.startswith("RGBa")
 
     @property
     def is_16_bit_grey_alpha(self) -> bool:
@@ -87,15 +93,23 @@ def samples_of(image: Image.Image) -> Samples:
     return Samples(raw, full, white_is_zero, is_signed, hidden)
 
 
-def open_for_samples(image: Image.Image, samples: Samples) -> None:
-    """Let an image that is not loaded keep both bytes of grey with alpha of 16 bits."""
+def open_for_samples(image: Image.Image, samples: Samples, *, twice: bool = False) -> None:
+    """Let an image that is not loaded keep both bytes of grey with alpha of 16 bits, and all that is right.
+
+    twice: ``low_bytes`` will be read, too, so that colour stays multiplied by its alpha until then.
+    """
+    if image.format == "TIFF":
+        in_native_order(image)
     if samples.is_16_bit_grey_alpha:
         image.tile = [tile._replace(args="RGBA") for tile in image.tile]  # type: ignore[attr-defined]
+    if twice and samples.is_premultiplied:
+        raw = _as_it_is(samples.raw)
+        image.tile = [_with_raw_mode(tile, raw) or tile for tile in image.tile]  # type: ignore[attr-defined]
 
 
 def low_bytes(image: Image.Image, samples: Samples) -> Pixels | None:
     """The low bytes of an image of 16-bit colour, (H, W, 3 or 4), from a second copy of it, not loaded."""
-    other = f"{samples.raw[:-1]}{_OTHER_BYTE[samples.raw[-1]]}"
+    other = f"{_as_it_is(samples.raw)[:-1]}{_OTHER_BYTE[samples.raw[-1]]}"
     tiles = [_with_raw_mode(tile, other) for tile in image.tile]  # type: ignore[attr-defined]
     if any(tile is None for tile in tiles):
         return None
@@ -179,6 +193,11 @@ def _with_raw_mode(tile: Any, raw: str) -> Any:
     return None
 
 
+def _as_it_is(raw: str) -> str:
+    """A raw mode whose colours are not divided by their alpha."""
+    return raw.replace("RGBa", "RGBA")
+
+
 def _split(array: Pixels) -> Reduced:
     if array.ndim == 2 or array.shape[2] == 3:
         return Reduced(array)
@@ -207,14 +226,23 @@ def _colour_16(image: Image.Image, low: Pixels, samples: Samples) -> Reduced:
     if isinstance(samples.hidden, tuple) and image.mode == "RGB":
         visible = np.empty(high.shape[:2], np.uint8)
     for rows in _rows(high.shape):
-        values = high[rows].astype(np.uint16) << 8 | low[rows]
+        values: npt.NDArray[Any] = high[rows].astype(np.uint16) << 8 | low[rows]
         if visible is not None:
             hidden = np.asarray(samples.hidden, np.int64)
             visible[rows] = np.where((values == hidden).all(axis=2), np.uint8(0), np.uint8(255))
+        if samples.is_premultiplied:
+            values = _divided(values)
         eight[rows] = _rounded(values, 65535)
         most = max(most, int(values[..., :3].max()))
     reduced = Reduced(eight, visible) if visible is not None else _split(eight)
     return replace(reduced, notes=_remarks(0, most, 65535))
+
+
+def _divided(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Colours (H, W, 4) that were multiplied by their alpha, as they were before."""
+    wide, alpha = values.astype(np.uint64), values[..., 3:].astype(np.uint64)
+    colours = np.minimum((2 * 65535 * wide + alpha) // np.maximum(2 * alpha, 1), 65535)
+    return np.where([True, True, True, False], colours, wide).astype(np.uint16)
 
 
 def _rows(shape: tuple[int, ...]) -> Iterator[slice]:
