@@ -26,6 +26,9 @@ one, too: something of a picture is not encoded as it was.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SoftstairError(Exception):
     """Base of all errors that Softstair raises on purpose."""
@@ -111,6 +114,17 @@ class PartialPicture(UserWarning):
 
 class PictureChanged(UserWarning):
     """A picture to be encoded has something that a stream does not hold as it was."""
+
+
+@contextmanager
+def of_file(name: str) -> Iterator[None]:
+    """Errors within say which file they are of."""
+    try:
+        yield
+    except SoftstairError as error:
+        if name in str(error) or isinstance(error, OutOfMemory):
+            raise
+        raise type(error)(f"{name}: {error}") from error
 
 
 # How libraries say that there is no memory, in errors of whatever class.

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from softstair.errors import NoSpace, OutputExists, UsageError
+from softstair.errors import LimitExceeded, NoSpace, OutputExists, UsageError
 from softstair.whole_file import descriptor_of, is_special, write_whole
 
 __all__ = [
     "FULL",
+    "LARGEST",
     "PAGE",
     "STANDARD",
     "cannot_write",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 STANDARD = "-"
+LARGEST = 1 << 31  # bytes that are read where no limit is given
 PAGE = (".html", ".htm")
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # Of names: what moves a cursor or colours a terminal, has no letter, or turns the line around.
@@ -38,18 +40,38 @@ _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 _TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def read(source: str) -> bytes:
+def read(source: str, most: int = LARGEST) -> bytes:
     """The bytes of a file or of standard input.
 
+    Args:
+        most: bytes that it may have; a device may have no end.
+
     Raises:
+        LimitExceeded: it has more.
         UsageError: it cannot be read.
     """
-    if source == STANDARD:
-        return sys.stdin.buffer.read()
+    name = "Standard input" if source == STANDARD else source
     try:
-        return Path(source).read_bytes()
-    except OSError as error:
-        raise UsageError(f"{source} cannot be read: {error.strerror}.") from error
+        if source == STANDARD:
+            data = sys.stdin.buffer.read(most + 1)
+        else:
+            with open(source, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                data = file.read(most + 1) if size <= most else b""
+                if size > most:
+                    raise _too_long(name, most)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"{name} cannot be read: {reason}.") from error
+    if len(data) > most:
+        raise _too_long(name, most)
+    return data
+
+
+def _too_long(name: str, most: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"{name} has more bytes than the limit of {most / 1e6:.0f} MB; if it is meant, raise --max-memory."
+    )
 
 
 def read_regular(path: Path) -> bytes:

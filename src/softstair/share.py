@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from softstair.bundle import Bundle, find_bundle
+from softstair.errors import of_file
 from softstair.stream import NO_BUNDLE, read_header
 from softstair.whole_file import write_whole
 
@@ -50,10 +51,11 @@ def album(title: str, pictures: Mapping[str, bytes], bundles: Iterable[Bundle] =
         BundleNotFound: its bundle is not installed.
     """
     held = {bundle.fingerprint: bundle for bundle in bundles}
-    for data in pictures.values():
-        header = read_header(data)
-        if header.fingerprint != NO_BUNDLE and header.needs not in held:
-            held[header.needs] = find_bundle(header.fingerprint, header.pack)
+    for name, data in pictures.items():
+        with of_file(name):
+            header = read_header(data)
+            if header.fingerprint != NO_BUNDLE and header.needs not in held:
+                held[header.needs] = find_bundle(header.fingerprint, header.pack)
     parts = [_element("wasm", build, _read(file)) for build, file in _BUILDS.items()]
     parts += [_element("bundle", key.hex(), decoder_bundle(bundle)) for key, bundle in held.items()]
     parts += [_element("picture", name, data) for name, data in pictures.items()]

@@ -75,8 +75,14 @@ REFUSALS = [
     (2, "compare {photo} -o {photo} --force", "must end in .html or .htm"),
     (2, "report {text} -o {photo} --force", "must end in .html or .htm"),
     (2, "thumbnail {stair} {stair}", "would be a PNG called .stair"),
+    (2, "thumbnail {stair} {folder}/a.jpg", "would be a PNG called .jpg"),
+    (2, "encode {nothing}", "A name is empty"),
+    (2, "encode {photo} -o {nothing}", "A name is empty"),
     # Sources
-    (2, "encode {text} -o {made}", "is not a picture in a format"),
+    (2, "encode {text} -o {made}", "text.txt is not a picture in a format"),
+    (2, "encode /dev/null -o {made}", "/dev/null is empty"),
+    (5, "encode /dev/zero -o {made} --max-memory 1M", "/dev/zero has more bytes than the limit of 1 MB"),
+    (5, "encode {photo} -o {made} --max-memory 1k", "photo.png has more bytes than the limit"),
     (2, "encode {half} -o {made}", "cannot be decoded"),
     (2, "encode {stair} -o {made}", "is a .stair file already"),
     (2, "encode {folder} -o {made}", "is a file|0 of|failed|There is nothing to do"),
@@ -84,10 +90,13 @@ REFUSALS = [
     (5, "encode {many} -o {made}", "at most 268435456 can be encoded"),
     # Streams
     (3, "info {stair} {text}", "text.txt: The data does not start like a .stair file"),
-    (3, "info {cut}", "the file is not complete"),
-    (3, "decode {cut} -o {out}", "the file is not complete"),
-    (3, "decode {flipped} -o {out}", "checksum"),
-    (3, "decode {newer} -o {out}", "has version 9, this release reads"),
+    (3, "info {cut}", "cut.stair: .* the file is not complete"),
+    (3, "decode {cut} -o {out}", "cut.stair: .* the file is not complete"),
+    (3, "decode {flipped} -o {out}", "flipped.stair: .*checksum"),
+    (3, "decode {newer} -o {out}", "newer.stair: .* has version 9, this release reads"),
+    (3, "decode {text} -o {out}", "text.txt: The data does not start like a .stair file"),
+    (3, "thumbnail {text} {out}", "text.txt: The data does not start like a .stair file"),
+    (3, "share {text} -o {folder}/a.html", "text.txt: The data does not start like a .stair file"),
     # Bundles
     (4, "decode {strange} -o {out}", "which is not installed; pass --model FILE"),
     (4, "encode {photo} -o {made} --model nobody", "No bundle is called 'nobody'; installed are"),
@@ -96,7 +105,7 @@ REFUSALS = [
     # Limits
     (5, "decode {stair} -o {out} --max-pixels 100", "more than the limit of 100"),
     (5, "decode {stair} -o {out} --max-memory 10M", "more than the limit of 10 MB"),
-    (5, "decode {stair} -o {out} --max-memory 0", "more than the limit of 0 MB"),
+    (5, "decode {stair} -o {out} --max-memory 0", "more bytes than the limit of 0 MB"),
     (5, "encode {photo} -o {made} --max-memory 10M", "more than the limit of 10 MB"),
     # Targets
     (6, "encode {photo} -o {made} --target-size 20", "ask for more bytes or scale the picture down"),
@@ -106,7 +115,7 @@ NEEDS_TINY = re.compile(r"^(encode|decode)\b(?!.*--model)(?!.*\{strange\})")
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory, tiny_bundle) -> dict[str, Path]:
+def names(tmp_path_factory, tiny_bundle) -> dict[str, Path | str]:
     folder = tmp_path_factory.mktemp("refusals")
     pixels = photograph(90, 120)
     stair = softstair.encode(pixels, bundle=tiny_bundle)
@@ -141,6 +150,7 @@ def names(tmp_path_factory, tiny_bundle) -> dict[str, Path]:
         "out": folder / "out.png",
         "folder": folder / "empty",
         "default": Path("photo"),
+        "nothing": "",
     }
 
 

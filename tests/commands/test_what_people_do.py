@@ -207,6 +207,22 @@ def test_a_closed_output_is_one_sentence_and_no_file_takes_its_place(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full", "2>&1 | true"])
+@pytest.mark.parametrize("what", ["a.png", "."])
+def test_the_work_is_done_though_nobody_hears_of_it(tmp_path, redirected, what):
+    save(tmp_path / "a.png")
+    shell = ("bash", "-o", "pipefail", "-c", f'"$@" {redirected}', "bash", *COMMAND)
+    done = subprocess.run([*shell, "encode", what, "-o", "out/", *map(str, TINY)], cwd=tmp_path)
+    assert (done.returncode, (tmp_path / "out" / "a.stair").read_bytes()[:4]) == (0, b"\xa5STR")
+
+
+def test_standard_input_is_called_so(tmp_path):
+    done = run("encode", "-", "-o", tmp_path / "a.stair", *TINY, stdin=b"no picture")
+    assert done.stderr.startswith(b"softstair: standard input is not a picture")
+    done = run("decode", "-", "-o", tmp_path / "a.png", stdin=b"no stream")
+    assert done.stderr.startswith(b"softstair: standard input: The data does not start like")
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc"), OutOfMemory()])
 def test_running_out_of_memory_is_said_and_nobody_blamed(error):
     class Greedy:

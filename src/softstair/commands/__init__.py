@@ -7,8 +7,9 @@ import importlib
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
@@ -50,6 +51,29 @@ class _ReaderGone(Exception):
     """Whoever read standard output has gone."""
 
 
+class _Patient:
+    """Standard error that may be full, or read by nobody any more: the work goes on without a word."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._whatever_happens(self._stream.write, text) or len(text)
+
+    def flush(self) -> None:
+        self._whatever_happens(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _whatever_happens(self, call: Callable[..., Any], *arguments: str) -> Any:
+        try:
+            return call(*arguments)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            return None
+
+
 class _Lazy(click.Group):
     """Imports a command's module when it is called: starting the command should cost nothing."""
 
@@ -84,6 +108,7 @@ def main() -> None:
     """Entry point; errors become one sentence on standard error and an exit code."""
     warnings.showwarning = _say_warning
     _open_closed_streams()
+    sys.stderr = cast(TextIO, _Patient(sys.stderr))
     try:
         code = softstair(standalone_mode=False)  # click returns the code of an Exit, else None
         sys.stdout.flush()

@@ -62,7 +62,7 @@ class Decoding:
         written = write_and_tell(picture, suffix)
         damage = decoded.damage and IncompleteStream(f"{job.target} is not complete: {decoded.damage}.")
         height, width = picture.pixels.shape[:2]
-        line = f"{job.source} -> {job.target}: {width}x{height}"
+        line = f"{job.name} -> {job.target}: {width}x{height}"
         return Product(written.data, line, written.notes, damage or None)
 
 
@@ -150,7 +150,9 @@ def command(
         options.kinds_of(strip),
     )
     runner = run_here(workers)
-    running.run_all(work_list, work, runner, "Decoding", force=force, keep_times=keep_times)
+    running.run_all(
+        work_list, work, runner, "Decoding", force=force, keep_times=keep_times, most=work.max_memory
+    )
 
 
 def _suffix(target: str, to: str | None) -> str:

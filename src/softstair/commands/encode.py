@@ -62,7 +62,7 @@ class Encoding:
                 f"Bundle {bundle.name} is {bundle.fingerprint.hex()} on the worker, not "
                 f"{self.fingerprint}; install the same one everywhere."
             )
-        picture = read_picture(source, job.source, page=job.page, max_memory=self.max_memory)
+        picture = read_picture(source, job.name, page=job.page, max_memory=self.max_memory)
         picture = strip(picture, self.strip)
         if self.like is None:
             encoded = encode_picture(
@@ -87,12 +87,12 @@ class Encoding:
         if size > len(source):
             larger = f"It is larger as a .stair file: {size} bytes, and {len(source)} as it was"
             if self.keeps_sources:
-                line = f"{job.source} is kept: {len(source)} bytes, and {size} as a .stair file"
+                line = f"{job.name} is kept: {len(source)} bytes, and {size} as a .stair file"
                 return Product(None, line, notes)
             notes += (Note("larger than the source", f"{larger}; --skip-larger keeps such sources."),)
         return Product(
             encoded.data,
-            f"{job.source} -> {job.target}: {width}x{height}, {size} bytes, "
+            f"{job.name} -> {job.target}: {width}x{height}, {size} bytes, "
             f"{8 * size / (width * height):.3f} bpp, {_how(encoded)}",
             notes,
         )
@@ -259,7 +259,9 @@ def command(
         progressive,
         None if like is None else files.read(like),
     )
-    running.run_all(work_list, work, runner, "Encoding", force=force, keep_times=keep_times)
+    running.run_all(
+        work_list, work, runner, "Encoding", force=force, keep_times=keep_times, most=work.max_memory
+    )
 
 
 def _checked(work_list: WorkList) -> WorkList:

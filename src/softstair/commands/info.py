@@ -7,7 +7,7 @@ import json
 import click
 
 from softstair import files
-from softstair.errors import StreamError
+from softstair.errors import of_file
 from softstair.stream import MAX_SIDE, NO_BUNDLE, StreamReader, measure_parts
 
 from .speech import say
@@ -23,10 +23,8 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
     """
     for source in sources:
         data = files.read(source)
-        try:
+        with of_file(source):
             reader, parts = StreamReader(data, max_pixels=MAX_SIDE * MAX_SIDE), measure_parts(data)
-        except StreamError as error:
-            raise type(error)(f"{source}: {error}") from error
         header = reader.header
         learned = header.fingerprint != NO_BUNDLE
         fields = {

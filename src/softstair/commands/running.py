@@ -9,7 +9,7 @@ from secrets import token_hex
 
 import click
 
-from softstair.files import printable
+from softstair.files import LARGEST, STANDARD, printable
 from softstair.folders.jobs import Job, WorkList, spoken
 from softstair.folders.work import Outcome, Runner, Task, Work
 
@@ -26,21 +26,25 @@ def run_all(
     *,
     force: bool,
     keep_times: bool = False,
+    most: int = LARGEST,
 ) -> None:
     """Run all jobs. An error stops only its own file, unless the disk is full.
+
+    Args:
+        most: bytes that a source may have.
 
     Raises:
         Exit: with the code of the first failure in the order of the jobs.
     """
-    task = Task(work, work_list.folder, force, token_hex(8), keep_times)
+    task = Task(work, work_list.folder, force, token_hex(8), keep_times, most)
     jobs, start = work_list.jobs, time.monotonic()
     outcomes: dict[Job, Outcome] = {}
     if len(jobs) == 1 and not work_list.left_out:
         (outcome,) = runner(task, jobs)
         outcomes[outcome.job] = outcome
         for note in outcome.notes:
-            say(f"{outcome.job.source}: {note.text}")
-        say(f"softstair: {outcome.failure.message}" if outcome.failure else outcome.line)
+            say(f"{outcome.job.name}: {note.text}")
+        say(f"softstair: {_named(outcome)}" if outcome.failure else outcome.line)
     else:
         for outcome in _shown(runner(task, jobs), len(jobs), label):
             outcomes[outcome.job] = outcome
@@ -61,7 +65,7 @@ def told(outcomes: Sequence[Outcome]) -> Iterator[str]:
     texts: dict[str, str] = {}
     for outcome in outcomes:
         for note in outcome.notes:
-            names[note.kind].append(outcome.job.source)
+            names[note.kind].append(outcome.job.name)
             texts.setdefault(note.kind, note.text)
     for kind, sources in names.items():
         if len(sources) == 1:
@@ -103,11 +107,19 @@ def _shown(outcomes: Iterator[Outcome], total: int, label: str) -> Iterator[Outc
         for outcome in outcomes:
             progress.advance(bar)
             if outcome.failure is not None:
-                line = printable(f"{outcome.job.source}: {outcome.failure.message}")
+                line = printable(_named(outcome))
                 progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
             yield outcome
             if outcome.failure is not None and outcome.failure.is_final:
                 break
+
+
+def _named(outcome: Outcome) -> str:
+    """Why a job failed, with the name of a file."""
+    assert outcome.failure is not None
+    job, message = outcome.job, outcome.failure.message
+    names = {job.name} | {job.target} - {STANDARD}
+    return message if any(name in message for name in names) else f"{job.name}: {message}"
 
 
 def _bytes(size: int) -> str:

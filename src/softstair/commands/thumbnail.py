@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import click
 
 from softstair import files
-from softstair.errors import UsageError
+from softstair.errors import UsageError, of_file
 
 
 @click.command("thumbnail")
@@ -25,18 +26,22 @@ def command(source: str, target: str, size: int) -> None:
     from PIL import Image
 
     from softstair.codec import SCALES, View, decode_view
+    from softstair.pictures import is_picture_name
     from softstair.stream import read_header
 
     address = urlsplit(source)
     path = unquote(address.path) if address.scheme == "file" else source
-    if target.lower().endswith(".stair"):
-        raise UsageError(f"{target} would be a PNG called .stair; name it .png.")
+    suffix = Path(target).suffix.lower()
+    if suffix == ".stair" or (suffix != ".png" and is_picture_name(suffix)):
+        raise UsageError(f"{target} would be a PNG called {suffix}; name it .png.")
     files.check_sources([target], [path])
     data = files.read(path)
-    header = read_header(data)
+    with of_file(path):
+        header = read_header(data)
     # As small as is still large enough: the rest is Pillow's.
     large_enough = [d for d in SCALES if max(header.width, header.height) / d >= size]
-    picture = decode_view(data, View(divisor=max(large_enough, default=1))).picture
+    with of_file(path):
+        picture = decode_view(data, View(divisor=max(large_enough, default=1))).picture
     pixels, image = picture.pixels, Image.fromarray(picture.pixels)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha.reshape(pixels.shape[:2])))

@@ -27,6 +27,11 @@ class Job:
     page: int | None = None
     makes_folder: bool = False
 
+    @property
+    def name(self) -> str:
+        """What to call the input."""
+        return "standard input" if self.source == STANDARD else self.source
+
 
 @dataclass(frozen=True)
 class WorkList:
@@ -58,9 +63,11 @@ def plan(
         unread: suffixes of what would be accepted if something were installed, and what.
 
     Raises:
-        UsageError: no input, one that does not exist, a file where a folder is needed, or several
-            inputs for one output.
+        UsageError: no input, an empty name, an input that does not exist, a file where a folder is
+            needed, or several inputs for one output.
     """
+    if output == "" or "" in sources:
+        raise UsageError("A name is empty; the folder you are in is called . (a dot).")
     out = None if output in (None, STANDARD) else Path(output or "")
     finder = _Finder(accepted, unread or {}, out)
     found = [pair for source in sources for pair in finder.expand(source)]

@@ -79,7 +79,7 @@ class Task:
     """Work on any of the jobs of one run.
 
     folder: of the outputs, where they have one for all. keep_times: outputs are as old as their
-    sources.
+    sources. most: bytes that a source may have.
     """
 
     work: Work
@@ -87,6 +87,7 @@ class Task:
     force: bool
     run: str
     keep_times: bool = False
+    most: int = files.LARGEST
 
     def __call__(self, job: Job) -> Outcome:
         """Does a job; what goes wrong is part of its outcome, bugs included, and stops no other.
@@ -114,7 +115,7 @@ class Task:
                 job.target, force=self.force, sources=[job.source], makes_folder=job.makes_folder
             )
         stopping.check()
-        source = files.read(job.source)
+        source = files.read(job.source, self.most)
         state = self._state(job, source)
         if state is State.FINISHED:
             size = Path(job.target).stat().st_size
