@@ -102,6 +102,17 @@ def screen(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     return pixels
 
 
+def smoothed_letters() -> npt.NDArray[np.uint8]:
+    """White paper with letters whose edges have a thousand colours that nobody tells apart."""
+    random = np.random.default_rng(5)
+    pixels = np.full((160, 240, 3), 255, np.uint8)
+    for _ in range(200):
+        row, column = random.integers(0, 150), random.integers(0, 230)
+        pixels[row : row + 9, column : column + 2] = 20
+        pixels[row : row + 9, column + 2] = 150 + random.integers(0, 12, (9, 3))
+    return pixels
+
+
 def screen_with_photograph(
     height: int = 224,
     width: int = 320,

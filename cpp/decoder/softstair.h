@@ -63,7 +63,7 @@ typedef struct {
   uint32_t has_alpha;
   uint32_t version, mode, rate_position;
   uint32_t tiles;           /* how many */
-  uint32_t exact_tiles;     /* how many of them are coded without loss */
+  uint32_t exact_tiles;     /* how many of them are coded without loss, at least in part */
   uint8_t fingerprint[8];   /* of the bundle that it needs, flattened if it was made with a pack; zeros if it needs none */
 } stair_file_info;
 

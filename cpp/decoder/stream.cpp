@@ -15,7 +15,7 @@ constexpr int kLargestSide = 65536;
 constexpr std::size_t kMostMetadata = std::size_t{64} << 20;  // bytes of one block, inflated
 constexpr std::uint32_t kAlpha = 1;
 constexpr std::uint32_t kIcc1 = 2, kExif1 = 4, kXmp1 = 8;                                                 // version 1
-constexpr std::uint32_t kMetadata = 2, kExact = 4, kPack = 8, kProgressive = 16, kExactAlpha = 32;  // version 2
+constexpr std::uint32_t kMetadata = 2, kExact = 4, kPack = 8, kProgressive = 16, kExactAlpha = 32, kReduced = 64;  // version 2
 constexpr const char* kNames[] = {"ICC", "EXIF", "XMP", "IPTC"};
 
 std::uint32_t varint(Cursor& cursor, const char* name) {
@@ -99,10 +99,11 @@ void Stream::read_header() {
   header_.version = cursor_.byte("version");
   if (header_.version != 1 && header_.version != 2) unknown("version", header_.version);
   header_.flags = header_.version == 1 ? cursor_.byte("flags") : varint(cursor_, "flags");
-  const std::uint32_t known = header_.version == 1 ? kAlpha | kIcc1 | kExif1 | kXmp1 : kAlpha | kMetadata | kExact | kPack | kProgressive | kExactAlpha;
+  const std::uint32_t known = header_.version == 1 ? kAlpha | kIcc1 | kExif1 | kXmp1 : kAlpha | kMetadata | kExact | kPack | kProgressive | kExactAlpha | kReduced;
   if ((header_.flags & ~known) != 0) unknown("flags", header_.flags);
   require(header_.version == 1 || (header_.flags & kExactAlpha) == 0 || has_alpha(), STAIR_CORRUPT,
           "The flags say how alpha is coded, but there is none.");
+  require(!reduced() || (header_.flags & kExact) != 0, STAIR_CORRUPT, "The flags say what exact tiles are of, but there are none.");
   const Bytes fingerprint = cursor_.take(header_.fingerprint.size(), "fingerprint");
   std::copy(fingerprint.begin(), fingerprint.end(), header_.fingerprint.begin());
   if (header_.version == 2 && (header_.flags & kPack) != 0) {
@@ -127,6 +128,8 @@ void Stream::read_header() {
 bool Stream::has_alpha() const { return (header_.flags & kAlpha) != 0; }
 
 int Stream::exact_tiles() const { return static_cast<int>(std::count(exact_.begin(), exact_.end(), true)); }
+
+bool Stream::reduced() const { return header_.version == 2 && (header_.flags & kReduced) != 0; }
 
 bool Stream::progressive() const { return header_.version == 2 && (header_.flags & kProgressive) != 0; }
 

@@ -51,6 +51,8 @@ class Stream {
   bool needs_bundle() const { return header_.fingerprint != Fingerprint{}; }
   bool exact(int tile) const { return !exact_.empty() && exact_[tile]; }
   int exact_tiles() const;
+  // True if exact payloads are of the picture in fewer colours.
+  bool reduced() const;
 
   // The payload of a tile, its checksum compared. Parts of one are joined when it is first asked for,
   // which one thread alone may do.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from numbers import Integral
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,7 @@ class StreamInfo:
     colour: "rgb" or "grey". mode: how symbols were chosen. fingerprint: of the bundle, in hex; zeros if
     no tile is learned, in which case mode and rate position have no meaning. tiles: how many there are.
     exact_tiles: how many of them are exact, at least in part. pack: the fingerprint of the pack that
-    changed the bundle, in hex, or None.
+    changed the bundle, in hex, or None. reduced_tiles: how many would be exact, but are in fewer colours.
     """
 
     width: int
@@ -50,6 +52,7 @@ class StreamInfo:
     tiles: int
     exact_tiles: int
     pack: str | None = None
+    reduced_tiles: int = 0
 
 
 def encode(
@@ -105,6 +108,7 @@ def encode(
         return _encode_like(
             image, like, rate, (effort, mode, progressive or None), bundle, threads, max_memory
         )
+    _check(bundle, threads)
     bundle = bundle or open_bundle()
     chosen = choose_mode(bundle, effort, mode)
     picture = picture_from(image)
@@ -136,6 +140,25 @@ def _encode_like(
     for note in picture.notes:
         warnings.warn(note.text, PictureChanged, stacklevel=3)
     return encode_like(picture, old, bundle, threads=threads, max_memory=max_memory).data
+
+
+def _check(bundle: Any, threads: Any) -> None:
+    if bundle is not None and not isinstance(bundle, Bundle):
+        raise UsageError(f"A bundle is what softstair.open_bundle returns, not {bundle!r}.")
+    if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+        raise UsageError(f"Threads must be a whole number of at least 1, not {threads!r}.")
+
+
+def _whole(region: Any) -> tuple[int, int, int, int] | None:
+    if region is None:
+        return None
+    try:
+        left, top, width, height = map(index, region)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"A region is left, top, width and height, four whole numbers, not {region!r}."
+        ) from error
+    return left, top, width, height
 
 
 def decode(
@@ -176,7 +199,8 @@ def decode(
     Warns:
         PartialPicture: a part is missing; only with ``allow_partial``.
     """
-    view = View(region, divisor_of(scale), allow_partial)
+    _check(bundle, threads)
+    view = View(_whole(region), divisor_of(scale), allow_partial)
     decoded = decode_view(data, view, bundle, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
     if decoded.damage:
         warnings.warn(f"The picture is not complete: {decoded.damage}.", PartialPicture, stacklevel=2)
@@ -199,8 +223,9 @@ def info(data: Buffer) -> StreamInfo:
         header.position,
         header.fingerprint.hex(),
         header.grid.count,
-        len(reader.exact),
+        0 if reader.is_reduced else len(reader.exact),
         None if header.pack is None else header.pack.hex(),
+        len(reader.exact) if reader.is_reduced else 0,
     )
 
 

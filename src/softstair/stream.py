@@ -56,12 +56,10 @@ class _Flag(IntFlag):
     PACK = 8
     PROGRESSIVE = 16
     EXACT_ALPHA = 32
+    REDUCED = 64
 
 
-# An int: ~ of flags keeps to them.
-_READ = int(
-    _Flag.ALPHA | _Flag.METADATA | _Flag.EXACT_TILES | _Flag.PROGRESSIVE | _Flag.PACK | _Flag.EXACT_ALPHA
-)
+_READ = sum(_Flag)  # an int: ~ of flags keeps to them
 _FLAGS_OF_1 = 0x0F  # alpha, and one for each of the first kinds of metadata
 _KINDS = ("icc", "exif", "xmp", "iptc")  # of metadata, by their number
 
@@ -109,7 +107,7 @@ class Stream:
 
     alpha: uint8 plane, height * width bytes, row by row. exact: of which tiles the payload is an exact one.
     cuts: in progressive order, how many bytes of each payload are its first part; those of all tiles come
-    before what is left of any.
+    before what is left of any. is_reduced: exact payloads are of the picture in fewer colours.
     """
 
     header: Header
@@ -118,6 +116,7 @@ class Stream:
     metadata: Metadata = field(default_factory=Metadata)
     exact: frozenset[int] = frozenset()
     cuts: tuple[int, ...] | None = None
+    is_reduced: bool = False
 
 
 @dataclass(frozen=True)
@@ -231,11 +230,13 @@ def join_stream(
     extras: Extras,
     exact: frozenset[int] = frozenset(),
     cuts: Sequence[int] | None = None,
+    *,
+    is_reduced: bool = False,
 ) -> bytes:
-    """Serialise a stream from its parts; tiles in raster order, exact and cuts as in ``Stream``."""
+    """Serialise a stream from its parts; tiles in raster order, the rest as in ``Stream``."""
     head = bytearray(MAGIC)
     flags = extras.flags | (_Flag.EXACT_TILES if exact else 0) | (_Flag.PACK if header.pack else 0)
-    flags |= _Flag.PROGRESSIVE if cuts is not None else 0
+    flags |= (_Flag.PROGRESSIVE if cuts is not None else 0) | (_Flag.REDUCED if is_reduced else 0)
     head += bytes([VERSION]) + _varint(flags)
     head += header.fingerprint + (header.pack or b"")
     head += _varint(header.width) + _varint(header.height)
@@ -259,7 +260,9 @@ def join_stream(
 def write_stream(stream: Stream) -> bytes:
     """Serialise a stream."""
     extras = pack_extras(stream.alpha, stream.metadata, stream.header.grid)
-    return join_stream(stream.header, stream.tiles, extras, stream.exact, stream.cuts)
+    return join_stream(
+        stream.header, stream.tiles, extras, stream.exact, stream.cuts, is_reduced=stream.is_reduced
+    )
 
 
 def with_metadata(data: Buffer, metadata: Metadata, *, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -279,7 +282,8 @@ def with_metadata(data: Buffer, metadata: Metadata, *, max_pixels: int = MAX_PIX
     parts = reader.parts()
     start = parts.header + parts.tiles
     alpha = bytes(data[start : start + parts.alpha])
-    return join_stream(reader.header, tiles, Extras(flags, alpha + packed), reader.exact, reader.cuts)
+    extras = Extras(flags, alpha + packed)
+    return join_stream(reader.header, tiles, extras, reader.exact, reader.cuts, is_reduced=reader.is_reduced)
 
 
 class StreamReader:
@@ -327,6 +331,11 @@ class StreamReader:
     def has_exact_alpha(self) -> bool:
         """True if alpha is coded like exact tiles."""
         return self._kind.exact_alpha
+
+    @property
+    def is_reduced(self) -> bool:
+        """True if exact payloads are of the picture in fewer colours."""
+        return self._kind.reduced
 
     @property
     def ends(self) -> Sequence[int]:
@@ -482,7 +491,8 @@ def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
     """
     reader = StreamReader(data, max_pixels=max_pixels)
     tiles = tuple(reader.tile(index) for index in range(reader.grid.count))
-    return Stream(reader.header, tiles, *reader.extras(), reader.exact, reader.cuts)
+    extras = reader.extras()
+    return Stream(reader.header, tiles, *extras, reader.exact, reader.cuts, reader.is_reduced)
 
 
 def measure_parts(data: Buffer) -> Parts:
@@ -502,6 +512,7 @@ class _Kind:
     exact_tiles: bool
     pack: bool
     progressive: bool
+    reduced: bool
     bare: tuple[int, ...] | None
 
 
@@ -548,7 +559,7 @@ class _Cursor:
             if flags & ~_FLAGS_OF_1:
                 raise UnsupportedStream(f"The stream has unknown flags {flags:#04x}; update this release.")
             bare = tuple(kind for kind in range(3) if flags >> 1 + kind & 1)
-            return _Kind(bool(flags & _Flag.ALPHA), False, False, False, False, bare)
+            return _Kind(bool(flags & _Flag.ALPHA), False, False, False, False, False, bare)
         if version != VERSION:
             raise UnsupportedStream(
                 f"The stream has version {version}, this release reads 1 and {VERSION}; update it."
@@ -560,11 +571,12 @@ class _Cursor:
         progressive = bool(flags & _Flag.PROGRESSIVE)
         if exact_alpha and not alpha:
             raise CorruptStream(f"The flags {flags:#04x} say how alpha is coded, but there is none.")
-        exact_tiles = bool(flags & _Flag.EXACT_TILES)
+        exact_tiles, reduced = bool(flags & _Flag.EXACT_TILES), bool(flags & _Flag.REDUCED)
+        if reduced and not exact_tiles:
+            raise CorruptStream(f"The flags {flags:#04x} say what exact tiles are of, but there are none.")
         pack = bool(flags & _Flag.PACK)
-        return _Kind(
-            alpha, exact_alpha, exact_tiles, pack, progressive, None if flags & _Flag.METADATA else ()
-        )
+        kinds = None if flags & _Flag.METADATA else ()
+        return _Kind(alpha, exact_alpha, exact_tiles, pack, progressive, reduced, kinds)
 
     def exact_tiles(self, count: int) -> frozenset[int]:
         """The bitmap of tiles with an exact payload."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from softstair.exact import pack_samples
-from softstair.stream import NO_BUNDLE, Colour, ExactPayload, Header, Mode, Stream, write_stream
+from softstair.stream import NO_BUNDLE, Colour, ExactPayload, Header, Mode, Stream, read_stream, write_stream
 
 from .. import c_library
 from ..c_library import BUILD, LIBRARY, Failure, Library
@@ -84,6 +85,9 @@ def test_grey_and_tiles_and_regions(library):
     data = exact_stream(pixels, layout=1)
     assert library.info(data).exact_tiles == 6
     assert np.array_equal(library.decode(None, data), pixels)
+    reduced = write_stream(replace(read_stream(data), is_reduced=True))
+    assert library.info(reduced).exact_tiles == 0
+    assert np.array_equal(library.decode(None, reduced), pixels)
     region = library.decode(None, data, left=200, top=250, width=100, height=49)
     assert np.array_equal(region, pixels[250:299, 200:300])
     assert np.array_equal(library.decode(None, exact_stream(pixels[..., 0])), pixels[..., 0])

@@ -799,3 +799,58 @@ def test_exif_that_parsers_choke_on_turns_pixels_all_the_same():
     assert strip(source, frozenset({"exif"})).pixels.shape == (40, 30, 3)
     with Image.open(io.BytesIO(as_png(source))) as image:
         assert image.size == (30, 40)
+
+
+# Calls with what is no picture, or no option
+
+
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        ("photo.png", "Of str no picture is made; open the file with PIL.Image.open"),
+        (b"\x89PNG", "Of bytes no picture is made"),
+        (Image.new("RGB", (0, 5)), "no pixels: it is of 0x5"),
+        (Image.open(io.BytesIO(people.rgb_png()[:900])), "cannot be decoded: image file is truncated"),
+    ],
+)
+def test_what_is_no_picture_is_said(image, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        softstair.encode(image)
+
+
+def test_an_image_that_was_closed():
+    image = Image.new("RGB", (4, 4))
+    image.close()
+    with pytest.raises(UnreadablePicture, match="closed image"):
+        softstair.encode(image)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"quality": True}, "Quality must be a number, not True"),
+        ({"quality": "75"}, "Quality must be a number, not '75'"),
+        ({"rate_position": 1.5}, "Position must be a whole number"),
+        ({"target_size": "10k"}, "Target size must be a number"),
+        ({"threads": -1}, "Threads must be a whole number of at least 1"),
+        ({"bundle": "photo"}, "A bundle is what softstair.open_bundle returns, not 'photo'"),
+    ],
+)
+def test_options_of_another_kind_are_said(options, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        softstair.encode(photograph(8, 8), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"region": (1, 2, 3)}, "four whole numbers, not"),
+        ({"region": (0.5, 0, 1, 1)}, "four whole numbers, not"),
+        ({"scale": "1/2"}, "not by 1/2"),
+        ({"threads": 0}, "Threads must be"),
+        ({"bundle": 3}, "A bundle is what"),
+    ],
+)
+def test_parts_of_another_kind_are_said(options, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        softstair.decode(softstair.encode(photograph(8, 8), lossless=True), **options)

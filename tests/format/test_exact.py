@@ -38,7 +38,7 @@ from softstair.stream import (
     write_stream,
 )
 
-from ..tiny import photograph, screen, screen_with_photograph
+from ..tiny import photograph, screen, screen_with_photograph, smoothed_letters
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +93,6 @@ def test_a_screen_is_coded_exactly_without_being_asked(tiny_bundle):
     assert list(read_symbols(data)) == []
 
 
-def smoothed_letters() -> np.ndarray:
-    """White paper with letters whose edges have a thousand colours that nobody tells apart."""
-    random = np.random.default_rng(5)
-    pixels = np.full((160, 240, 3), 255, np.uint8)
-    for _ in range(200):
-        row, column = random.integers(0, 150), random.integers(0, 230)
-        pixels[row : row + 9, column : column + 2] = 20
-        pixels[row : row + 9, column + 2] = 150 + random.integers(0, 12, (9, 3))
-    return pixels
-
-
 def test_a_drawing_of_many_near_colours_is_coded_in_fewer_unless_nothing_may_be_lost(tiny_bundle):
     pixels = smoothed_letters()
     exactly = softstair.encode(pixels, lossless=True)
@@ -111,6 +100,8 @@ def test_a_drawing_of_many_near_colours_is_coded_in_fewer_unless_nothing_may_be_
     decoded = softstair.decode(encoded.data)
     error = np.square(decoded.astype(float) - pixels).mean()
     assert (encoded.is_reduced, encoded.position) == (True, None)
+    said = softstair.info(encoded.data), softstair.info(exactly)
+    assert [(info.exact_tiles, info.reduced_tiles) for info in said] == [(0, 1), (1, 0)]
     assert len(encoded.data) < 0.8 * len(exactly)
     assert 0 < error < 1
     np.testing.assert_array_equal(decoded[pixels == 255], 255)  # paper stays white
@@ -337,7 +328,7 @@ def test_info_names_exact_tiles(tmp_path, mixed):
         (tmp_path / name).write_bytes(data)
         done = CliRunner().invoke(command, ["info", "--json", str(tmp_path / name)])
         fields = json.loads(done.output)
-        assert fields["exact_tiles"] == 1
+        assert (fields["exact_tiles"], fields["reduced_tiles"]) == (1, 0)
         assert (fields["bundle"] is None) == (fields["mode"] is None) == (name == "exact")
 
 

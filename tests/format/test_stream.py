@@ -31,6 +31,7 @@ from softstair.stream import (
     read_header,
     read_stream,
     read_summary,
+    with_metadata,
     write_stream,
 )
 from softstair.tiles import TileGrid
@@ -110,8 +111,8 @@ def test_what_follows_the_end_is_refused():
     [
         (0, 0x00, NotAStairFile, "does not start like"),
         (4, 3, UnsupportedStream, "version 3"),
-        (5, 0x40, UnsupportedStream, "unknown flags 0x40"),
-        (5, 0xC0, UnsupportedStream, "unknown flags 0x40"),
+        (5, 0x40, CorruptStream, "flags 0x40 say what exact tiles are of"),
+        (5, 0xC0, CorruptStream, "flags 0x40 say what exact tiles are of"),
         (5, 0x20, CorruptStream, "there is none"),
         (14, 0, CorruptStream, "width is zero"),
         (16, 7, UnsupportedStream, "unknown colour 7"),
@@ -256,6 +257,20 @@ def test_exact_tiles_are_in_a_bitmap_behind_the_index():
     assert data[start : start + 2] == bytes([0b1010, 0b1000])
     assert read_stream(data) == stream
     assert StreamReader(data).exact == {1, 3, 11}
+
+
+def test_a_flag_of_a_later_release_is_not_guessed_at():
+    data = write_stream(PLAIN)
+    with pytest.raises(UnsupportedStream, match="unknown flags 0x80"):
+        read_stream(data[:5] + b"\x80\x01" + data[6:])
+
+
+def test_that_exact_payloads_are_in_fewer_colours_is_a_flag():
+    exact = replace(PLAIN, exact=frozenset({0}))
+    plain, reduced = write_stream(exact), write_stream(replace(exact, is_reduced=True))
+    assert (len(plain), plain[5] | 64) == (len(reduced), reduced[5])
+    assert read_stream(reduced) == replace(exact, is_reduced=True)
+    assert read_stream(with_metadata(reduced, Metadata(xmp=b"xmp"))).is_reduced
 
 
 def test_a_bitmap_of_more_tiles_than_there_are_is_corrupt():

@@ -88,8 +88,9 @@ def encode_like(
         ]
     alpha = None if picture.alpha is None else picture.alpha.tobytes()
     extras = pack_extras(alpha, picture.metadata, grid)
-    data = join_stream(header, tiles, extras, exact, cuts)
-    return Encoded(data, header.position, 0.0, sum(map(len, tiles)), len(exact))
+    reduced = bool(reader.is_reduced and exact)
+    data = join_stream(header, tiles, extras, exact, cuts, is_reduced=reduced)
+    return Encoded(data, header.position, 0.0, sum(map(len, tiles)), len(exact), is_reduced=reduced)
 
 
 def _any_bundle() -> Bundle:

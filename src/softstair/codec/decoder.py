@@ -44,7 +44,7 @@ def divisor_of(scale: float) -> int:
     for divisor in SCALES:
         if scale * divisor == 1:
             return divisor
-    raise UsageError(f"Pictures can be scaled by 1 over {_spoken(SCALES)}, not by {scale:g}.")
+    raise UsageError(f"Pictures can be scaled by 1 over {_spoken(SCALES)}, not by {scale}.")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -64,6 +65,12 @@ class Rate:
         given = [name for name, value in vars(self).items() if value is not None and value is not False]
         if len(given) > 1:
             raise UsageError(f"Ask for only one of {', '.join(given)}.")
+        for name, value in vars(self).items():
+            wanted = Integral if name == "position" else Real
+            is_number = isinstance(value, wanted) and not isinstance(value, bool)
+            if name != "lossless" and value is not None and not is_number:
+                kind = "a whole number" if wanted is Integral else "a number"
+                raise UsageError(f"{name.replace('_', ' ').capitalize()} must be {kind}, not {value!r}.")
         if any(not math.isfinite(value) for value in vars(self).values() if value is not None):
             raise UsageError(f"{given[0].replace('_', ' ').capitalize()} must be a finite number.")
         for name in ("target_size", "target_bpp"):
@@ -407,7 +414,7 @@ class PictureEncoder:
         header = Header(fingerprint, grid.width, grid.height, self._colour, mode, position, grid.layout, pack)
         tiles = form.code(position, rate_weight).tiles
         cuts = self._cuts(form, tiles, position) if self._progressive and form.coder is not None else None
-        return join_stream(header, tiles, self._extras, form.exact, cuts)
+        return join_stream(header, tiles, self._extras, form.exact, cuts, is_reduced=form.lost > 0)
 
     def _cuts(self, form: Form, tiles: Sequence[bytes], position: int) -> list[int]:
         """Where the first phase of each payload ends, in bytes; exact ones have nothing to show early."""

@@ -19,7 +19,8 @@ from .speech import say
 def command(sources: tuple[str, ...], as_json: bool) -> None:
     """Show what .stair files hold. Needs neither their bundle nor an engine.
 
-    What is exact in every tile has no mode, no rate position and no bundle.
+    What is exact in every tile has no mode, no rate position and no bundle. Reduced tiles are coded like
+    exact ones, in fewer colours than the picture had.
     """
     for source in sources:
         data = files.read(source)
@@ -35,7 +36,8 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
             "mode": header.mode if learned else None,
             "rate position": header.position if learned else None,
             "tiles": header.grid.count,
-            "exact tiles": len(reader.exact),
+            "exact tiles": 0 if reader.is_reduced else len(reader.exact),
+            "reduced tiles": len(reader.exact) if reader.is_reduced else 0,
             "bundle": header.fingerprint.hex() if learned else None,
             "pack": None if header.pack is None else header.pack.hex(),
             "bytes": len(data),

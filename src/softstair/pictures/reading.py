@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from softstair import _core
-from softstair.errors import LimitExceeded, UnreadablePicture, UsageError
+from softstair.errors import LimitExceeded, UnreadablePicture, UsageError, ran_out_of_memory
 
 from . import jpeg, png, tiff
 from .boxes import with_boxes
@@ -47,12 +48,24 @@ def picture_from(image: Any) -> Picture:
     """A picture from a PIL image or a uint8 array (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4).
 
     Raises:
+        UnreadablePicture: the file of a PIL image is damaged.
         UsageError: another type, dtype or shape, or no pixels.
     """
     if isinstance(image, Picture):
         return image
     if isinstance(image, Image.Image):
-        return _from_pil(image)
+        if 0 in image.size:
+            raise UsageError(f"The image has no pixels: it is of {image.width}x{image.height}.")
+        try:
+            return _from_pil(image)
+        except _DAMAGED as error:
+            if ran_out_of_memory(error):
+                raise
+            raise UnreadablePicture(f"The image cannot be decoded: {_reason(error)}.") from error
+    if isinstance(image, str | bytes | PurePath):
+        raise UsageError(
+            f"Of {type(image).__name__} no picture is made; open the file with PIL.Image.open and pass that."
+        )
     array = np.asarray(image)
     if array.dtype != np.uint8:
         raise UsageError(f"Pixels must be uint8, not {array.dtype}; scale them to 0..255 and convert.")
@@ -106,12 +119,15 @@ def read_picture(
         except (UsageError, LimitExceeded):
             raise
         except (*_DAMAGED, Image.DecompressionBombError) as error:
-            reason = str(error).rstrip(".") or type(error).__name__
-            raise UnreadablePicture(f"{name} cannot be decoded: {reason}.") from error
+            raise UnreadablePicture(f"{name} cannot be decoded: {_reason(error)}.") from error
         picture, unfit = _with_boxes(picture, image, data)
         picture, more = _with_told_colours(picture, image, data)
         notes += (*unfit, *more, *_what_else(image, data))
     return replace(picture, notes=(*notes, *picture.notes))
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def count_pages(data: bytes, name: str) -> int:
