@@ -48,9 +48,9 @@ _STEP = 2**31 + 1  # of the crops: one that no run reaches, nor the export
 class Effort:
     """How much is done: crops that are coded, and steps of either training."""
 
-    crops: int = 200
-    place_steps: int = 250
-    hyper_steps: int = 700
+    crops: int = 700
+    place_steps: int = 500
+    hyper_steps: int = 1000
 
 
 _ALL = Effort()
