@@ -174,8 +174,12 @@ def decode_view(
     else:
         bundle = bundle_of(header, bundle)
         previews = bundle.previews and view.divisor >= SCALE and not reader.exact and not view.allow_partial
-        work, made = (_previews, SCALE) if previews else (_windows, 1)
-        windows = work(reader, source, bundle, region, fixed, threads or usable_cores(), max_memory)
+        threads = threads or usable_cores()
+        work = _begin(reader, source, bundle, region, fixed, threads, max_memory)
+        if previews:
+            windows, made = _previewed(work, reader, source, region, bundle, threads), SCALE
+        else:
+            windows = _synthesised(work, reader, source, region)
     alpha, metadata, complete_extras = _extras(reader, view, region)
     if region != reader.grid.whole or view.divisor > 1:
         metadata = for_a_part(metadata, *view.shown(header))
@@ -224,7 +228,19 @@ def read_symbols(
         yield coder.read_symbols(payload, geometry, header.position, index)
 
 
-def _windows(
+@dataclass(frozen=True)
+class _Work:
+    """What learned pixels are made with.
+
+    windows: how the picture is cut. plane: latents, as they are asked for.
+    """
+
+    crew: Crew
+    windows: TileGrid
+    plane: LatentPlane
+
+
+def _begin(
     reader: StreamReader,
     source: TileSource,
     bundle: Bundle,
@@ -232,39 +248,36 @@ def _windows(
     fixed: int,
     threads: int,
     max_memory: int,
-) -> Iterator[tuple[Box, Pixels]]:
-    """Learned pixels of a region, window by window; whatever they need was checked before."""
-    header = reader.header
+) -> _Work:
     fixed += exact_bytes(reader.grid, region) if reader.exact else 0
     plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
-    crew = Crew(bundle, header.mode, threads, plan.workers)
-    windows = TileGrid(header.height, header.width, plan.window)
+    crew = Crew(bundle, reader.header.mode, threads, plan.workers)
+    windows = TileGrid(reader.header.height, reader.header.width, plan.window)
+    return _Work(crew, windows, LatentPlane(reader.grid, lambda indices: source.latents(crew, indices)))
+
+
+def _synthesised(
+    work: _Work, reader: StreamReader, source: TileSource, region: Box
+) -> Iterator[tuple[Box, Pixels]]:
+    """Learned pixels of a region, window by window; whatever they need was checked before."""
+    crew, windows = work.crew, work.windows
     in_one_piece = windows.count == 1 and region == windows.whole
     reach = 0 if in_one_piece or source.hides(region) else crew.synthesis_reach()
     needed = region.cells(STRIDE).grown(reach, windows.whole.cells(STRIDE)).times(STRIDE)
     source.check(needed.within(windows.whole), crew.whole)
-    plane = LatentPlane(reader.grid, lambda indices: source.latents(crew, indices))
-    return synthesise_windows(crew.whole, plane, header.position, windows, region, reach, source.is_blank)
+    position = reader.header.position
+    return synthesise_windows(crew.whole, work.plane, position, windows, region, reach, source.is_blank)
 
 
-def _previews(
-    reader: StreamReader,
-    source: TileSource,
-    bundle: Bundle,
-    region: Box,
-    fixed: int,
-    threads: int,
-    max_memory: int,
+def _previewed(
+    work: _Work, reader: StreamReader, source: TileSource, region: Box, bundle: Bundle, threads: int
 ) -> Iterator[tuple[Box, Pixels]]:
-    """A quarter of the pixels of a region, made without the synthesis, as ``_windows`` makes all."""
+    """A quarter of the pixels of a region, made without the synthesis, as ``_synthesised`` makes all."""
     header = reader.header
-    plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
-    crew = Crew(bundle, header.mode, threads, plan.workers)
     source.check(region)
-    plane = LatentPlane(reader.grid, lambda indices: source.latents(crew, indices))
-    windows = TileGrid(header.height, header.width, plan.window)
     hat = bundle.at(header.position, header.mode).hat
-    return preview_windows(networks_of(bundle, threads, header.mode), hat, plane, windows, region)
+    networks = networks_of(bundle, threads, header.mode)
+    return preview_windows(networks, hat, work.plane, work.windows, region)
 
 
 def _exact_windows(
