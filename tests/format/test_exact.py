@@ -15,6 +15,7 @@ from PIL import Image
 
 import softstair
 from softstair.codec import PictureEncoder, Rate, View, decode_view, encode_picture, read_symbols
+from softstair.codec.colours import PALETTES, in_fewer_colours
 from softstair.codec.flatness import CELL, exact_cells
 from softstair.codec.geometry import Geometry
 from softstair.errors import (
@@ -110,6 +111,22 @@ def test_a_drawing_of_many_near_colours_is_coded_in_fewer_unless_nothing_may_be_
     np.testing.assert_array_equal(softstair.decode(fine), pixels)
     small = softstair.encode(pixels, target_size=len(encoded.data), bundle=tiny_bundle)
     assert small == encoded.data
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_in_fewer_colours_no_ground_melts_into_another_and_yellow_stays_yellow(palette):
+    """Grey buttons on white paper, and a small photograph in colours of its own."""
+    random = np.random.default_rng(3)
+    pixels = np.full((200, 300, 3), 255, np.uint8)
+    pixels[20:40, 20:80] = 242
+    pixels[60:80, 20:80] = 248
+    near = random.integers(0, 10, (60, 80, 3)) + np.array([230, 200, 40])
+    many = random.integers(0, 256, (60, 80, 1)) + random.integers(-9, 9, (60, 80, 3))
+    pixels[120:180, 20:100], pixels[120:180, 120:200] = near, np.clip(many, 0, 255)
+    reduced = in_fewer_colours(pixels.reshape(-1, 3), palette).reshape(pixels.shape)
+    assert len(np.unique(reduced.reshape(-1, 3), axis=0)) <= palette.colours
+    np.testing.assert_array_equal(reduced[:110], pixels[:110])
+    assert np.abs(reduced.astype(int) - pixels).max() <= 48
 
 
 def test_what_is_hidden_has_no_part_in_what_fewer_colours_lose(tiny_bundle):

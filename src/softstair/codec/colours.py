@@ -21,17 +21,34 @@ class Palette:
     method: Image.Quantize
 
 
-# Of many numbers and methods these two were best at most qualities of most screens: few colours by
-# common leading bits, all that one byte tells by medians.
-PALETTES = (Palette(128, Image.Quantize.FASTOCTREE), Palette(256, Image.Quantize.MEDIANCUT))
+# By common leading bits no error is large; medians, where colours are rare, turn yellow to orange.
+PALETTES = (Palette(128, Image.Quantize.FASTOCTREE), Palette(256, Image.Quantize.FASTOCTREE))
+_KEPT = 4  # one of so many colours of a palette is a frequent one, as it is
+_FREQUENT = 0.0005  # of all pixels
 
 
 def in_fewer_colours(pixels: Pixels, palette: Palette) -> Pixels:
     """Pixels (N, 3) in at most so many colours, without a pattern of dots.
 
-    A colour that most of those near it have stays as it is, so that a white page stays white.
+    The most frequent colours stay as they are, so that no ground melts into another one, and so does a
+    colour that most of those near it have.
     """
     stopping.check()
+    found, colour_of, counts = np.unique(_keys(pixels), return_inverse=True, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[: palette.colours // _KEPT]
+    frequent = most[counts[most] >= _FREQUENT * len(pixels)]
+    is_rare = np.ones(len(found), np.bool_)
+    is_rare[frequent] = False
+    rest = is_rare[colour_of]
+    left = palette.colours - len(frequent)
+    if np.count_nonzero(is_rare) <= left:
+        return pixels
+    result = pixels.copy()
+    result[rest] = _quantized(pixels[rest], Palette(left, palette.method))
+    return result
+
+
+def _quantized(pixels: Pixels, palette: Palette) -> Pixels:
     image = Image.fromarray(pixels[None])
     indexed = image.quantize(palette.colours, palette.method, dither=Image.Dither.NONE)
     numbers = np.asarray(indexed)[0]
@@ -44,11 +61,16 @@ def in_fewer_colours(pixels: Pixels, palette: Palette) -> Pixels:
     return result
 
 
+def _keys(pixels: Pixels) -> npt.NDArray[np.uint32]:
+    """A number for each colour: red, green and blue, a byte each."""
+    red, green, blue = (pixels[:, channel].astype(np.uint32) for channel in range(3))
+    keys: npt.NDArray[np.uint32] = (red << 16 | green << 8 | blue).astype(np.uint32)
+    return keys
+
+
 def _usual(pixels: Pixels, numbers: Pixels) -> list[tuple[int, tuple[int, int, int]]]:
     """Numbers of which more than half of the pixels have one colour, with it."""
-    keys = numbers.astype(np.uint32) << 24
-    for channel in range(3):
-        keys |= pixels[:, channel].astype(np.uint32) << 8 * (2 - channel)
+    keys = numbers.astype(np.uint32) << 24 | _keys(pixels)
     found, counts = np.unique(keys, return_counts=True)
     usual = counts * 2 > np.bincount(numbers, minlength=256)[found >> 24]
     return [
