@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_AS_IT_STANDS = 3  # calls before a recording: caches fill, algorithms are chosen
+AS_IT_STANDS = 3  # calls before a recording: caches fill, algorithms are chosen
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Recorded:
             return self._work(*inputs)
         key = (state, *(x.shape for x in inputs))
         self._calls[key] += 1
-        if self._calls[key] <= _AS_IT_STANDS:
+        if self._calls[key] <= AS_IT_STANDS:
             with _choosing():
                 return self._work(*inputs)
         if key not in self._recordings:
