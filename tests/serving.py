@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from softstair.bundle import Bundle
-from softstair.view.server import LocalServer, Settings
+from softstair.view.server import LocalServer, ServerSettings
 from softstair.view.sources import pair_up
 
 
@@ -66,7 +66,7 @@ class Site:
 @contextmanager
 def serving(bundle: Bundle, *paths: Path, position: int = 60, blind: tuple[int, ...] = ()) -> Iterator[Site]:
     """A page with some files."""
-    server = LocalServer(Settings(pair_up(paths), bundle, position, threads=1, blind=blind))
+    server = LocalServer(ServerSettings(pair_up(paths), bundle, position, threads=1, blind=blind))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

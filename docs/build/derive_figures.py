@@ -16,7 +16,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from softstair.learn.staircases import Point, read_derivation
+from softstair.learn.staircases import LearnedPoint, read_derivation
 from softstair.quantize.staircase import LEVELS_PER_STEP
 
 RANGE = 4.2  # steps
@@ -39,7 +39,7 @@ def main() -> None:
     )
 
 
-def draw_learned(points: dict[int, Point]) -> plt.Figure:
+def draw_learned(points: dict[int, LearnedPoint]) -> plt.Figure:
     """A panel a rate point: the hard staircase over the rounding it started from."""
     figure, panels = plt.subplots(1, len(points), figsize=(3.1 * len(points), 3.3), squeeze=False)
     for panel, (position, point) in zip(panels[0], points.items(), strict=True):
@@ -59,7 +59,7 @@ def draw_learned(points: dict[int, Point]) -> plt.Figure:
     return figure
 
 
-def steps(point: Point) -> tuple[np.ndarray, np.ndarray]:
+def steps(point: LearnedPoint) -> tuple[np.ndarray, np.ndarray]:
     """Corners of the hard staircase from zero on."""
     levels = [0.0, *(level / LEVELS_PER_STEP for level in point.levels[1::2])]
     starts = [start / LEVELS_PER_STEP for start in point.thresholds]

@@ -16,7 +16,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from softstair.bundle import open_bundle
 from softstair.codec import usable_cores
-from softstair.view.server import LocalServer, Settings
+from softstair.view.server import LocalServer, ServerSettings
 from softstair.view.sources import pair_up
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = open_bundle()
     position = round(arguments.quality / 100 * bundle.last_position)
-    server = LocalServer(Settings(pair_up([arguments.photo]), bundle, position, usable_cores()))
+    server = LocalServer(ServerSettings(pair_up([arguments.photo]), bundle, position, usable_cores()))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

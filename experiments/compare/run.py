@@ -47,9 +47,9 @@ from softstair.learn.precision import choose_precision
 from softstair.learn.processes import join
 from softstair.learn.recipe import Recipe
 from softstair.learn.shape import Shape
-from softstair.learn.stages.pretrain import Parts, Pretraining, pretrain
+from softstair.learn.stages.pretrain import Design, Pretraining, pretrain
 from softstair.learn.start import calibrate
-from softstair.learn.validation import Point, validate
+from softstair.learn.validation import HeldOutPoint, validate
 from softstair.quantize.phases import PHASES
 
 SNAPSHOT = Path(__file__).parents[2] / "snapshots" / "small.safetensors"
@@ -91,20 +91,20 @@ def main() -> None:
         print(table(rows, times), end="")
 
 
-def parts_of(group: str, variant: Variant, snapshot: Path) -> Parts:
-    """A variant's parts; of the group entropy those start from a snapshot's transforms and gains."""
+def design_of(group: str, variant: Variant, snapshot: Path) -> Design:
+    """A variant's design; of the group entropy it starts from a snapshot's transforms and gains."""
     if group != "entropy":
-        return variant.parts
+        return variant.design
 
     def start(codec: Codec, pictures: Tensor, base: float) -> None:
-        variant.parts.start(codec, pictures, base)
+        variant.design.start(codec, pictures, base)
         kept = {name: value.float() for name, value in load_file(snapshot).items() if name.startswith(KEPT)}
         missing = codec.load_state_dict(kept, strict=False)
         assert not missing.unexpected_keys
         assert not any(name.startswith(KEPT) for name in missing.missing_keys)
         calibrate(codec, pictures)
 
-    return replace(variant.parts, start=start)
+    return replace(variant.design, start=start)
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -113,12 +113,12 @@ def train(arguments: argparse.Namespace) -> None:
     variant, shape = GROUPS[group][name], shape_of(arguments.snapshot)
     steps = int(60 * arguments.minutes / json.loads(arguments.times.read_text())[group][name]["step"])
     recipe = recipe_of(group, name, steps, arguments.seed, shape)
-    parts = parts_of(group, variant, arguments.snapshot)
+    design = design_of(group, variant, arguments.snapshot)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        averaged = pretrain(recipe, arguments.data_root, run, CPU, say=print, parts=parts)
+        averaged = pretrain(recipe, arguments.data_root, run, CPU, say=print, design=design)
         state = load_checkpoint(run / "checkpoint.json")
-    last = parts.codec(recipe.shape)
+    last = design.codec(recipe.shape)
     last.load_state_dict(state["model"])
     last.set_fixed(True)
     held_out = load_pictures([arguments.data_root / part for part in recipe.data.validation])
@@ -146,7 +146,7 @@ def shape_of(snapshot: Path) -> Shape:
         return msgspec.json.decode(file.metadata()["shape"], type=Shape)
 
 
-def points_of(points: list[Point]) -> list[dict[str, float]]:
+def points_of(points: list[HeldOutPoint]) -> list[dict[str, float]]:
     return [{k: round(v, 5) for k, v in asdict(point).items()} for point in points]
 
 
@@ -184,7 +184,7 @@ def measure(
         for name in names:
             recipe, variant = recipe_of(group, name, 1000, 1, shape_of(snapshot)), GROUPS[group][name]
             precision = choose_precision(recipe, processes)
-            stage = Pretraining(recipe, processes, Log(None), precision, variant.parts)
+            stage = Pretraining(recipe, processes, Log(None), precision, variant.design)
             part = recipe.pretrain.batches[0]
             batch = crops.gather(crops.cuts(0, part.count, part.side), part.side)
             actions["step"].append(partial(learn_once, stage, batch))
@@ -217,7 +217,7 @@ def take_turns(actions: list[Callable[[], None]]) -> list[float]:
 
 def decoder(variant: Variant, recipe: Recipe, threads: int) -> Callable[[], None]:
     """Means and synthesis of 768x512 pixels, float32, ONNX Runtime."""
-    codec = (variant.parts.codec if variant.passes == PHASES else Codec)(recipe.shape).eval()
+    codec = (variant.design.codec if variant.passes == PHASES else Codec)(recipe.shape).eval()
     shape = codec.shape
     graphs = OnnxNetworks(export_graphs(codec).__getitem__, threads)
     hat = np.eye(shape.rate_points, dtype=np.float32)[5:6]

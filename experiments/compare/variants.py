@@ -21,7 +21,7 @@ from softstair.learn.noise import Noise
 from softstair.learn.optimiser import Optimiser
 from softstair.learn.recipe import Batches, Recipe, read_recipe
 from softstair.learn.shape import Shape
-from softstair.learn.stages.pretrain import STANDARD, Parts
+from softstair.learn.stages.pretrain import STANDARD, Design
 from softstair.learn.start import calibrate
 from softstair.quantize.phases import PHASES
 
@@ -32,7 +32,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 class Variant:
     """One row of a table.
 
-    shape, rates, data, pretrain: settings of the recipe that differ. parts: of ``pretrain``. passes: of the
+    shape, rates, data, pretrain: settings of the recipe that differ. design: of ``pretrain``. passes: of the
     mean network in a decoder.
     """
 
@@ -40,7 +40,7 @@ class Variant:
     rates: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     pretrain: dict[str, Any] = field(default_factory=dict)
-    parts: Parts = STANDARD
+    design: Design = STANDARD
     passes: int = PHASES
 
 
@@ -114,9 +114,9 @@ class AdamAlone(Optimiser):
         self.adam.load_state_dict(state)
 
 
-def with_parts(**made_of: Any) -> Parts:
+def with_parts(**made_of: Any) -> Design:
     """A codec some of whose parts are others."""
-    return Parts(codec=type("Codec", (Codec,), made_of))
+    return Design(codec=type("Codec", (Codec,), made_of))
 
 
 class Priced(Codec):
@@ -176,37 +176,37 @@ TRANSFORMS = {
     "more at 1/4": Variant({"synthesis_inner": (32, 32, 64)}),
     "light encoder": Variant({"analysis_inner": (16, 48, 96)}),
     "heavy encoder": Variant({"analysis_inner": (32, 96, 192)}),
-    "unconditioned": Variant(parts=with_parts(synthesis_of=Unconditioned)),
+    "unconditioned": Variant(design=with_parts(synthesis_of=Unconditioned)),
     "gated decoder": Variant({"synthesis_inner": (28, 80, 208), "gated": True}),
     "64 of detail": Variant({"latents": 320, "detail": 64}),
 }
 
 
-def _pricing(**made_of: Any) -> Parts:
-    return Parts(codec=type("Priced", (Priced,), made_of))
+def _pricing(**made_of: Any) -> Design:
+    return Design(codec=type("Priced", (Priced,), made_of))
 
 
 ENTROPY = {
-    "four phases, 5x5": Variant(parts=_pricing()),
-    "a mean a channel": Variant(parts=_pricing(mean_network_of=ConstantMeans), passes=0),
-    "means of z alone": Variant(parts=_pricing(mean_network_of=HyperMeans), passes=1),
-    "two 3x3 layers a phase": Variant(parts=_pricing(mean_network_of=TwoLayerMeans)),
-    "bounded residual": Variant(parts=Parts(codec=BoundedResidual), passes=5),
-    "scales of z alone": Variant(parts=_pricing(scale_network_of=HyperScales)),
-    "3x3 symbols": Variant(parts=_pricing(scale_network_of=NearScales)),
-    "scales, width 32": Variant({"scale": 32}, parts=_pricing()),
-    "scales, width 128": Variant({"scale": 128}, parts=_pricing()),
+    "four phases, 5x5": Variant(design=_pricing()),
+    "a mean a channel": Variant(design=_pricing(mean_network_of=ConstantMeans), passes=0),
+    "means of z alone": Variant(design=_pricing(mean_network_of=HyperMeans), passes=1),
+    "two 3x3 layers a phase": Variant(design=_pricing(mean_network_of=TwoLayerMeans)),
+    "bounded residual": Variant(design=Design(codec=BoundedResidual), passes=5),
+    "scales of z alone": Variant(design=_pricing(scale_network_of=HyperScales)),
+    "3x3 symbols": Variant(design=_pricing(scale_network_of=NearScales)),
+    "scales, width 32": Variant({"scale": 32}, design=_pricing()),
+    "scales, width 128": Variant({"scale": 128}, design=_pricing()),
 }
 
 TRAINING = {
     "as in the recipe": Variant(),
-    "AdamW alone": Variant(parts=Parts(optimiser=AdamAlone)),
+    "AdamW alone": Variant(design=Design(optimiser=AdamAlone)),
     "8 crops": Variant(pretrain={"batches": [Batches(0, 8, 128)]}),
     "48 crops": Variant(pretrain={"batches": [Batches(0, 48, 128)]}),
     "4 crops of 256": Variant(pretrain={"batches": [Batches(0, 4, 256)]}),
     "half the rates": Variant(pretrain={"muon_rate": 0.75e-3, "adam_rate": 0.6e-3}),
     "twice the rates": Variant(pretrain={"muon_rate": 3e-3, "adam_rate": 2.4e-3}),
-    "random start": Variant(parts=Parts(start=random_start)),
+    "random start": Variant(design=Design(start=random_start)),
     "balance 0.3": Variant(rates={"balance": 0.3}),
     "balance 0.6": Variant(rates={"balance": 0.6}),
     "a fifth saturated": Variant(data={"saturated": 0.2}),

@@ -29,7 +29,7 @@ from PIL import Image
 from softstair.bundle import Bundle, merged, open_bundle, write_pack
 from softstair.codec import Rate, decode_picture, encode_picture
 from softstair.learn.data import Pixels, load_pictures
-from softstair.learn.stages.adapt import Part, Settings, packed, split, trained
+from softstair.learn.stages.adapt import Adaptation, Part, packed, split, trained
 from softstair.pictures import Picture
 
 HERE = Path(__file__).parent
@@ -118,7 +118,7 @@ def adapted(
 ) -> tuple[Bundle, int, int]:
     """The bundle as a rung changes it, after how many steps, and the bytes of its pack."""
     minutes = 0 if rung == "tables" else arguments.minutes
-    settings = Settings(f"{domain}-{rung}", "unknown", minutes, RUNGS[rung])
+    settings = Adaptation(f"{domain}-{rung}", "unknown", minutes, RUNGS[rung])
     run = arguments.runs / f"{domain}-{rung}-{minutes:g}"
     found = trained(bundle, learning, held_back, run, settings, lambda line: print(rung, line, flush=True))
     adapters, integers, steps = found

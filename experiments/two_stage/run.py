@@ -29,7 +29,7 @@ from softstair.learn.recipe import Batches, Export, Recipe, read_recipe
 from softstair.learn.shape import Shape
 from softstair.learn.stages.derive import derive
 from softstair.learn.stages.finetune import finetune
-from softstair.learn.stages.pretrain import STANDARD, Parts, pretrain
+from softstair.learn.stages.pretrain import STANDARD, Design, pretrain
 from softstair.mode import Mode
 
 HERE = Path(__file__).parent
@@ -48,7 +48,7 @@ STAGE_1 = "stage 1"
 class Arm:
     """One training: settings of its stage that are not the recipe's, modes that files are measured in.
 
-    on: the arm whose staircases latents are quantized with. parts: of ``pretrain``.
+    on: the arm whose staircases latents are quantized with. design: of ``pretrain``.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Arm:
     changes: dict[str, Any]
     coded: tuple[Mode, ...]
     on: str | None = None
-    parts: Parts = STANDARD
+    design: Design = STANDARD
 
 
 class Rounding(Codec):
@@ -74,8 +74,8 @@ def frozen_encoder(shape: Shape) -> Codec:
     return codec
 
 
-def _control(name: str, parts: Parts = STANDARD) -> Arm:
-    return Arm(name, "pretrain", {}, MODES, parts=parts)
+def _control(name: str, design: Design = STANDARD) -> Arm:
+    return Arm(name, "pretrain", {}, MODES, design=design)
 
 
 def _tuned(mode: Mode, parts: str) -> Arm:
@@ -86,8 +86,8 @@ def _tuned(mode: Mode, parts: str) -> Arm:
 
 ARMS = [
     _control("noise and rounding"),
-    _control("rounding", Parts(codec=Rounding)),
-    _control("encoder frozen", Parts(codec=frozen_encoder)),
+    _control("rounding", Design(codec=Rounding)),
+    _control("encoder frozen", Design(codec=frozen_encoder)),
     Arm("staircases", "derive", {}, (Mode.SCALAR,)),
     Arm("staircases synthesis", "finetune", {"mode": Mode.SCALAR}, (Mode.SCALAR,), on="staircases"),
     *(_tuned(mode, parts) for mode in MODES for parts in PARTS),
@@ -151,7 +151,7 @@ def train(arm: Arm, recipe: Recipe, arguments: argparse.Namespace) -> None:
             torch.device("cpu"),
             snapshot=arguments.snapshot,
             say=say,
-            parts=arm.parts,
+            design=arm.design,
         )
     else:
         settings = replace(tuning, steps=arguments.steps, **arm.changes)

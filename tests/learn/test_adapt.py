@@ -19,7 +19,7 @@ from softstair.learn.export.imported import import_bundle
 from softstair.learn.integer.weights import integer_gains, integer_weights
 from softstair.learn.recipe import read_recipe
 from softstair.learn.stages import adapt as stage
-from softstair.learn.stages.adapt import Adapting, Gain, Settings, adapt, split
+from softstair.learn.stages.adapt import Adaptation, Adapting, Gain, adapt, split
 from softstair.learn.torch_networks import TorchNetworks
 
 from ..tiny import photograph
@@ -53,7 +53,7 @@ def _quick(monkeypatch):
 
 
 def learner(base, **changes) -> Adapting:
-    return Adapting(import_bundle(base), *split(PICTURES), Settings("screens", "CC0-1.0", 60, **changes))
+    return Adapting(import_bundle(base), *split(PICTURES), Adaptation("screens", "CC0-1.0", 60, **changes))
 
 
 def outputs(networks, channels: int, points: int) -> list[np.ndarray]:
@@ -136,7 +136,7 @@ def test_training_goes_on_as_if_it_had_not_stopped(base):
 
 def test_tables_alone_make_a_pack_with_smaller_files(base, folder, tmp_path):
     output = tmp_path / "screens.pack"
-    gain = adapt(base, folder, output, Settings("screens", "CC0-1.0", 0))
+    gain = adapt(base, folder, output, Adaptation("screens", "CC0-1.0", 0))
     assert gain.bits is not None
     assert gain.bits < 0
     assert gain.packed < gain.base
@@ -150,7 +150,7 @@ def test_tables_alone_make_a_pack_with_smaller_files(base, folder, tmp_path):
 def test_a_pack_that_gains_nothing_is_not_written(base, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "measured_gain", lambda *_: Gain(0.3, 1000, 1003))
     with pytest.raises(UsageError, match=r"not written.*\+0.3 %"):
-        adapt(base, folder, tmp_path / "screens.pack", Settings("screens", "CC0-1.0", 0))
+        adapt(base, folder, tmp_path / "screens.pack", Adaptation("screens", "CC0-1.0", 0))
     assert not (tmp_path / "screens.pack").exists()
 
 

@@ -23,7 +23,7 @@ from softstair.learn.layers.rates import hat_weights  # noqa: E402
 from softstair.learn.recipe import read_recipe  # noqa: E402
 from softstair.learn.stages.finetune import finetune  # noqa: E402
 from softstair.learn.stages.quantized import Quantized  # noqa: E402
-from softstair.learn.staircases import Derivation, Point, read_derivation, write_derivation  # noqa: E402
+from softstair.learn.staircases import Derivation, LearnedPoint, read_derivation, write_derivation  # noqa: E402
 from softstair.mode import Mode  # noqa: E402
 
 from ..commands.test_commands import run  # noqa: E402
@@ -129,7 +129,7 @@ def derived(tmp_path_factory, trained):
     finetuning = msgspec.structs.replace(recipe.finetune, mode=Mode.SCALAR)
     recipe = msgspec.structs.replace(recipe, finetune=finetuning)
     snapshot = root / "run" / "snapshot.safetensors"
-    point = Point(step=3, levels=[490, 980], thresholds=[600], z_thresholds=[560])
+    point = LearnedPoint(step=3, levels=[490, 980], thresholds=[600], z_thresholds=[560])
     points = dict.fromkeys(recipe.shape.positions, point)
     write_derivation(root / "s.json", Derivation(1, "stanh", hash_file(snapshot), points))
     return root, recipe, snapshot

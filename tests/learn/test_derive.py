@@ -26,7 +26,7 @@ from softstair.learn.recipe import Quantizer, read_recipe  # noqa: E402
 from softstair.learn.stages.derive import derive, next_position  # noqa: E402
 from softstair.learn.stages.pretrain import pretrain  # noqa: E402
 from softstair.learn.stages.rate_point import RatePoint, code, prices  # noqa: E402
-from softstair.learn.staircases import KINDS, Derivation, Point, read_derivation, write_derivation  # noqa: E402
+from softstair.learn.staircases import KINDS, Derivation, LearnedPoint, read_derivation, write_derivation  # noqa: E402
 from softstair.learn.torch_networks import TorchNetworks  # noqa: E402
 from softstair.mode import Mode  # noqa: E402
 from softstair.quantize.staircase import Staircase, thresholds_at  # noqa: E402
@@ -193,7 +193,7 @@ def test_a_bundle_takes_what_was_derived(project, tmp_path):
 def test_a_learned_step_becomes_part_of_the_gains(project):
     _, recipe, snapshot = project
     codec = load_codec(recipe, snapshot)
-    derivation = Derivation(1, "step", "", {80: Point(step=5)})
+    derivation = Derivation(1, "step", "", {80: LearnedPoint(step=5)})
     gains, before = (integers_of(codec, {}, one).gains for one in (derivation, None))
     assert (before[5] - gains[5] == 5).all()
     assert (np.delete(before, 5, 0) == np.delete(gains, 5, 0)).all()

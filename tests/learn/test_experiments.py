@@ -58,17 +58,17 @@ def test_every_variant_has_a_recipe_and_a_codec():
         for name, variant in variants.items():
             recipe = compare.recipe_of(group, name, 100, 1, shape)
             assert recipe.pretrain.steps == 100
-            assert variant.parts.codec is not None
+            assert variant.design.codec is not None
 
 
 @pytest.mark.parametrize(
     "arm", [arm for arm in two_stage.ARMS if arm.stage == "pretrain"], ids=lambda arm: arm.name
 )
-def test_controls_train_with_parts_of_their_own(tmp_path, arm):
+def test_controls_train_with_designs_of_their_own(tmp_path, arm):
     write_data(tmp_path)
     from softstair.learn.recipe import read_recipe
 
     recipe = read_recipe(write_recipe(tmp_path / "tiny.toml", steps=6, fixed_from=4))
     device = two_stage.torch.device("cpu")
-    codec = stage.pretrain(recipe, tmp_path, tmp_path / "run", device, parts=arm.parts)
+    codec = stage.pretrain(recipe, tmp_path, tmp_path / "run", device, design=arm.design)
     assert codec.shape == recipe.shape

@@ -98,13 +98,13 @@ class Watched(Codec):
 
 def test_passes_cost_the_same_after_resuming(project):
     root, recipe = project
-    parts = stage.Parts(codec=Watched)
+    design = stage.Design(codec=Watched)
     Watched.seen.clear()
-    stage.pretrain(recipe, root, root / "whole", CPU, parts=parts)
+    stage.pretrain(recipe, root, root / "whole", CPU, design=design)
     whole = list(Watched.seen)
     Watched.seen.clear()
-    stage.pretrain(recipe, root, root / "parts", CPU, time_budget=1e-9, parts=parts)
-    stage.pretrain(recipe, root, root / "parts", CPU, parts=parts)
+    stage.pretrain(recipe, root, root / "parts", CPU, time_budget=1e-9, design=design)
+    stage.pretrain(recipe, root, root / "parts", CPU, design=design)
     assert Watched.seen == whole
 
 
@@ -209,7 +209,7 @@ class Failing(Codec):
 
 def test_non_finite_steps_are_skipped_counted_and_rolled_back(project):
     root, recipe = project
-    codec = stage.pretrain(recipe, root, root / "run", CPU, parts=stage.Parts(codec=Failing))
+    codec = stage.pretrain(recipe, root, root / "run", CPU, design=stage.Design(codec=Failing))
     events = [entry["event"] for entry in losses(root / "run")]
     assert events.count("skip") == 6
     assert "roll back" in events

@@ -55,7 +55,7 @@ def command(
     from softstair.bundle import PACK_SUFFIX, open_bundle
 
     import_torch(jobs)
-    from softstair.learn.stages.adapt import Settings, adapt
+    from softstair.learn.stages.adapt import Adaptation, adapt
 
     target = Path(output)
     if target.suffix != PACK_SUFFIX:
@@ -64,7 +64,7 @@ def command(
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder of pictures.")
     bundle = open_bundle(model)
-    settings = Settings(name or target.stem, licence, minutes, rank=rank, data=data)
+    settings = Adaptation(name or target.stem, licence, minutes, rank=rank, data=data)
     gain = adapt(bundle, folder, target, settings, say=say)
     say(
         f"{output}: {target.stat().st_size} bytes. On the pictures held back files take {gain.bits:+.1f} % "

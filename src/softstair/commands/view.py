@@ -32,7 +32,7 @@ def command(
     and sides by chance; you pick the better one, and at the end it says which you picked how often.
     """
     try:
-        from softstair.view.server import LocalServer, Settings
+        from softstair.view.server import LocalServer, ServerSettings
     except ImportError as error:
         raise UsageError(
             f"The page needs {error.name}; install it with: pip install 'softstair[web]'."
@@ -49,7 +49,9 @@ def command(
     position, *positions = (
         round(quality / 100 * bundle.last_position) for quality in (DEFAULT_QUALITY, *_BLIND_QUALITIES)
     )
-    settings = Settings(named, bundle, position, jobs or usable_cores(), tuple(positions) if blind else ())
+    settings = ServerSettings(
+        named, bundle, position, jobs or usable_cores(), tuple(positions) if blind else ()
+    )
     server = LocalServer(settings)
     click.echo(f"{server.address}\nThe page is open to this machine until Ctrl-C.", err=True)
     with nullcontext() if no_open else opened(server.address):

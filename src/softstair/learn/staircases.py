@@ -18,7 +18,7 @@ KINDS = ("uniform", "dead-zone", "step", "stanh")
 Kind = Literal["uniform", "dead-zone", "step", "stanh"]
 
 
-class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LearnedPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a rate point learned, in whole numbers.
 
     step: how much wider steps are, 1/32 octave. levels: members 1, 2, .. of the fine grid; the even
@@ -43,10 +43,10 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Bytes that a bundle takes for it."""
         return len(msgspec.json.encode([self.step, self.levels, self.thresholds, self.z_thresholds]))
 
-    def rounding(self) -> Point:
+    def rounding(self) -> LearnedPoint:
         """Numbers as many as these that round."""
         half = LEVELS_PER_STEP // 2
-        return Point(
+        return LearnedPoint(
             0,
             [half * member for member in range(1, len(self.levels) + 1)],
             [half * (2 * k + 1) for k in range(len(self.thresholds))],
@@ -64,16 +64,16 @@ class Derivation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[1]
     kind: Kind
     snapshot: str
-    points: dict[int, Point]
+    points: dict[int, LearnedPoint]
 
     def __post_init__(self) -> None:
         shapes = {(len(p.levels), len(p.thresholds), len(p.z_thresholds)) for p in self.points.values()}
         if len(shapes) > 1:
             raise ValueError("every rate point needs as many levels and thresholds")
 
-    def of(self, positions: Sequence[int]) -> list[Point]:
+    def of(self, positions: Sequence[int]) -> list[LearnedPoint]:
         """Points at all of these rate positions; where none was derived, rounding."""
-        plain = next(iter(self.points.values()), Point()).rounding()
+        plain = next(iter(self.points.values()), LearnedPoint()).rounding()
         return [self.points.get(position, plain) for position in positions]
 
 

@@ -24,7 +24,7 @@ from .processes import Processes
 
 
 @dataclass(frozen=True)
-class Point:
+class HeldOutPoint:
     """Means over pictures at one rate position: bits per pixel and PSNR in dB (RGB, 8 bit)."""
 
     position: int
@@ -39,7 +39,7 @@ def validate(
     pictures: list[npt.NDArray[np.uint8]],
     positions: list[int],
     processes: Processes | None = None,
-) -> list[Point]:
+) -> list[HeldOutPoint]:
     """Code pictures (H, W, 3) at rate positions; the mean of every figure over the pictures.
 
     Several processes share the pictures, so that none waits while another does all the work.
@@ -51,7 +51,7 @@ def validate(
         sums += torch.tensor(rows, dtype=torch.float64, device=processes.device)
     processes.add([sums])
     means = (sums / len(pictures)).tolist()
-    return [Point(position, *row) for position, row in zip(positions, means, strict=True)]
+    return [HeldOutPoint(position, *row) for position, row in zip(positions, means, strict=True)]
 
 
 def _code(codec: Codec, pixels: npt.NDArray[np.uint8], position: int) -> tuple[float, float, float]:

@@ -41,7 +41,7 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """named: pictures to start with. position: rate position to start at. threads: of networks.
 
     blind: rate positions to compare at with hidden names; none for the page that shows them.
@@ -84,7 +84,7 @@ class LocalServer:
     address: of the page, with the token that it is not found without.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         token = secrets.token_urlsafe(24)
         self.listener = socket.socket()
         self.listener.bind(("127.0.0.1", 0))
@@ -119,7 +119,7 @@ class LocalServer:
         self._server.should_exit = True
 
 
-def application(settings: Settings, jobs: Jobs, port: int, token: str) -> ASGIApp:
+def application(settings: ServerSettings, jobs: Jobs, port: int, token: str) -> ASGIApp:
     """The server's side as an ASGI application; listens on ``port`` of this machine."""
     pictures = Pictures(settings.named, settings.bundle, settings.threads)
     last = settings.bundle.last_position

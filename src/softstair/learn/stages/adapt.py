@@ -64,7 +64,7 @@ _MEASURING = 2**31  # as a step of the crops: one that no run reaches
 
 
 @dataclass(frozen=True)
-class Settings:
+class Adaptation:
     """What an adaptation is to do. minutes: of training, validation included. parts: what learns.
     data: what the pictures are, in words."""
 
@@ -89,7 +89,9 @@ class Gain:
     packed: int
 
 
-def adapt(bundle: Bundle, folder: Path, output: Path, settings: Settings, *, say: Say = say_nothing) -> Gain:
+def adapt(
+    bundle: Bundle, folder: Path, output: Path, settings: Adaptation, *, say: Say = say_nothing
+) -> Gain:
     """Write a pack for the pictures of a folder; what was interrupted goes on beside ``output``.
 
     Raises:
@@ -142,7 +144,7 @@ def packed(
     adapters: Mapping[str, npt.NDArray[Any]],
     integers: Mapping[str, npt.NDArray[Any]],
     pictures: Sequence[Pixels],
-    settings: Settings,
+    settings: Adaptation,
     provenance: dict[str, Any],
     figures: dict[str, Any] | None = None,
     tables: Mapping[str, npt.NDArray[Any]] | None = None,
@@ -169,7 +171,7 @@ def trained(
     learning: list[Pixels],
     held_back: list[Pixels],
     run: Path,
-    settings: Settings,
+    settings: Adaptation,
     say: Say,
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]], int]:
     """Adapters and integers as a pack has them, and after how many steps they were best."""
@@ -210,7 +212,7 @@ class Adapting:
     """What learns of a codec, its optimiser, its running average and the best of it so far."""
 
     def __init__(
-        self, imported: Imported, learning: list[Pixels], held_back: list[Pixels], settings: Settings
+        self, imported: Imported, learning: list[Pixels], held_back: list[Pixels], settings: Adaptation
     ) -> None:
         self._imported, self._settings, self.codec = imported, settings, imported.codec
         self._crops = Crops(learning, _SEED)

@@ -61,7 +61,7 @@ class Fork:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Design:
     """What a run is made of, where it is not what recipes describe: the seam for other designs.
 
     codec: made of a shape. optimiser: made of a module, two learning rates and a dtype. start: sets the
@@ -75,7 +75,7 @@ class Parts:
     compiler: str = "inductor"
 
 
-STANDARD = Parts()
+STANDARD = Design()
 
 
 def pretrain(
@@ -88,7 +88,7 @@ def pretrain(
     fork: Fork | None = None,
     time_budget: float | None = None,
     say: Say = say_nothing,
-    parts: Parts = STANDARD,
+    design: Design = STANDARD,
 ) -> Codec:
     """Train, or go on training, in the folder ``run``; returns the codec with averaged weights.
 
@@ -105,7 +105,7 @@ def pretrain(
             fork's, not the recipe's. A run that has a checkpoint of its own goes on from that.
         time_budget: seconds after which to stop at the next checkpoint.
         say: receives a line of progress now and then.
-        parts: of another design.
+        design: another one.
 
     Raises:
         UsageError: bad recipe, data or checkpoint.
@@ -128,7 +128,7 @@ def pretrain(
         processes.wait()  # the first must not replace what another is reading
         if state is not None and state["decay"] is not None:
             recipe = with_decay(recipe, *state["decay"])
-        stage = Pretraining(recipe, processes, folder.log, choose_precision(recipe, processes), parts)
+        stage = Pretraining(recipe, processes, folder.log, choose_precision(recipe, processes), design)
         if state is not None:
             stage.load(state)
         if stage.is_done:
@@ -176,19 +176,19 @@ class Pretraining:
     """The state of a run and its one step."""
 
     def __init__(
-        self, recipe: Recipe, processes: Processes, log: Log, precision: Choice, parts: Parts = STANDARD
+        self, recipe: Recipe, processes: Processes, log: Log, precision: Choice, design: Design = STANDARD
     ) -> None:
         self.recipe, self.settings = recipe, recipe.pretrain
-        self.processes, self.log, self.precision, self._parts = processes, log, precision, parts
+        self.processes, self.log, self.precision, self._design = processes, log, precision, design
         self.device = processes.device
         # Layers that are kept in float32 need its bits; TensorFloat32 has ten, bfloat16 has seven.
         torch.backends.cudnn.allow_tf32 = False
-        model = parts.codec(recipe.shape).to(self.device)
+        model = design.codec(recipe.shape).to(self.device)
         self.codec: Codec = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._pass: Callable[..., Passage] = self.codec
         if self.settings.compile:  # a version a size of batch: there are few
-            self._pass = torch.compile(self.codec, dynamic=False, backend=parts.compiler)
-        self.optimiser = parts.optimiser(
+            self._pass = torch.compile(self.codec, dynamic=False, backend=design.compiler)
+        self.optimiser = design.optimiser(
             self.codec, self.settings.muon_rate, self.settings.adam_rate, precision.dtype
         )
         self._average = self._new_average()
@@ -211,10 +211,10 @@ class Pretraining:
     def start(self, snapshot: Path | None, crops: Crops) -> None:
         """Begin with a snapshot's weights, or with principal components of crops."""
         torch.manual_seed(self.recipe.seed)
-        codec = self._parts.codec(self.recipe.shape)
+        codec = self._design.codec(self.recipe.shape)
         if snapshot is None:
             batch = torch.from_numpy(crops.batch(_START_BATCH, _START_CROPS, _START_SIDE))
-            self._parts.start(codec, _unit(batch), self.recipe.rates.base)
+            self._design.start(codec, _unit(batch), self.recipe.rates.base)
         else:
             load_snapshot(snapshot, codec)
         self.codec.load_state_dict(codec.state_dict())
@@ -351,7 +351,7 @@ class Pretraining:
         return f"{self.step:7d}  " + "  ".join(f"{k} {v:.4f}" for k, v in mean.items())
 
     def averaged(self) -> Codec:
-        codec = self._parts.codec(self.recipe.shape).to(self.device)
+        codec = self._design.codec(self.recipe.shape).to(self.device)
         codec.load_state_dict(self._average.weights)
         codec.set_fixed(self._fixed)
         return codec.eval()

@@ -44,7 +44,7 @@ _HELD_OUT = 16  # one crop of so many is kept to see what was learned
 
 
 @dataclass(frozen=True)
-class Coded:
+class CodedCrops:
     """Crops as decoders see them.
 
     latents: y^, float16 (N, C, h, w). position: (N,). picture: a quarter of them, (N, 3, 4h, 4w).
@@ -54,14 +54,14 @@ class Coded:
     position: Tensor
     picture: Tensor
 
-    def part(self, chosen: Tensor) -> Coded:
-        return Coded(self.latents[chosen], self.position[chosen], self.picture[chosen])
+    def part(self, chosen: Tensor) -> CodedCrops:
+        return CodedCrops(self.latents[chosen], self.position[chosen], self.picture[chosen])
 
     def __len__(self) -> int:
         return len(self.position)
 
 
-def code_crops(bundle: Bundle, pixels: Pixels, seed: int, threads: int) -> Coded:
+def code_crops(bundle: Bundle, pixels: Pixels, seed: int, threads: int) -> CodedCrops:
     """Crops, uint8 (N, 3, H, W), at rate positions drawn at random."""
     coder = TileCoder(bundle, networks_of(bundle, threads, _MODE), _MODE)
     positions = np.random.default_rng(seed).integers(0, bundle.last_position + 1, len(pixels))
@@ -73,7 +73,7 @@ def code_crops(bundle: Bundle, pixels: Pixels, seed: int, threads: int) -> Coded
     ]
     halves = torch.from_numpy(np.concatenate(latents).astype(np.float16))
     whole = torch.from_numpy(pixels.astype(np.float32) / 255)
-    return Coded(halves, torch.from_numpy(positions), functional.avg_pool2d(whole, SCALE))
+    return CodedCrops(halves, torch.from_numpy(positions), functional.avg_pool2d(whole, SCALE))
 
 
 def train_preview(
@@ -125,12 +125,12 @@ def add_preview(bundle: Bundle, head: Preview, output: Path) -> Bundle:
 
 
 @torch.no_grad()
-def _loss(head: Preview, coded: Coded) -> float:
+def _loss(head: Preview, coded: CodedCrops) -> float:
     return _error(head, coded).item()
 
 
 @torch.no_grad()
-def _fit(head: Preview, learned: Coded) -> None:
+def _fit(head: Preview, learned: CodedCrops) -> None:
     """Set the entry to the least squares of a place alone."""
     latents, outputs = learned.latents.shape[1], 3 * (STRIDE // SCALE) ** 2
     square, product = torch.zeros(latents + 1, latents + 1), torch.zeros(latents + 1, outputs)
@@ -152,7 +152,7 @@ def _columns(planes: Tensor) -> Tensor:
     return planes.transpose(0, 1).flatten(1).T
 
 
-def _error(head: Preview, batch: Coded) -> Tensor:
+def _error(head: Preview, batch: CodedCrops) -> Tensor:
     """Of the picture and of its smaller ones, all in squares."""
     shown = _shown(head, batch)
     return torch.stack(
@@ -160,7 +160,7 @@ def _error(head: Preview, batch: Coded) -> Tensor:
     ).sum()
 
 
-def _shown(head: Preview, batch: Coded) -> Tensor:
+def _shown(head: Preview, batch: CodedCrops) -> Tensor:
     hat = hat_weights(batch.position, len(head.rate.table))
     result: Tensor = head(batch.latents.float(), hat)
     return result
@@ -171,7 +171,7 @@ def _smaller(picture: Tensor, divisor: int) -> Tensor:
 
 
 @torch.no_grad()
-def _figures(head: Preview, held_out: Coded) -> Iterator[str]:
+def _figures(head: Preview, held_out: CodedCrops) -> Iterator[str]:
     """PSNR in dB beside means of the original, at each scale."""
     shown = _shown(head, held_out).clamp(0, 1)
     for divisor in _SIZES:

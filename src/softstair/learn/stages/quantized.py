@@ -56,7 +56,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Figures:
+class HeldOutCosts:
     """Held-out pictures at a rate position: bits a pixel by the tables, PSNR in dB, distortion."""
 
     bpp: float
@@ -115,7 +115,7 @@ class Quantized:
         )
 
     @torch.no_grad()
-    def figures(self, codec: Codec, pictures: list[Pixels], position: int) -> Figures:
+    def figures(self, codec: Codec, pictures: list[Pixels], position: int) -> HeldOutCosts:
         """Code held-out pictures (H, W, 3); ``codec`` makes pictures of what is decoded."""
         rows, rates, across = [], self._recipe.rates, self._recipe.finetune.across
         hat = hat_weights(torch.tensor([position]), codec.shape.rate_points)
@@ -130,7 +130,7 @@ class Quantized:
             psnr = 10 * np.log10(PEAK**2 / distortion("mse", rounded, original).item())
             cost = distortion(rates.distortion, rounded, original, rates.mixture, across).item()
             rows.append((bpp, psnr, cost))
-        return Figures(*map(float, np.mean(rows, axis=0)))
+        return HeldOutCosts(*map(float, np.mean(rows, axis=0)))
 
     def _decide(self, pixels: Pixels, position: int) -> tuple[Begun, Decided]:
         """Pixels (3, H, W), sides multiples of 32."""

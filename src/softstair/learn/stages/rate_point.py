@@ -21,7 +21,7 @@ from ..layers.rates import hat_weights
 from ..layers.stanh import STanH, gaussian_mass
 from ..networks import magnitude
 from ..recipe import Derive
-from ..staircases import Kind, Point
+from ..staircases import Kind, LearnedPoint
 
 LEVEL_LIMIT = 255  # of what is counted
 _SHARE_OF_GAPS = 0.05
@@ -81,18 +81,18 @@ class RatePoint(nn.Module):
         self.step.copy_((self.step * POSITIONS_PER_OCTAVE).round() / POSITIONS_PER_OCTAVE)
 
     @torch.no_grad()
-    def harden(self) -> Point:
+    def harden(self) -> LearnedPoint:
         """What codecs will use, rounded to whole numbers; only what this kind learns."""
         if self.kind == "step":
-            return Point(step=round(self.step.item() * POSITIONS_PER_OCTAVE))
+            return LearnedPoint(step=round(self.step.item() * POSITIONS_PER_OCTAVE))
         thresholds = _whole(self.y.thresholds())
         if self.kind == "dead-zone":
-            return Point(thresholds=thresholds)
+            return LearnedPoint(thresholds=thresholds)
         if self.kind == "uniform":
-            return Point()
+            return LearnedPoint()
         levels = self.y.levels()[0, 0].double()
         grid = torch.stack([(levels[:-1] + levels[1:]) / 2, levels[1:]], 1)
-        return Point(0, _whole(grid), thresholds, _whole(self.z.thresholds()))
+        return LearnedPoint(0, _whole(grid), thresholds, _whole(self.z.thresholds()))
 
 
 def _whole(steps: Tensor) -> list[int]:
