@@ -7,9 +7,11 @@
 namespace softstair {
 namespace {
 
+using Tables = std::array<std::array<std::uint32_t, 256>, 4>;
+
 // Four tables, so that four bytes are looked up at once.
-constexpr auto kCrc = [] {
-  std::array<std::array<std::uint32_t, 256>, 4> tables{};
+Tables crc_tables() {
+  Tables tables;
   for (std::uint32_t i = 0; i < 256; ++i) {
     std::uint32_t c = i;
     for (int bit = 0; bit < 8; ++bit) c = c & 1 ? 0xedb88320u ^ c >> 1 : c >> 1;
@@ -18,7 +20,7 @@ constexpr auto kCrc = [] {
   for (std::uint32_t i = 0; i < 256; ++i)
     for (int t = 1; t < 4; ++t) tables[t][i] = tables[0][tables[t - 1][i] & 255] ^ tables[t - 1][i] >> 8;
   return tables;
-}();
+}
 
 constexpr std::array<std::uint32_t, 64> kRounds = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -33,13 +35,14 @@ constexpr std::array<std::uint32_t, 64> kRounds = {
 }  // namespace
 
 std::uint32_t crc32(Bytes bytes, std::uint32_t before) {
+  static const Tables tables = crc_tables();  // when it is needed: a browser would have to load them
   std::uint32_t c = ~before;
   std::size_t i = 0;
   for (; i + 4 <= bytes.size(); i += 4) {
     c ^= load_little<std::uint32_t>(bytes.data() + i);
-    c = kCrc[3][c & 255] ^ kCrc[2][c >> 8 & 255] ^ kCrc[1][c >> 16 & 255] ^ kCrc[0][c >> 24];
+    c = tables[3][c & 255] ^ tables[2][c >> 8 & 255] ^ tables[1][c >> 16 & 255] ^ tables[0][c >> 24];
   }
-  for (; i < bytes.size(); ++i) c = kCrc[0][(c ^ bytes[i]) & 255] ^ c >> 8;
+  for (; i < bytes.size(); ++i) c = tables[0][(c ^ bytes[i]) & 255] ^ c >> 8;
   return ~c;
 }
 

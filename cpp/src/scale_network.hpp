@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "layers.hpp"
@@ -28,7 +28,7 @@ inline int channel_group(int y, int x, int phase) {
 // Weights shared by all pictures. Immutable.
 class ScaleNetwork {
  public:
-  using Layers = std::unordered_map<std::string, Weights>;
+  using Layers = std::map<std::string, Weights>;
 
   // phase_bias: (4, width) in 2^-9. Throws std::invalid_argument if a layer is missing, has
   // the wrong shape or could overflow. simd: use vector kernels where available.

@@ -1,32 +1,28 @@
-"""Compile the decoder to WebAssembly: python cpp/wasm/build.py FOLDER (needs the extra wasm).
+"""Compile the decoder to WebAssembly: python cpp/wasm/build.py FOLDER (needs the extra wasm, and npx).
 
 Two files: softstair.wasm for every browser since 2023, and softstair-relaxed.wasm with fused
-multiply-add for those that have relaxed SIMD. The same zig makes the same bytes on every machine.
+multiply-add for those that have relaxed SIMD. The same zig and Binaryen make the same bytes on every
+machine. Everything is compiled anew: an object that was kept once ended in a file of no source.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FACE = "cpp/wasm/face_wasm"
 HEADERS = ("cpp/src", "cpp/decoder")
+FACE = "cpp/wasm/face_wasm"
+KERNELS = "cpp/decoder/kernels_portable"  # all that differs between the two
 # What takes the time is compiled for speed, the rest for size.
-FAST = (
-    "cpp/src/layers",
-    "cpp/src/scale_network",
-    "cpp/src/context",
-    "cpp/src/tile_decoder",
-    "cpp/decoder/kernels_portable",
-    "cpp/decoder/picture",
-    "cpp/decoder/tile_reader",
-)
+FAST = (KERNELS, "cpp/src/layers")
 SMALL = (
-    "cpp/src/rans",
-    "cpp/src/trellis",
-    "cpp/src/viterbi_avx2",
+    *(
+        f"cpp/src/{name}"
+        for name in ("context", "rans", "scale_network", "tile_decoder", "trellis", "viterbi_avx2")
+    ),
     *(
         f"cpp/decoder/{name}"
         for name in (
@@ -38,20 +34,22 @@ SMALL = (
             "json",
             "network",
             "onnx",
+            "picture",
             "prefix_code",
             "presence",
             "stream",
+            "tile_reader",
             "vp8l",
         )
     ),
 )
 FEATURES = "generic+simd128+bulk_memory+sign_ext+nontrapping_fptoint"
-KERNELS = "cpp/decoder/kernels_portable"  # all that differs between the two
 BUILDS = {"softstair": FEATURES, "softstair-relaxed": FEATURES + "+relaxed_simd"}
 FLAGS = (
     "-target",
     "wasm32-wasi",
     "-std=c++20",
+    "-flto",
     "-ffp-contract=off",
     "-fvisibility=hidden",
     "-ffunction-sections",
@@ -59,38 +57,66 @@ FLAGS = (
     "-DNDEBUG",
     "-DSOFTSTAIR_SIMD",
 )
-LINK = ("-mexec-model=reactor", "-Wl,--gc-sections", "-Wl,--strip-all", "-Wl,--export-dynamic")
+# To zig -Oz is -Os; its Clang knows better.
+SIZE = ("-Os", "-Xclang", "-Oz")
+EXPORTS = (
+    "stair_alloc",
+    "stair_block_free",
+    "stair_bundle_fingerprint",
+    "stair_dealloc",
+    "stair_error_text",
+    "stair_info",
+    "stair_js_decode",
+    "stair_js_open",
+    "stair_metadata",
+    "stair_symbol_hash",
+)
+LINK = ("-mexec-model=reactor", "-Wl,--gc-sections", "-Wl,--strip-all")
+# Binaryen as npm has it: a fifth less after what LLVM leaves.
+BINARYEN = ("npx", "--yes", "--package", "binaryen@132.0.0", "wasm-opt")
+SHRINK = (
+    "-Oz",
+    "--enable-simd",
+    "--enable-bulk-memory",
+    "--enable-sign-ext",
+    "--enable-nontrapping-float-to-int",
+    "--enable-mutable-globals",
+    "--enable-relaxed-simd",
+)
+
+
+def run(*command: str | Path) -> None:
+    subprocess.run([*map(str, command)], cwd=ROOT, check=True)
 
 
 def zig(*arguments: str | Path) -> None:
-    command = [sys.executable, "-m", "ziglang", "c++", *map(str, arguments)]
-    subprocess.run(command, cwd=ROOT, check=True)
-
-
-def newest_header() -> float:
-    return max(path.stat().st_mtime for folder in HEADERS for path in (ROOT / folder).glob("*.[hi]*"))
+    run(sys.executable, "-m", "ziglang", "c++", *FLAGS, *arguments)
 
 
 def build(folder: Path) -> None:
-    """Both files into a folder; objects beside them are kept."""
+    """Both files into a folder."""
     folder = folder.resolve()
-    objects = folder / "objects"
-    objects.mkdir(parents=True, exist_ok=True)
-    # The face first: what it defines the libraries need not.
-    shared = [compiled(source, FEATURES, objects) for source in (FACE, *FAST, *SMALL) if source != KERNELS]
-    for name, features in BUILDS.items():
-        kernels = compiled(KERNELS, features, objects, f"{name}-kernels")
-        zig(*FLAGS, f"-mcpu={FEATURES}", "-O3", *LINK, *shared, kernels, "-o", folder / f"{name}.wasm")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        objects = Path(scratch)
+        # The face first: what it defines the libraries need not.
+        shared = [
+            compiled(source, FEATURES, objects) for source in (FACE, *FAST, *SMALL) if source != KERNELS
+        ]
+        for name, features in BUILDS.items():
+            kernels = compiled(KERNELS, features, objects, f"{name}-kernels")
+            linked, exports = objects / f"{name}.wasm", [f"-Wl,--export={export}" for export in EXPORTS]
+            zig(f"-mcpu={FEATURES}", "-Os", *LINK, *exports, *shared, kernels, "-o", linked)
+            run(*BINARYEN, *SHRINK, linked, "-o", folder / linked.name)
 
 
 def compiled(source: str, features: str, folder: Path, name: str | None = None) -> Path:
-    """The object file of a source, made anew if that or a header changed."""
+    """The object file of a source. Only the face asks for the type of what is thrown."""
     made = folder / f"{name or Path(source).name}.o"
-    changed = max(newest_header(), (ROOT / f"{source}.cpp").stat().st_mtime)
-    if not made.exists() or made.stat().st_mtime < changed:
-        headers = (f"-I{header}" for header in HEADERS)
-        speed = "-O3" if source in FAST else "-Os"
-        zig(*FLAGS, f"-mcpu={features}", *headers, speed, "-c", f"{source}.cpp", "-o", made)
+    headers = [f"-I{header}" for header in HEADERS]
+    types = () if source == FACE else ("-fno-rtti",)
+    speed = ("-O2",) if source in FAST else SIZE
+    zig(f"-mcpu={features}", *headers, *types, *speed, "-c", f"{source}.cpp", "-o", made)
     return made
 
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <exception>
 #include <new>
+#include <typeinfo>
 
 #include <__verbose_abort>
 
@@ -34,11 +35,12 @@ IMPORT("progress") int stair_js_progress(double done);
 
 void* __cxa_allocate_exception(std::size_t size) { return std::malloc(size); }
 void __cxa_free_exception(void* exception) { std::free(exception); }
-[[noreturn]] void __cxa_throw(void* thrown, void*, void (*)(void*)) {
+[[noreturn]] void __cxa_throw(void* thrown, void* type, void (*)(void*)) {
   // Everything that is thrown is derived from std::exception alone, and so begins with it.
   auto* exception = static_cast<std::exception*>(thrown);
-  if (const auto* error = dynamic_cast<const softstair::Error*>(exception)) stair_js_fail(error->code(), error->what());
-  if (dynamic_cast<const std::bad_alloc*>(exception) != nullptr || dynamic_cast<const std::length_error*>(exception) != nullptr)
+  const auto is = [type](const std::type_info& other) { return *static_cast<const std::type_info*>(type) == other; };
+  if (is(typeid(softstair::Error))) stair_js_fail(static_cast<softstair::Error*>(exception)->code(), exception->what());
+  if (is(typeid(std::bad_alloc)) || is(typeid(std::length_error)))
     stair_js_fail(STAIR_NO_MEMORY, "There is not enough memory for the picture.");
   stair_js_fail(STAIR_INTERNAL, exception->what());
 }
@@ -52,10 +54,10 @@ EXPORT stair_bundle* stair_js_open(const void* data, std::size_t size) {
   return bundle;
 }
 
-// RGBA; its sides are in `sides`. Sizes are doubles, which JavaScript has.
+// RGBA; `found` is width, height and whether a part is missing. Sizes are doubles, which JavaScript has.
 EXPORT std::uint8_t* stair_js_decode(const stair_bundle* bundle, const void* data, std::size_t size, std::uint32_t left, std::uint32_t top,
                                      std::uint32_t width, std::uint32_t height, std::uint32_t divisor, double max_pixels,
-                                     double max_memory, std::uint32_t sides[2]) {
+                                     double max_memory, std::uint32_t allow_partial, std::uint32_t found[3]) {
   stair_options options = stair_default_options();
   options.left = left;
   options.top = top;
@@ -65,11 +67,13 @@ EXPORT std::uint8_t* stair_js_decode(const stair_bundle* bundle, const void* dat
   options.channels = 4;
   options.max_pixels = static_cast<std::uint64_t>(max_pixels);
   options.max_memory = static_cast<std::uint64_t>(max_memory);
+  options.allow_partial = allow_partial;
   options.progress = [](void*, double done) { return stair_js_progress(done); };
   stair_picture picture{};
   stair_decode(bundle, data, size, &options, &picture);
-  sides[0] = picture.width;
-  sides[1] = picture.height;
+  found[0] = picture.width;
+  found[1] = picture.height;
+  found[2] = picture.incomplete;
   return picture.pixels;
 }
 

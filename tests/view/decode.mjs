@@ -12,11 +12,11 @@ for (const job of jobs.jobs) {
     const bundle = job.package ? (await import(job.package)).default : job.bundle && (bundles[job.bundle] ??= new Uint8Array(await readFile(job.bundle)));
     const options = { ...job.options, bundle };
     const info = await softstair.info(bytes);
-    const symbols = await softstair.symbolHash(bytes, options);
+    const symbols = options.allowPartial ? null : await softstair.symbolHash(bytes, options);
     const picture = await softstair.decode(bytes, options);
     if (job.raw) await writeFile(job.raw, picture.data);
     if (job.png) await writeFile(job.png, await softstair.decodeToPng(bytes, options));
-    results.push({ info, symbols, width: picture.width, height: picture.height });
+    results.push({ info, symbols, width: picture.width, height: picture.height, damage: picture.damage });
   } catch (error) {
     results.push({ code: error.code ?? error.name, message: error.message });
   }

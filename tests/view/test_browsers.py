@@ -127,7 +127,8 @@ def test_an_image_element_shows_a_stair_file_by_the_service_worker(browser, tmp_
 def test_an_album_shows_its_pictures_and_makes_no_request(browser):
     data = (SHIPPED / "photo-s.stair").read_bytes()
     pixels = photograph(60, 80, 6)
-    page = album("Holidays", {"photo.stair": data, "exact.stair": exact_stream(pixels)})
+    pictures = {"photo.stair": data, "exact.stair": exact_stream(pixels), "cut.stair": data[: len(data) // 2]}
+    page = album("Holidays", pictures)
     # The page tells nobody anything; this one is made to, for the test.
     spy = """<script>
     new MutationObserver(async () => {
@@ -145,7 +146,9 @@ def test_an_album_shows_its_pictures_and_makes_no_request(browser):
         assert site.done.wait(120), f"asked for {site.asked}"
     site.close()
     found = json.loads(site.posted["/done"])
-    assert found["sizes"] == [[576, 384], [80, 60]], found["text"]
+    assert found["sizes"] == [[576, 384], [80, 60], [576, 384]], found["text"]
+    told = "The picture is not complete: the file ends early and is shown as far as its bytes reach."
+    assert [told in text for text in found["text"]].count(True) == 1
     assert [path for path in site.asked if path not in ("/album.html", "/favicon.ico")] == []
 
 

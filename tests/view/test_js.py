@@ -13,9 +13,11 @@ from PIL import Image
 
 import softstair
 from softstair.bundle import write_bundle
+from softstair.codec import View, decode_view
 from softstair.share import write_packages
 
 from ..codec.test_exact_in_c import exact_stream
+from ..codec.test_tiles import damaged
 from ..format.test_golden import CASES, CONTEXT_CASES, CONTEXT_FOLDER, FOLDER, SHIPPED, context_bundle
 from ..tiny import photograph
 
@@ -106,9 +108,9 @@ def test_shipped_bundles_regions_scales_and_exact_pictures(tmp_path):
 def test_a_damaged_file_is_one_sentence_and_the_next_one_opens(tmp_path):
     whole = (FOLDER / "plain.stair").read_bytes()
     flipped = bytes(byte ^ (16 if at == 100 else 0) for at, byte in enumerate(whole))
-    damaged = {"empty": b"", "cut": whole[:60], "flipped": flipped, "newer": whole[:4] + b"\x09" + whole[5:]}
+    faulty = {"empty": b"", "cut": whole[:60], "flipped": flipped, "newer": whole[:4] + b"\x09" + whole[5:]}
     jobs = []
-    for name, data in damaged.items():
+    for name, data in faulty.items():
         (tmp_path / name).write_bytes(data)
         jobs.append({"stream": str(tmp_path / name), "bundle": str(FOLDER / "tiny.stairs")})
     jobs.append({"stream": str(SHIPPED / "small.stair"), "bundle": str(FOLDER / "tiny.stairs")})
@@ -118,6 +120,31 @@ def test_a_damaged_file_is_one_sentence_and_the_next_one_opens(tmp_path):
     assert [failure["code"] for failure in failures] == codes
     assert all(failure["message"].endswith(".") for failure in failures)
     assert last["width"] == 90
+
+
+def test_files_that_end_early_or_are_damaged_as_far_as_they_go(tmp_path, tiny_bundle):
+    tiled, plain = ((FOLDER / f"{name}.stair").read_bytes() for name in ("tiled", "plain"))
+    files = [plain[:-9], tiled[: len(tiled) // 2], damaged(tiled, 2), plain]
+    jobs = []
+    for number, data in enumerate(files):
+        (tmp_path / f"{number}.stair").write_bytes(data)
+        jobs.append(
+            {
+                "stream": str(tmp_path / f"{number}.stair"),
+                "bundle": str(FOLDER / "tiny.stairs"),
+                "raw": str(tmp_path / f"{number}.raw"),
+                "png": str(tmp_path / f"{number}.png"),
+                "options": {"allowPartial": True},
+            }
+        )
+    for number, result in enumerate(run(tmp_path, jobs)):
+        expected = decode_view(files[number], View(allow_partial=True), tiny_bundle, threads=1)
+        found = raw(tmp_path / f"{number}.raw", result)
+        assert np.abs(found - as_rgba(expected.picture.array).astype(int)).max() <= 1
+        assert result["damage"] == (expected.damage and f"The picture is not complete: {expected.damage}.")
+        with Image.open(tmp_path / f"{number}.png") as image:
+            assert np.array_equal(np.asarray(image), found[..., :3])
+    assert result["damage"] is None
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")

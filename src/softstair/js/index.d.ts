@@ -30,6 +30,8 @@ export interface Options extends Place {
   maxPixels?: number;
   /** Bytes that the decoder may take, about; 1e9 by default. */
   maxMemory?: number;
+  /** Show what there is of a file that ends early or is damaged, grey elsewhere, instead of rejecting. */
+  allowPartial?: boolean;
   /** What is done, 0 to 1. */
   onProgress?: (done: number) => void;
 }
@@ -39,6 +41,8 @@ export interface Picture {
   width: number;
   height: number;
   data: Uint8ClampedArray;
+  /** With `allowPartial`, a sentence on what is missing; null if nothing is. */
+  damage: string | null;
 }
 
 export interface Info {
@@ -89,7 +93,7 @@ export function decodeToPng(input: Input, options?: Options): Promise<Uint8Array
 export function info(input: Input, options?: Place): Promise<Info>;
 export function metadata(input: Input, options?: Place): Promise<Metadata>;
 /** A PNG of pixels, bit for bit. */
-export function toPng(picture: Picture, metadata?: Partial<Metadata>): Promise<Uint8Array>;
+export function toPng(picture: Pick<Picture, "width" | "height" | "data">, metadata?: Partial<Metadata>): Promise<Uint8Array>;
 /** SHA-256 over all symbols, hexadecimal: the same on every machine. */
 export function symbolHash(input: Input, options?: Options): Promise<string>;
 /** Ends all workers and gives their memory back. */

@@ -159,14 +159,14 @@ function divisorOf(scale = 1) {
 }
 
 async function ask(kind, input, options) {
-  const { region, scale, signal, maxPixels = MAX_PIXELS, maxMemory = MAX_MEMORY, onProgress } = options;
+  const { region, scale, signal, maxPixels = MAX_PIXELS, maxMemory = MAX_MEMORY, allowPartial = false, onProgress } = options;
   signal?.throwIfAborted();
   const divisor = divisorOf(scale);
   const bytes = await bytesOf(input);
   const engine = engineOf(options);
   const { fingerprint } = await engine.ask({ ask: "info", bytes }, { signal });
   await hold(engine, options, fingerprint, signal);
-  const question = { ask: kind, bytes, fingerprint, options: { region, divisor, maxPixels, maxMemory } };
+  const question = { ask: kind, bytes, fingerprint, options: { region, divisor, maxPixels, maxMemory, allowPartial } };
   return engine.ask(question, { signal, onProgress });
 }
 

@@ -29,7 +29,13 @@ export function makeServer(read, report) {
     },
     async png({ bytes, fingerprint, options }) {
       const picture = answers.decode({ bytes, fingerprint, options });
-      return { png: await toPng(picture, core.metadata(bytes)), width: picture.width, height: picture.height };
+      let metadata = {};
+      try {
+        metadata = core.metadata(bytes);
+      } catch (error) {
+        if (picture.damage === null) throw error;
+      }
+      return { png: await toPng(picture, metadata), width: picture.width, height: picture.height, damage: picture.damage };
     },
   };
 

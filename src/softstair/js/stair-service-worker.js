@@ -116,19 +116,24 @@ class Core {
     );
   }
 
-  /** RGBA of a file whose bundle was added. region: {left, top, width, height}; divisor: 1 to 16. */
-  decode(bytes, fingerprint, { region, divisor, maxPixels, maxMemory, progress }) {
+  /**
+   * RGBA of a file whose bundle was added. region: {left, top, width, height}; divisor: 1 to 16.
+   * damage: with allowPartial, a sentence on what is missing; null if nothing is.
+   */
+  decode(bytes, fingerprint, { region, divisor, maxPixels, maxMemory, allowPartial, progress }) {
     return this.#run((wasm) => {
       const bundle = fingerprint === null ? 0 : this.#handle(wasm, fingerprint);
       const { left = 0, top = 0, width = 0, height = 0 } = region ?? {};
       this.#progress = progress;
       return this.#with(wasm, bytes, (data) =>
-        this.#room(wasm, 8, (place) => {
-          const pixels = wasm.stair_js_decode(bundle, data, bytes.length, left, top, width, height, divisor, maxPixels, maxMemory, place);
-          const [columns, rows] = new Uint32Array(wasm.memory.buffer, place, 2);
+        this.#room(wasm, 12, (place) => {
+          const partial = allowPartial ? 1 : 0;
+          const pixels = wasm.stair_js_decode(bundle, data, bytes.length, left, top, width, height, divisor, maxPixels, maxMemory, partial, place);
+          const [columns, rows, incomplete] = new Uint32Array(wasm.memory.buffer, place, 3);
+          const damage = incomplete ? this.#text(wasm.stair_error_text()) : null;
           const result = new Uint8ClampedArray(wasm.memory.buffer.slice(pixels, pixels + 4 * columns * rows));
           wasm.stair_dealloc(pixels);
-          return { width: columns, height: rows, data: result };
+          return { width: columns, height: rows, data: result, damage };
         }),
       );
     });
@@ -327,7 +332,13 @@ function makeServer(read, report) {
     },
     async png({ bytes, fingerprint, options }) {
       const picture = answers.decode({ bytes, fingerprint, options });
-      return { png: await toPng(picture, core.metadata(bytes)), width: picture.width, height: picture.height };
+      let metadata = {};
+      try {
+        metadata = core.metadata(bytes);
+      } catch (error) {
+        if (picture.damage === null) throw error;
+      }
+      return { png: await toPng(picture, metadata), width: picture.width, height: picture.height, damage: picture.damage };
     },
   };
 

@@ -60,8 +60,15 @@ async function add(name, bytes) {
   try {
     const info = (picture.info = await ask({ ask: "info", bytes }));
     small.textContent = `${info.width} × ${info.height}, ${size(bytes.length)}`;
-    const options = { divisor: 1, maxPixels: 16384 * 16384, maxMemory: 1e9 };
-    const { png } = await ask({ ask: "png", bytes, fingerprint: info.fingerprint, options });
+    const options = { divisor: 1, maxPixels: 16384 * 16384, maxMemory: 1e9, allowPartial: true };
+    const { png, damage } = await ask({ ask: "png", bytes, fingerprint: info.fingerprint, options });
+    picture.damage = damage;
+    if (damage) {
+      const warning = document.createElement("small");
+      warning.className = "damage";
+      warning.textContent = damage;
+      caption.append(warning);
+    }
     picture.png = new Blob([png], { type: "image/png" });
     picture.url = URL.createObjectURL(picture.png);
     const image = new Image();
@@ -106,12 +113,12 @@ async function take(files) {
 function show(index) {
   if (index < 0 || index >= pictures.length) return;
   current = index;
-  const { name, url, info, bytes } = pictures[index];
+  const { name, url, info, bytes, damage } = pictures[index];
   $("shown").src = url;
   $("shown").alt = name;
   const exact = info.exactTiles === info.tiles ? ", exact" : info.exactTiles ? `, ${info.exactTiles} of ${info.tiles} tiles exact` : "";
   const rate = ((8 * bytes.length) / (info.width * info.height)).toFixed(3);
-  $("facts").textContent = `${name}: ${info.width} × ${info.height}, ${size(bytes.length)}, ${rate} bits a pixel, ${info.mode} at rate position ${info.position}${info.alpha ? ", alpha" : ""}${exact}`;
+  $("facts").textContent = `${name}: ${info.width} × ${info.height}, ${size(bytes.length)}, ${rate} bits a pixel, ${info.mode} at rate position ${info.position}${info.alpha ? ", alpha" : ""}${exact}${damage ? `. ${damage}` : ""}`;
   setZoom(null);
   if (!$("viewer").open) $("viewer").showModal();
 }
@@ -144,7 +151,7 @@ function segment(marker, label, content) {
   return Uint8Array.from([255, marker, length >> 8, length & 255, ...head, ...content]);
 }
 
-async function asJpeg({ png, bytes }) {
+async function asJpeg({ png, bytes, damage }) {
   const bitmap = await createImageBitmap(png, { colorSpaceConversion: "none" });
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const context = canvas.getContext("2d");
@@ -152,7 +159,10 @@ async function asJpeg({ png, bytes }) {
   context.fillRect(0, 0, bitmap.width, bitmap.height);
   context.drawImage(bitmap, 0, 0);
   const jpeg = await canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 });
-  const { icc, exif, xmp } = await ask({ ask: "metadata", bytes });
+  const { icc, exif, xmp } = await ask({ ask: "metadata", bytes }).catch((error) => {
+    if (damage) return {};
+    throw error;
+  });
   const parts = [jpeg.slice(0, 2)];
   if (exif) parts.push(segment(0xe1, "Exif\0\0", exif));
   if (xmp) parts.push(segment(0xe1, "http://ns.adobe.com/xap/1.0/\0", xmp));
