@@ -70,6 +70,7 @@ def register() -> None:
     """Make Pillow know .stair files. Importing this module does it; doing it again changes nothing."""
     Image.register_open(FORMAT, StairImageFile, _accept)
     Image.register_save(FORMAT, _save)
+    Image.register_save_all(FORMAT, _save_all)
     Image.register_extension(FORMAT, ".stair")
     Image.register_mime(FORMAT, "image/x-stair")
 
@@ -242,6 +243,12 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     except SoftstairError as error:
         raise OSError(str(error)) from error
     file.write(data)
+
+
+def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    if image.encoderinfo.get("append_images") or getattr(image, "n_frames", 1) > 1:
+        raise ValueError("A .stair file holds one picture; save each frame into a file of its own.")
+    _save(image, file, filename)
 
 
 def _own(image: Image.Image, options: dict[str, Any]) -> bytes | None:

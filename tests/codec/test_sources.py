@@ -507,6 +507,27 @@ def test_films_and_pictures_behind_a_picture_are_said():
     assert kinds(read(people.jpeg(tail=bytes(40)))) == []
 
 
+def test_a_film_behind_a_gain_map_is_said_too():
+    film = bytes(100_000) + b"\0\0\0\x18ftypmp42" + bytes(200_000)
+    assert kinds(read(people.ultra_hdr() + film)) == ["film not kept", "gain map not kept"]
+
+
+def test_calls_and_pillow_tell_what_an_image_leaves_in_its_file(tiny_bundle):
+    frames = [Image.fromarray(photograph(20, 30, seed)) for seed in (1, 2)]
+    for kind, word in (("PNG", "frames"), ("WEBP", "frames"), ("GIF", "frames"), ("TIFF", "pages")):
+        data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+        image = Image.open(io.BytesIO(data))
+        with pytest.warns(PictureChanged, match=f"Only the first of its 2 {word} is taken"):
+            softstair.encode(image, bundle=tiny_bundle)
+        image.seek(1)
+        softstair.encode(image, bundle=tiny_bundle)  # who asked for a frame needs no word
+    with pytest.warns(PictureChanged, match="gain map"):
+        Image.open(io.BytesIO(people.ultra_hdr())).save(io.BytesIO(), "STAIR", bundle=tiny_bundle)
+    with pytest.raises(ValueError, match="holds one picture"):
+        frames[0].save(io.BytesIO(), "STAIR", save_all=True, append_images=frames[1:])
+    frames[0].save(io.BytesIO(), "STAIR", save_all=True, bundle=tiny_bundle)
+
+
 def test_xmp_that_announces_and_cannot_be_mended_is_left_out():
     packet = b"<a xmlns:hdrgm='http://ns.adobe.com/hdr-gain-map/1.0/' hdrgm:Version"
     picture = read(people.jpeg(people.xmp_segment(packet)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import re
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
@@ -17,7 +18,7 @@ from softstair.errors import LimitExceeded, UnreadablePicture, UsageError, ran_o
 from . import jpeg, png, tiff
 from .boxes import with_boxes
 from .formats import open_image
-from .metadata import fitting, for_a_part, metadata_of
+from .metadata import applied_segments, fitting, for_a_part, metadata_of
 from .picture import Note, Picture
 from .tones import (
     GREY_MODES,
@@ -35,13 +36,18 @@ _PILLOW_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16L": 2
 _DECODER_BYTES = {"WEBP": 17, "AVIF": 8, "HEIF": 8, "JPEG2000": 16, "JXL": 16, "GIF": 4, "TIFF": 1}
 _PROGRESSIVE_BYTES = 6
 _PROCESS = 60_000_000  # interpreter and libraries
-_ANIMATED = {"GIF", "WEBP", "PNG", "AVIF", "JXL", "FLI"}
-_PAGED = {"TIFF", "DCX"}
+_FRAMES = {
+    **dict.fromkeys(("GIF", "WEBP", "PNG", "AVIF", "JXL", "FLI"), "frames"),
+    **dict.fromkeys(("TIFF", "DCX"), "pages"),
+}
 _AVIF_COLOUR = b"colrnclx"
 # How files say that a second picture makes one of higher dynamic range of the first.
 _ISO_BASE = (b"tmap", b"hdrgainmap")
 _GAIN_MAPS = {"AVIF": _ISO_BASE, "HEIF": _ISO_BASE, "JXL": (b"jhgm",)}
-_FILM = (b"ftyp", b"MotionPhoto_Data")
+_FILM = re.compile(rb"\0\0\0[\x10-\x40]ftyp|MotionPhoto_Data")
+_FILM_TEXT = "The film that follows the picture in its file is not kept."
+_GAIN_MAP_TEXT = "The gain map that follows the picture in its file, for HDR displays, is not kept."
+_FURTHER_TEXT = "Another picture that follows the picture in its file is not kept."
 
 
 def picture_from(image: Any) -> Picture:
@@ -148,6 +154,7 @@ def _from_pil(image: Image.Image) -> Picture:
         image.load()  # PNG and others know transparency and metadata only then
         samples = replace(samples, hidden=samples_of(image).hidden or samples.hidden)
     picture = _taken(image, samples, None)
+    picture = replace(picture, notes=(*_left_in_file(image), *picture.notes))
     if image.format is None:  # cut out, turned or scaled by someone: what shows the whole goes
         height, width = picture.pixels.shape[:2]
         picture = replace(picture, metadata=for_a_part(picture.metadata, width, height))
@@ -170,7 +177,7 @@ def _turn_to_page(image: Image.Image, page: int | None, name: str) -> tuple[Note
         image.seek(page - 1)
         tiff.forget_other_pages(image)
         return ()
-    what = "frames" if image.format in _ANIMATED else "pages" if image.format in _PAGED else "pictures"
+    what = _FRAMES.get(image.format or "", "pictures")
     if count == 1 or image.format == "MPO":
         return ()
     text = (
@@ -180,7 +187,7 @@ def _turn_to_page(image: Image.Image, page: int | None, name: str) -> tuple[Note
 
 
 def _pages(image: Image.Image) -> int:
-    if image.format not in {*_ANIMATED, *_PAGED, "MPO", "HEIF"}:
+    if image.format not in {*_FRAMES, "MPO", "HEIF"}:
         return 1
     return int(getattr(image, "n_frames", 1))
 
@@ -269,12 +276,21 @@ def _behind(data: bytes) -> tuple[Note, ...]:
     """Films and pictures that follow the picture in its file."""
     segments = jpeg.read_segments(data)
     rest = jpeg.rest_of(data, segments)
-    if any(sign in rest[:4096] or sign in rest[-(1 << 16) :] for sign in _FILM):
-        return (Note("film not kept", "The film that follows the picture in its file is not kept."),)
+    film = (Note("film not kept", _FILM_TEXT),) if _FILM.search(rest) else ()
     if segments.has_gain_map:
-        text = "The gain map that follows the picture in its file, for HDR displays, is not kept."
-        return (Note("gain map not kept", text),)
-    if b"\xff\xd8\xff" in rest:
-        text = "Another picture that follows the picture in its file is not kept."
-        return (Note("further pictures not kept", text),)
+        return (*film, Note("gain map not kept", _GAIN_MAP_TEXT))
+    if not film and b"\xff\xd8\xff" in rest:
+        return (Note("further pictures not kept", _FURTHER_TEXT),)
+    return film
+
+
+def _left_in_file(image: Image.Image) -> tuple[Note, ...]:
+    """What an image's file has beside the picture, as far as an image tells; nothing of later frames."""
+    with suppress(Exception):  # a file that is closed or damaged says nothing
+        if image.format in ("JPEG", "MPO") and applied_segments(image).has_gain_map:
+            return (Note("gain map not kept", _GAIN_MAP_TEXT),)
+        if (count := _pages(image)) > 1 and image.tell() == 0:
+            what = _FRAMES.get(image.format or "", "pictures")
+            text = f"Only the first of its {count} {what} is taken; seek() turns to another one."
+            return (Note(f"more {what} left out", text),)
     return ()
