@@ -401,6 +401,13 @@ def test_a_packet_that_is_no_xml_and_too_large_for_jpeg_is_said():
     assert read(write_picture(picture, ".png")).metadata.xmp == picture.metadata.xmp
 
 
+def test_transparency_that_jpeg_has_no_place_for_is_said():
+    pixels, alpha = photograph(20, 30), photograph(20, 30, 2)[..., 0]
+    for suffix, said in ((".jpg", ["transparency not kept"]), (".png", []), (".webp", [])):
+        assert [note.kind for note in write_and_tell(Picture(pixels, alpha), suffix).notes] == said
+    assert write_and_tell(Picture(pixels, np.full_like(alpha, 255)), ".jpg").notes == ()
+
+
 def test_exif_that_is_too_large_for_jpeg():
     thumbnail = people.exif_with_thumbnail(bytes([1]) * 66_000)
     picture = Picture(photograph(40, 40), None, Metadata(exif=thumbnail))

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 import softstair
 
 from ..c_library import BUILD, LIBRARY, ROOT
 from ..format.test_golden import SHIPPED
+from ..tiny import photograph
 
 PICTURE = SHIPPED / "photo-s.stair"
 MODELS = Path(softstair.__file__).parent / "models"
@@ -29,6 +30,18 @@ def test_the_thumbnail_command_takes_an_address_and_keeps_the_shape(tmp_path):
         assert image.size == (128, 85)
         whole = Image.fromarray(softstair.decode(PICTURE.read_bytes())).resize((128, 85))
         assert np.abs(np.asarray(image).astype(int) - np.asarray(whole)).mean() < 6
+
+
+def test_a_thumbnail_is_turned_as_viewers_turn_the_picture(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image = Image.fromarray(photograph(40, 60))
+    image.info["exif"] = exif.tobytes()
+    (tmp_path / "a.stair").write_bytes(softstair.encode(image, lossless=True))
+    command = [sys.executable, "-m", "softstair", "thumbnail", tmp_path / "a.stair", tmp_path / "a.png"]
+    subprocess.run(command, check=True, capture_output=True)
+    with Image.open(tmp_path / "a.png") as shown:
+        np.testing.assert_array_equal(np.asarray(shown), np.rot90(photograph(40, 60), 3))
 
 
 @pytest.mark.skipif(shutil.which("update-mime-database") is None, reason="needs shared-mime-info")

@@ -26,7 +26,7 @@ def command(source: str, target: str, size: int) -> None:
     from PIL import Image
 
     from softstair.codec import SCALES, View, decode_view
-    from softstair.pictures import is_picture_name
+    from softstair.pictures import is_picture_name, strip
     from softstair.stream import read_header
 
     address = urlsplit(source)
@@ -42,6 +42,7 @@ def command(source: str, target: str, size: int) -> None:
     large_enough = [d for d in SCALES if max(header.width, header.height) / d >= size]
     with of_file(path):
         picture = decode_view(data, View(divisor=max(large_enough, default=1))).picture
+    picture = strip(picture, frozenset({"exif", "xmp"}))  # turned as viewers turn it
     pixels, image = picture.pixels, Image.fromarray(picture.pixels)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha.reshape(pixels.shape[:2])))

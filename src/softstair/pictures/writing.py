@@ -73,6 +73,9 @@ def write_and_tell(picture: Picture, suffix: str) -> Written:
     check_writable(suffix, width, height)
     notes: list[Note] = []
     if kind == "JPEG":
+        if picture.alpha is not None and picture.alpha.min() < 255:
+            text = "JPEG has no place for its transparency, which is not kept; PNG and WebP keep it."
+            notes.append(Note("transparency not kept", text))
         picture = replace(_with_short_exif(picture, notes), alpha=None)
     metadata = picture.metadata
     options: dict[str, Any] = {
