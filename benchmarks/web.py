@@ -2,8 +2,9 @@
 
 python benchmarks/web.py PHOTO LARGE > results/web.md
 
-PHOTO: of 768x512 pixels. LARGE: of about 12 megapixels; doubled, it stands for 24 as well. Needs Node. Times
-are CPU times of one thread, in turn, the least of several; WebAssembly runs in V8, as in Chromium.
+PHOTO: of 768x512 pixels. LARGE: of 4000x3000 or more, cut to that; doubled, it stands for 24 megapixels
+as well. Needs Node and npx. Times are CPU times of one thread, in turn, the least of several; WebAssembly
+runs in V8, as in Chromium.
 """
 
 from __future__ import annotations
@@ -28,19 +29,23 @@ from softstair.share import decoder_bundle
 JS = Path(softstair.__file__).parent / "js"
 NODE = shutil.which("node") or sys.exit("This needs Node.")
 ROUNDS = 7
+ALLOWED = (1e9, 3e8)  # the package's own limit, and a small one
 BUILDS = {
     "SIMD": ([], "softstair.wasm"),
     "relaxed SIMD": (["--experimental-wasm-relaxed-simd"], "softstair-relaxed.wasm"),
 }
 LOADED = ("index.js", "platform-browser.js", "worker.js", "serve.js", "core.js", "png.js")
+MINIFY = ("npx", "--yes", "terser@5.51.4", "--module", "--compress", "--mangle", "--")
+BUNDLES = ("photo-s",)
+MOST_BYTES = 60_000  # asked for, beside the bundle
 
 
 class Decoder:
-    """A Node process with one build, bundle and stream."""
+    """A Node process with one build, bundle and stream, and bytes that it may take."""
 
-    def __init__(self, build: str, bundle: Path, stream: Path) -> None:
+    def __init__(self, build: str, bundle: Path, stream: Path, allowed: float = 1e9) -> None:
         flags, wasm = BUILDS[build]
-        command = [NODE, *flags, Path(__file__).with_suffix(".mjs"), JS / wasm, bundle, stream]
+        command = [NODE, *flags, Path(__file__).with_suffix(".mjs"), JS / wasm, bundle, stream, str(allowed)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.first = self._answer()
 
@@ -77,6 +82,16 @@ def brotli_bytes(paths: list[Path]) -> int:
     )
 
 
+def minified(folder: Path) -> list[Path]:
+    """What a page loads of the package, as bundlers ship it."""
+    made = []
+    for file in LOADED:
+        text = subprocess.run([*MINIFY, JS / file], capture_output=True, text=True, check=True).stdout
+        made.append(folder / file)
+        made[-1].write_text(text)
+    return made
+
+
 def times(name: str, pixels: np.ndarray, folder: Path) -> str:
     bundle = softstair.open_bundle(name)
     file, stream = folder / f"{name}.stairs", folder / f"{name}.stair"
@@ -98,14 +113,12 @@ def times(name: str, pixels: np.ndarray, folder: Path) -> str:
     return f"| {name} | {' | '.join(cells)} | {brotli_bytes([file]) / 1e6:.2f} |"
 
 
-def memory(pixels: np.ndarray, folder: Path) -> str:
-    bundle = softstair.open_bundle("photo-s")
-    file, stream = folder / "photo-s.stairs", folder / "large.stair"
-    stream.write_bytes(softstair.encode(pixels, quality=30, effort=1, bundle=bundle))
-    decoder = Decoder("SIMD", file, stream)
+def memory(pixels: np.ndarray, stream: Path, bundle: Path, allowed: float) -> str:
+    decoder = Decoder("SIMD", bundle, stream, allowed)
     decoder.close()
-    megapixels = pixels.shape[0] * pixels.shape[1] / 1e6
-    return f"| {megapixels:.1f} | {decoder.first['memory'] / 1e6:.0f} | {decoder.first['first'] / 1000:.1f} |"
+    megapixels, first = pixels.shape[0] * pixels.shape[1] / 1e6, decoder.first
+    cells = (f"{allowed / 1e6:.0f}", f"{first['memory'] / 1e6:.0f}", f"{first['cpu'] / 1000:.1f}")
+    return f"| {megapixels:.1f} | {' | '.join(cells)} |"
 
 
 def main(photo: str, large: str) -> None:
@@ -122,19 +135,25 @@ def main(photo: str, large: str) -> None:
         print("reading the files on, compilation included. The bundle's decoder, compressed by brotli.\n")
         print("| bundle | native | SIMD | relaxed SIMD | first, SIMD | first, relaxed | bundle, MB |")
         print("| --- | --: | --: | --: | --: | --: | --: |")
-        for name in ("photo-s", "small"):
+        for name in BUNDLES:
             print(times(name, pixels, folder), flush=True)
-        loaded = brotli_bytes([JS / "softstair.wasm"]), brotli_bytes([JS / file for file in LOADED])
+        loaded = brotli_bytes([JS / "softstair.wasm"]), brotli_bytes(minified(folder))
+        wasm, script, most = (f"{count / 1e3:.1f} kB" for count in (*loaded, MOST_BYTES))
         print(
-            f"\nBeside the bundle a page loads {loaded[0] / 1e3:.1f} kB of WebAssembly and {loaded[1] / 1e3:.1f} kB of"  # noqa: E501
+            f"\nBeside the bundle a page loads {sum(loaded) / 1e3:.1f} kB by brotli (asked: {most} at most):"
         )
-        print("JavaScript, compressed by brotli.\n")
-        print(
-            "Memory of the WebAssembly instance at its largest, and seconds to a first picture, by photo-s:\n"
-        )
-        print("| megapixels | MB | seconds |\n| --: | --: | --: |")
+        print(f"{wasm} of WebAssembly and {script} of JavaScript, minified.\n")
+        print("Memory of the WebAssembly instance at its largest, where a page allows it as many MB, and CPU")
+        print("seconds of all of it, reading and compiling included, by photo-s:\n")
+        print("| megapixels | allowed | MB | seconds |\n| --: | --: | --: | --: |")
+        many = many[:3000, :4000]
         for picture in (pixels, many, np.concatenate([many, many])):
-            print(memory(picture, folder), flush=True)
+            stream = folder / "large.stair"
+            stream.write_bytes(
+                softstair.encode(picture, quality=30, effort=1, bundle=softstair.open_bundle("photo-s"))
+            )
+            for allowed in ALLOWED:
+                print(memory(picture, stream, folder / "photo-s.stairs", allowed), flush=True)
 
 
 if __name__ == "__main__":
