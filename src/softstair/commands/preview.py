@@ -16,8 +16,8 @@ from .speech import say
 @click.argument("bundle")
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PICTURES...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="BUNDLE.stairs")
-@click.option("--crops", type=click.IntRange(32), default=384, show_default=True, help="To learn from.")
-@click.option("--steps", type=click.IntRange(1), default=600, show_default=True)
+@click.option("--crops", type=click.IntRange(32), default=700, show_default=True, help="To learn from.")
+@click.option("--steps", type=click.IntRange(1), default=2500, show_default=True)
 @jobs_option
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 def command(
