@@ -18,6 +18,12 @@ OK, USAGE, NOT_A_STAIR_FILE, UNSUPPORTED, TRUNCATED, CORRUPT, LIMIT = 0, 2, 3, 4
 INVALID_BUNDLE, WRONG_BUNDLE, STOPPED = 8, 9, 11
 ICC, EXIF, XMP, IPTC = range(4)
 
+
+def golden_stream(name: str) -> bytes:
+    """A stream of version 1."""
+    return (ROOT / "tests" / "golden" / "v1" / f"{name}.stair").read_bytes()
+
+
 _Progress = ctypes.CFUNCTYPE(c_int, c_void_p, ctypes.c_double)
 
 

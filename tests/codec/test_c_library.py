@@ -29,7 +29,7 @@ from softstair.quantize.context import Context, to_tensors
 from softstair.stream import read_stream, write_stream
 
 from .. import c_library
-from ..c_library import LIBRARY, ROOT, Failure, Library
+from ..c_library import LIBRARY, ROOT, Failure, golden_stream
 from ..conftest import GOLDEN
 from ..contexts import random_place
 from ..format.test_golden import (
@@ -46,29 +46,13 @@ from ..format.test_golden import (
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="needs the C library (make core-tests)")
 
 
-@pytest.fixture(scope="module")
-def library():
-    return Library.load()
-
-
-@pytest.fixture(scope="module")
-def tiny(library):
-    bundle = library.open_bundle((FOLDER / "tiny.stairs").read_bytes())
-    yield bundle
-    library.free_bundle(bundle)
-
-
-def stream(name: str) -> bytes:
-    return (FOLDER / f"{name}.stair").read_bytes()
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_golden_streams(name, library, tiny):
     expected = json.loads((FOLDER / "expected.json").read_text())[name]
-    assert library.symbol_hash(tiny, stream(name)) == expected["symbols"]
+    assert library.symbol_hash(tiny, golden_stream(name)) == expected["symbols"]
     with np.load(FOLDER / expected["pixels"]) as stored:
         reference = stored["arr_0"].astype(int)
-    decoded = library.decode(tiny, stream(name))
+    decoded = library.decode(tiny, golden_stream(name))
     assert decoded.shape == reference.shape
     assert np.abs(decoded - reference).max() <= 1
 
@@ -123,9 +107,9 @@ def test_every_bundle_ever_shipped_runs_on_the_own_engine_within_a_grey_level(so
 
 
 def test_progressive_order_is_another_way_to_the_same_pixels(library, tiny):
-    plain = read_stream(stream("tiled"))
+    plain = read_stream(golden_stream("tiled"))
     data = write_stream(replace(plain, cuts=tuple(len(tile) // 3 for tile in plain.tiles)))
-    assert np.array_equal(library.decode(tiny, data), library.decode(tiny, stream("tiled")))
+    assert np.array_equal(library.decode(tiny, data), library.decode(tiny, golden_stream("tiled")))
     with pytest.raises(Failure):
         library.decode(tiny, data[:-5])
 
@@ -133,34 +117,34 @@ def test_progressive_order_is_another_way_to_the_same_pixels(library, tiny):
 @pytest.mark.parametrize("divisor", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("name", ["tiled", "alpha", "grey", "plain"])
 def test_regions_and_scales_are_those_of_the_package(name, divisor, library, tiny, tiny_bundle):
-    info = library.info(stream(name))
+    info = library.info(golden_stream(name))
     region = (5, 9, info.width - 7, info.height - 20)
     left, top, width, height = region
     decoded = library.decode(
-        tiny, stream(name), left=left, top=top, width=width, height=height, divisor=divisor
+        tiny, golden_stream(name), left=left, top=top, width=width, height=height, divisor=divisor
     )
-    expected = softstair.decode(stream(name), bundle=tiny_bundle, region=region, scale=1 / divisor)
+    expected = softstair.decode(golden_stream(name), bundle=tiny_bundle, region=region, scale=1 / divisor)
     assert decoded.shape == expected.shape
     assert np.abs(decoded.astype(int) - expected).max() <= 1
 
 
 def test_four_channels_where_they_are_asked_for(library, tiny):
-    grey = library.decode(tiny, stream("grey"))
-    as_rgba = library.decode(tiny, stream("grey"), channels=4)
+    grey = library.decode(tiny, golden_stream("grey"))
+    as_rgba = library.decode(tiny, golden_stream("grey"), channels=4)
     assert np.array_equal(as_rgba[..., 0], grey)
     assert np.array_equal(as_rgba[..., 2], grey)
     assert (as_rgba[..., 3] == 255).all()
     assert np.array_equal(
-        library.decode(tiny, stream("alpha"), channels=4), library.decode(tiny, stream("alpha"))
+        library.decode(tiny, golden_stream("alpha"), channels=4), library.decode(tiny, golden_stream("alpha"))
     )
 
 
 def test_what_a_file_says_of_itself(library, tiny):
-    info = library.info(stream("tiled"))
+    info = library.info(golden_stream("tiled"))
     assert (info.width, info.height, info.tiles, info.colour, info.has_alpha) == (530, 300, 6, 0, 0)
     assert bytes(info.fingerprint) == library.fingerprint(tiny)
-    assert library.info(stream("alpha")).has_alpha == 1
-    assert library.info(stream("grey")).colour == 1
+    assert library.info(golden_stream("alpha")).has_alpha == 1
+    assert library.info(golden_stream("grey")).colour == 1
 
 
 def test_metadata_comes_out_verbatim(library, tiny_bundle, tmp_path):
@@ -187,12 +171,12 @@ def test_a_bundle_without_what_only_encoders_need_will_do(library, tmp_path):
                 target.writestr(entry, source.read(entry))
     assert len(buffer.getvalue()) < len(whole)
     bundle = library.open_bundle(buffer.getvalue())
-    assert library.decode(bundle, stream("plain")).shape == (75, 90, 3)
+    assert library.decode(bundle, golden_stream("plain")).shape == (75, 90, 3)
     library.free_bundle(bundle)
 
 
 def test_a_damaged_file_is_one_sentence(library, tiny):
-    whole = stream("plain")
+    whole = golden_stream("plain")
     flipped = bytes(byte ^ (16 if at == 100 else 0) for at, byte in enumerate(whole))
     other = (SHIPPED / "small.stair").read_bytes()
     for data, code in (
@@ -222,13 +206,13 @@ def test_limits_and_options_that_make_no_sense(library, tiny):
         ({"progress": lambda _context, done: int(done > 0)}, c_library.STOPPED),
     ):
         with pytest.raises(Failure) as caught:
-            library.decode(tiny, stream("plain"), **options)
+            library.decode(tiny, golden_stream("plain"), **options)
         assert caught.value.code == code
 
 
 def test_progress_rises_to_the_end(library, tiny):
     seen: list[float] = []
-    library.decode(tiny, stream("tiled"), progress=lambda _context, done: seen.append(done) or 0)
+    library.decode(tiny, golden_stream("tiled"), progress=lambda _context, done: seen.append(done) or 0)
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(1)
 
@@ -272,7 +256,7 @@ def test_a_c_program_against_the_installed_library(tmp_path, library, tiny):
     )
     (tmp_path / "plain.ppm").write_bytes(done.stdout)
     with Image.open(tmp_path / "plain.ppm") as image:
-        assert np.array_equal(np.asarray(image), library.decode(tiny, stream("plain")))
+        assert np.array_equal(np.asarray(image), library.decode(tiny, golden_stream("plain")))
     refused = subprocess.run(
         [program, GOLDEN / "shipped" / "small.stair", FOLDER / "tiny.stairs"],
         env=environment,

@@ -24,11 +24,6 @@ from ..tiny import photograph
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="needs the C library (make core-tests)")
 
 
-@pytest.fixture(scope="module")
-def library():
-    return Library.load()
-
-
 def exact_stream(pixels: np.ndarray, *, layout: int = 0, **packing: int) -> bytes:
     """A stream of exact tiles alone: it needs no bundle."""
     colour = Colour.GREY if pixels.ndim == 2 else Colour.RGB
