@@ -273,6 +273,7 @@ def print_borders(photographs: list[Path], settings: Settings) -> None:
 def borders(name: str, pixels: Pixels, quality: int, settings: Settings) -> str:
     """A row of the table: the largest layout with borders, against none."""
     from softstair import decode, open_bundle
+    from softstair.codec import position_of_quality
     from softstair.codec.budget import MAX_MEMORY, Plan
     from softstair.codec.crew import Crew
     from softstair.codec.encoder import choose_layout
@@ -283,7 +284,7 @@ def borders(name: str, pixels: Pixels, quality: int, settings: Settings) -> str:
 
     bundle, (height, width, _) = open_bundle(), pixels.shape
     mode = bundle.mode_named(bundle.manifest.encoding.mode)
-    position = round(quality / 100 * bundle.last_position)
+    position = position_of_quality(quality, bundle.last_position)
     errors, sizes = [], []
     layout = choose_layout(height, width)
     for cut in (layout, 0):

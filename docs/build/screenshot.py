@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from softstair.bundle import open_bundle
-from softstair.codec import usable_cores
+from softstair.codec import position_of_quality, usable_cores
 from softstair.view.server import LocalServer, ServerSettings
 from softstair.view.sources import pair_up
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--dark", action="store_true")
     arguments = parser.parse_args()
     bundle = open_bundle()
-    position = round(arguments.quality / 100 * bundle.last_position)
+    position = position_of_quality(arguments.quality, bundle.last_position)
     server = LocalServer(ServerSettings(pair_up([arguments.photo]), bundle, position, usable_cores()))
     thread = threading.Thread(target=server.run)
     thread.start()

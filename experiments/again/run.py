@@ -20,7 +20,7 @@ from PIL import Image
 
 import softstair
 import softstair.pillow
-from softstair.codec import networks_of
+from softstair.codec import networks_of, position_of_quality
 from softstair.codec.tile import TileCoder
 from softstair.evaluate.metrics import psnr
 from softstair.mode import Mode
@@ -115,7 +115,7 @@ def main() -> None:
         f"| | {heads} | others |"
     )
     print(f"|---|{'--:|' * (len(shown) + 1)}", flush=True)
-    position = round(quality / 100 * bundle.last_position)
+    position = position_of_quality(quality, bundle.last_position)
     for mode in (Mode.TCQ32, Mode.RDOQ):
         for holds in (False, True):
             found = np.array([list(generations(p, position, mode, times, holds_z=holds)) for p in pictures])

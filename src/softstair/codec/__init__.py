@@ -8,7 +8,6 @@ from .budget import MAX_MEMORY
 from .crew import networks_of, usable_cores
 from .decoder import SCALES, Decoded, View, decode_picture, decode_view, divisor_of, read_symbols
 from .encoder import (
-    DEFAULT_QUALITY,
     MODE_OF_EFFORT,
     Encoded,
     PictureEncoder,
@@ -18,6 +17,7 @@ from .encoder import (
     position_of,
 )
 from .latents import Latents, pooled_latents
+from .quality import DEFAULT_QUALITY, position_of_quality
 
 __all__ = [
     "DEFAULT_QUALITY",
@@ -40,6 +40,7 @@ __all__ = [
     "networks_of",
     "pooled_latents",
     "position_of",
+    "position_of_quality",
     "read_symbols",
     "usable_cores",
 ]

@@ -26,9 +26,9 @@ from .flatness import Cells, exact_cells, spread
 from .forms import Form, exact_images, in_palette, wholly_exact, worth_of_a_bit
 from .picture_coder import PictureCoder
 from .prefix import first_part
+from .quality import DEFAULT_QUALITY, position_of_quality, quality_of_position
 from .rate_control import largest_within, smallest_reaching, weight_within
 
-DEFAULT_QUALITY = 75.0
 # Tiles of 2048 pixels: 0.1 to 0.2 % more bytes than one tile, where 1024 costs 0.4 to 0.9 %.
 _LAYOUT = 8
 # What the time of an encoder buys: mode by effort.
@@ -50,7 +50,7 @@ class Rate:
     """What is asked for; exactly one field is set, or none for the default quality.
 
     lossless: every sample as it is; so is a quality of 100.
-    quality: 0 to 100, linear in the rate position. position: the native knob. target_size: bytes
+    quality: 0 to 100 (``codec.quality``). position: the native knob. target_size: bytes
     of the file. target_bpp: bits per pixel of the file. target_psnr: dB, RGB, at least.
     """
 
@@ -330,7 +330,7 @@ class PictureEncoder:
 
     def _form_at(self, position: int) -> Form:
         """Of all forms the one whose bytes and error together cost least at a rate position."""
-        worth = worth_of_a_bit(100 * position / self._bundle.last_position)
+        worth = worth_of_a_bit(quality_of_position(position, self._bundle.last_position))
         best, *others = reversed(self._forms)
         if not others:
             return best
@@ -453,7 +453,7 @@ def position_of(rate: Rate, last: int) -> int:
     """The rate position that is asked for, where no target is."""
     if rate.position is None:
         quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
-        return round(quality / 100 * last)
+        return position_of_quality(quality, last)
     if not 0 <= rate.position <= last:
         raise UsageError(f"The rate position must be from 0 to {last}, not {rate.position}.")
     return rate.position

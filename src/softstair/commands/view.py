@@ -38,7 +38,7 @@ def command(
             f"The page needs {error.name}; install it with: pip install 'softstair[web]'."
         ) from error
     from softstair.bundle import open_bundle
-    from softstair.codec import DEFAULT_QUALITY, usable_cores
+    from softstair.codec import DEFAULT_QUALITY, position_of_quality, usable_cores
     from softstair.view.door import opened
     from softstair.view.sources import pair_up
 
@@ -47,7 +47,7 @@ def command(
     if blind and (not named or any(one.photo is None for one in named)):
         raise UsageError("A blind comparison needs photographs, not only .stair files; name some.")
     position, *positions = (
-        round(quality / 100 * bundle.last_position) for quality in (DEFAULT_QUALITY, *_BLIND_QUALITIES)
+        position_of_quality(quality, bundle.last_position) for quality in (DEFAULT_QUALITY, *_BLIND_QUALITIES)
     )
     settings = ServerSettings(
         named, bundle, position, jobs or usable_cores(), tuple(positions) if blind else ()
