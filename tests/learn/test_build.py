@@ -109,6 +109,21 @@ def test_a_run_without_an_end_becomes_the_bundles_of_its_endings(tmp_path):
         bundle = softstair.open_bundle(runs / name / f"{name}.stairs")
         assert (bundle.name, bundle.manifest.description) == (name, f"the {name}")
 
+    published = tmp_path / "published"
+    published.mkdir()
+    for name in ("first", "second"):
+        shutil.copy(runs / f"{name}-cooled" / "snapshot.safetensors", published / f"{name}.safetensors")
+    elsewhere = tmp_path / "elsewhere"
+    on = [*command[:4], "--runs", elsewhere, "-j", 1, "--networks", published]
+    done = run(*on)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"pretrain" not in done.stderr
+    for name in ("first", "second"):
+        made = [(place / name / f"{name}.stairs").read_bytes() for place in (runs, elsewhere)]
+        assert made[0] == made[1]
+    (published / "second.safetensors").unlink()
+    assert b"second.safetensors is missing" in run(*on).stderr
+
 
 def test_a_recipe_without_an_end_is_refused(tmp_path):
     recipe = write_recipe(tmp_path / "tiny.toml")

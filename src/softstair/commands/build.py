@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from softstair.errors import UsageError
+
 from .learning import import_torch, jobs_option, recipe_argument, start_option
 from .speech import say
 
@@ -25,6 +27,11 @@ from .speech import say
 @click.option(
     "--networks-only", is_flag=True, help="Stop when the networks are trained: the rest needs no GPU."
 )
+@click.option(
+    "--networks",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of networks trained before, NAME.safetensors: go on from them instead of training.",
+)
 @click.option("--device", default="cpu", show_default=True, help="Device for pretrain: cpu or cuda.")
 @jobs_option
 def command(
@@ -33,6 +40,7 @@ def command(
     runs: Path,
     start: Path | None,
     networks_only: bool,
+    networks: Path | None,
     device: str,
     jobs: int | None,
 ) -> None:
@@ -47,6 +55,8 @@ def command(
     from softstair.learn.recipe import read_recipe
 
     settings, place = read_recipe(recipe), torch.device(device)
+    if networks_only and networks is not None:
+        raise UsageError("--networks-only trains what --networks brings; name one of them.")
     if networks_only:
         from softstair.learn.lineage import train_networks
 
@@ -54,7 +64,7 @@ def command(
     else:
         from softstair.learn.build import build
 
-        build(settings, data_root, runs, place, start=start, begin=_head, say=say)
+        build(settings, data_root, runs, place, start=start, networks=networks, begin=_head, say=say)
 
 
 def _head(stage: str) -> None:

@@ -14,7 +14,7 @@ from softstair.whole_file import write_whole
 
 from .data import load_pictures
 from .export.bundle import export_snapshot, provenance_of
-from .lineage import Trained, train_networks
+from .lineage import Trained, published, train_networks
 from .recipe import Recipe
 from .run import Say
 from .stages.context import add_context
@@ -30,6 +30,7 @@ def build(
     device: torch.device,
     *,
     start: Path | None = None,
+    networks: Path | None = None,
     begin: Say,
     say: Say,
 ) -> list[Path]:
@@ -37,13 +38,17 @@ def build(
 
     Args:
         start: snapshot that ``pretrain`` starts from.
+        networks: folder of trained networks, NAME.safetensors, in place of training them.
         begin: receives the name of every stage when it begins.
         say: receives lines of progress.
 
     Raises:
         UsageError: the recipe trains without an end and has no endings, or what the stages raise.
     """
-    trained = train_networks(recipe, data_root, runs, device, start=start, begin=begin, say=say)
+    if networks is None:
+        trained = train_networks(recipe, data_root, runs, device, start=start, begin=begin, say=say)
+    else:
+        trained = published(recipe, networks)
     return [_finish(network, data_root, runs, begin, say) for network in trained]
 
 

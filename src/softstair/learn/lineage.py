@@ -26,6 +26,20 @@ class Trained:
     snapshot: Path
 
 
+def published(recipe: Recipe, folder: Path) -> list[Trained]:
+    """Networks that are trained already: a snapshot NAME.safetensors in ``folder`` for every ending.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    recipes = [ending_of(recipe, ending) for ending in recipe.endings] or [recipe]
+    trained = [Trained(one, folder / f"{one.name}.safetensors") for one in recipes]
+    for one in trained:
+        if not one.snapshot.is_file():
+            raise UsageError(f"{one.snapshot} is missing; without --networks the build trains it.")
+    return trained
+
+
 def train_networks(
     recipe: Recipe,
     data_root: Path,
