@@ -1,4 +1,4 @@
-"""What training computes in bfloat16 and what it must not; compiled, it computes the same.
+"""What training computes in bfloat16 and what it must not.
 
 Beyond 128 numbers of bfloat16 are a whole step apart: latents, means, residuals and what prices them
 would be off by more than a quantizer is.
@@ -16,7 +16,6 @@ torch = pytest.importorskip("torch", reason="the extra learn is not installed")
 
 from softstair.learn import codec as codec_module  # noqa: E402
 from softstair.learn import precision  # noqa: E402
-from softstair.learn.checkpoint import load_snapshot  # noqa: E402
 from softstair.learn.codec import Codec  # noqa: E402
 from softstair.learn.layers import densities  # noqa: E402
 from softstair.learn.layers.rates import hat_weights, interpolate_fixed  # noqa: E402
@@ -104,30 +103,6 @@ def test_rates_are_interpolated_alike_with_and_without_bfloat16(codec):
         with torch.autocast("cpu", torch.bfloat16):
             found = compute()
         assert torch.equal(found, compute())
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its autograd functions
-def test_compiled_in_one_piece_it_computes_the_same(codec):
-    """The whole pass is one graph: nothing falls back to Python in between."""
-    plain = passage(codec, codec)
-    compiled = passage(codec, torch.compile(codec, backend="aot_eager", dynamic=False, fullgraph=True))
-    for name in ("picture", "y_bits", "z_bits"):
-        torch.testing.assert_close(getattr(compiled, name), getattr(plain, name), rtol=0.02, atol=0.02)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_recipe_can_ask_for_compilation(tmp_path):
-    write_data(tmp_path)
-    path = write_recipe(tmp_path / "tiny.toml", steps=5, fixed_from=5)
-    stage.pretrain(read_recipe(path), tmp_path, tmp_path / "plain", CPU)
-    path.write_text(path.read_text().replace("[pretrain]", "[pretrain]\ncompile = true"))
-    design = stage.Design(compiler="eager")
-    stage.pretrain(read_recipe(path), tmp_path, tmp_path / "compiled", CPU, design=design)
-    plain, compiled = (Codec(read_recipe(path).shape) for _ in range(2))
-    load_snapshot(tmp_path / "plain" / "snapshot.safetensors", plain)
-    load_snapshot(tmp_path / "compiled" / "snapshot.safetensors", compiled)
-    for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
 
 
 def test_a_run_computes_in_what_the_recipe_says_or_in_what_is_faster(tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     forks_at: step at which ``softstair build`` forks a run without an end for its `endings`.
     fixed_from: step from which the scale network is trained on its integer grids. at_once: crops of a
     forward pass, for a machine that cannot hold a batch, or its process's share, in one; gradients are
-    those of the whole batch. compile: whether torch compiles the codec.
+    those of the whole batch.
     """
 
     batches: list[Batches]
@@ -70,7 +70,6 @@ class Pretrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     forks_at: int | None = None
     fixed_from: int | None = None
     at_once: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    compile: bool = False
     warm_up: int = 150
     muon_rate: float = 2e-3
     adam_rate: float = 1.5e-3

@@ -65,14 +65,12 @@ class Design:
     """What a run is made of, where it is not what recipes describe: the seam for other designs.
 
     codec: made of a shape. optimiser: made of a module, two learning rates and a dtype. start: sets the
-    weights of a new codec, from pictures (B, 3, H, W) in [0, 1] and the base of the rates. compiler: of
-    torch, for recipes that compile.
+    weights of a new codec, from pictures (B, 3, H, W) in [0, 1] and the base of the rates.
     """
 
     codec: Callable[[Shape], Codec] = Codec
     optimiser: Callable[[Codec, float, float, torch.dtype], Optimiser] = Optimiser
     start: Callable[[Codec, Tensor, float], None] = start_from_components
-    compiler: str = "inductor"
 
 
 STANDARD = Design()
@@ -185,9 +183,6 @@ class Pretraining:
         torch.backends.cudnn.allow_tf32 = False
         model = design.codec(recipe.shape).to(self.device)
         self.codec: Codec = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._pass: Callable[..., Passage] = self.codec
-        if self.settings.compile:  # a version a size of batch: there are few
-            self._pass = torch.compile(self.codec, dynamic=False, backend=design.compiler)
         self.optimiser = design.optimiser(
             self.codec, self.settings.muon_rate, self.settings.adam_rate, precision.dtype
         )
@@ -294,7 +289,7 @@ class Pretraining:
         rates, count, area = self.recipe.rates, self.batch_at(self.step).count, crops.shape[-1] ** 2
         picture = _unit(crops)
         with self.precision.autocast(self.device):
-            passage = self._pass(picture, position, Noise(noise_y, noise_z))
+            passage: Passage = self.codec(picture, position, Noise(noise_y, noise_z))
         bpp = (passage.y_bits + passage.z_bits) / area
         error = distortion(rates.distortion, passage.picture, picture, rates.mixture)
         weight = multiplier(position, rates.base)
