@@ -275,9 +275,9 @@ def borders(name: str, pixels: Pixels, quality: int, settings: Settings) -> str:
     from softstair import decode, open_bundle
     from softstair.codec import position_of_quality
     from softstair.codec.budget import MAX_MEMORY, Plan
-    from softstair.codec.crew import Crew
     from softstair.codec.encoder import choose_layout
     from softstair.codec.picture_coder import PictureCoder
+    from softstair.codec.workers import Workers
     from softstair.pictures import Picture
     from softstair.stream import Colour, Header, Metadata, join_stream, pack_extras
     from softstair.tiles import TileGrid
@@ -289,8 +289,8 @@ def borders(name: str, pixels: Pixels, quality: int, settings: Settings) -> str:
     layout = choose_layout(height, width)
     for cut in (layout, 0):
         grid = TileGrid(height, width, cut)
-        crew = Crew(bundle, mode, settings.threads, 1)
-        tiles = PictureCoder(Picture(pixels), grid, crew, Plan(8, 1), keep=False).code(position).tiles
+        workers = Workers(bundle, mode, settings.threads, 1)
+        tiles = PictureCoder(Picture(pixels), grid, workers, Plan(8, 1), keep=False).code(position).tiles
         header = Header(bundle.fingerprint, width, height, Colour.RGB, mode, position, cut)
         data = join_stream(header, tiles, pack_extras(None, Metadata(), grid))
         decoded = decode(data, threads=settings.threads, max_memory=2 * MAX_MEMORY)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from softstair.bundle import Bundle
 from softstair.codec.budget import Plan
-from softstair.codec.crew import Crew
 from softstair.codec.picture_coder import PictureCoder
+from softstair.codec.workers import Workers
 from softstair.mode import Mode
 from softstair.pictures import picture_from
 from softstair.stream import Colour, Header, Metadata, join_stream, pack_extras
@@ -148,8 +148,8 @@ def encode_tiled(
     picture = picture_from(pixels)
     height, width = pixels.shape[:2]
     grid = TileGrid(height, width, layout)
-    crew = Crew(bundle, Mode(mode), workers, workers)
-    coder = PictureCoder(picture, grid, crew, Plan(window, workers), keep=False)
+    plan = Plan(window, workers)
+    coder = PictureCoder(picture, grid, Workers(bundle, Mode(mode), workers, workers), plan, keep=False)
     header = Header(bundle.fingerprint, width, height, Colour.RGB, Mode(mode), position, layout)
     alpha = None if picture.alpha is None else picture.alpha.tobytes()
     return join_stream(header, coder.code(position).tiles, pack_extras(alpha, Metadata(), grid))

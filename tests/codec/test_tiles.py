@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 import softstair
 from softstair.codec import Rate, View, decode_view, encode_picture, networks_of
 from softstair.codec.budget import LARGEST_WINDOW, Plan, plan_decoder, plan_encoder
-from softstair.codec.crew import Crew
 from softstair.codec.geometry import Geometry, borders_of
 from softstair.codec.picture_coder import PictureCoder
-from softstair.codec.reach import analysis_reach, synthesis_reach
+from softstair.codec.receptive_field import analysis_field, synthesis_field
 from softstair.codec.tile import TileCoder
 from softstair.codec.windows import analyse_box
+from softstair.codec.workers import Workers
 from softstair.errors import (
     CorruptStream,
     InvalidBundle,
@@ -87,8 +87,8 @@ def test_the_measured_reach_is_that_of_the_kernels(name, request):
     bundle = request.getfixturevalue(name)
     networks = networks_of(bundle, 1).unchecked
     for graph, measured in (
-        ("analysis", analysis_reach(networks)),
-        ("synthesis", synthesis_reach(networks, bundle.channels, bundle.points)),
+        ("analysis", analysis_field(networks)),
+        ("synthesis", synthesis_field(networks, bundle.channels, bundle.points)),
     ):
         model = onnx.load_from_string(bundle.graph(graph))
         cells = 16  # a side
@@ -120,7 +120,7 @@ def test_networks_that_see_everything_are_refused(tiny_bundle):
             return latents + latents.mean(axis=(2, 3), keepdims=True)
 
     with pytest.raises(InvalidBundle, match="sees further"):
-        analysis_reach(Global(networks_of(tiny_bundle, 1).unchecked))
+        analysis_field(Global(networks_of(tiny_bundle, 1).unchecked))
 
 
 @pytest.mark.parametrize("name", ["bundle", "tiny_bundle"])
@@ -131,7 +131,7 @@ def test_analysis_in_windows_is_that_of_the_whole(name, request):
     expected = coder.analyse(pixels).latents
     windows = TileGrid(530, 600, 1)
     found = analyse_box(
-        coder, pixels, windows.whole, windows, lambda: analysis_reach(networks_of(bundle, 1).unchecked)
+        coder, pixels, windows.whole, windows, lambda: analysis_field(networks_of(bundle, 1).unchecked)
     )
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
 
@@ -325,7 +325,7 @@ def psnr(pixels, data, bundle) -> float:
 def test_latents_that_are_kept_and_those_computed_anew(tiny_bundle):
     picture, grid = Picture(photograph(300, 530)), TileGrid(300, 530, 1)
     kept, anew = (
-        PictureCoder(picture, grid, Crew(tiny_bundle, Mode.TCQ8, 1, 1), Plan(1, 1), keep=keep)
+        PictureCoder(picture, grid, Workers(tiny_bundle, Mode.TCQ8, 1, 1), Plan(1, 1), keep=keep)
         for keep in (True, False)
     )
     for position in (40, 90):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from .again import encode_like
 from .arrival import Reader
 from .budget import MAX_MEMORY
-from .crew import networks_of, usable_cores
 from .decoder import SCALES, Decoded, View, decode_picture, decode_view, divisor_of, read_symbols
 from .encoder import (
     MODE_OF_EFFORT,
@@ -18,6 +17,7 @@ from .encoder import (
 )
 from .latents import Latents, pooled_latents
 from .quality import DEFAULT_QUALITY, position_of_quality
+from .workers import networks_of, usable_cores
 
 __all__ = [
     "DEFAULT_QUALITY",

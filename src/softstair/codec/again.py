@@ -29,13 +29,13 @@ from softstair.stream import (
 from softstair.tiles import Box, TileGrid
 
 from .budget import MAX_MEMORY, plan_encoder
-from .crew import Crew, usable_cores
 from .decoder import bundle_of, decode_picture
 from .encoder import Encoded, Rate, encode_picture
 from .geometry import STRIDE, Geometry, borders_of
 from .prefix import first_part
 from .tile import Analysed
 from .windows import analyse_box
+from .workers import Workers, usable_cores
 
 SAME = 1  # grey levels by which pixels may differ: so do two machines
 _AROUND = 2  # latents around an edit that are computed anew
@@ -74,8 +74,8 @@ def encode_like(
     bundle = bundle_of(header, bundle)
     fixed = 2 * picture.pixels.nbytes
     plan = plan_encoder(grid, bundle.channels, fixed, max_memory, threads, decodes=False)
-    crew = Crew(bundle, header.mode, threads, plan.workers)
-    again = _Again(picture, reader, crew, TileGrid(grid.height, grid.width, plan.window))
+    workers = Workers(bundle, header.mode, threads, plan.workers)
+    again = _Again(picture, reader, workers, TileGrid(grid.height, grid.width, plan.window))
     tiles = [again.payload(index, edited) for index in range(grid.count)]
     exact = reader.exact | again.laid_over
     model = bundle.at(header.position, header.mode).model
@@ -112,8 +112,8 @@ class _Again:
     windows: how the picture is cut for the analysis. laid_over: tiles that were not exact and are in part.
     """
 
-    def __init__(self, picture: Picture, reader: StreamReader, crew: Crew, windows: TileGrid) -> None:
-        self._pixels, self._reader, self._crew, self._windows = picture.pixels, reader, crew, windows
+    def __init__(self, picture: Picture, reader: StreamReader, workers: Workers, windows: TileGrid) -> None:
+        self._pixels, self._reader, self._workers, self._windows = picture.pixels, reader, workers, windows
         self.laid_over: frozenset[int] = frozenset()
 
     def payload(self, index: int, edited: Mask) -> bytes:
@@ -144,11 +144,11 @@ class _Again:
         return ExactPayload(learned, pack_samples(samples)).pack()
 
     def _coded(self, index: int, box: Box, old: bytes, edited: Mask) -> bytes:
-        header, coder = self._reader.header, self._crew.whole
+        header, coder = self._reader.header, self._workers.whole
         geometry, borders = Geometry(box.columns, box.rows), borders_of(box, self._reader.grid.whole)
         symbols = coder.read_symbols(old, geometry, header.position, index)
         latents = coder.reconstruct(symbols, header.position, borders)
-        anew = analyse_box(coder, self._pixels, box, self._windows, self._crew.analysis_reach)
+        anew = analyse_box(coder, self._pixels, box, self._windows, self._workers.analysis_field)
         near = _grown(edited, _AROUND)
         latents[:, :, near] = anew[:, :, near]
         analysed = Analysed(geometry, latents, borders)

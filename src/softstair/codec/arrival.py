@@ -14,7 +14,7 @@ from softstair.stream import MAX_PIXELS, Buffer, StreamReader
 from .budget import MAX_MEMORY
 from .decoder import Decoded, View, bundle_of, decode_view
 from .geometry import STRIDE
-from .reach import FURTHEST
+from .receptive_field import FURTHEST
 from .windows import GREY, Pixels
 
 

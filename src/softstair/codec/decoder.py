@@ -24,13 +24,13 @@ from softstair.stream import (
 from softstair.tiles import Box, TileGrid
 
 from .budget import MAX_MEMORY, check_exact, exact_bytes, plan_decoder
-from .crew import Crew, networks_of, usable_cores
 from .geometry import Geometry
-from .plane import LatentPlane
+from .latent_plane import LatentPlane
 from .preview import SCALE, preview_windows
 from .source import ExactCover, TileSource
 from .tile import Symbols, TileCoder
 from .windows import GREY, Pixels, synthesise_windows
+from .workers import Workers, networks_of, usable_cores
 
 SCALES = (1, 2, 4, 8, 16)  # one over the size of what is decoded
 
@@ -235,7 +235,7 @@ class _Work:
     windows: how the picture is cut. plane: latents, as they are asked for.
     """
 
-    crew: Crew
+    workers: Workers
     windows: TileGrid
     plane: LatentPlane
 
@@ -251,22 +251,22 @@ def _begin(
 ) -> _Work:
     fixed += exact_bytes(reader.grid, region) if reader.exact else 0
     plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
-    crew = Crew(bundle, reader.header.mode, threads, plan.workers)
+    workers = Workers(bundle, reader.header.mode, threads, plan.workers)
     windows = TileGrid(reader.header.height, reader.header.width, plan.window)
-    return _Work(crew, windows, LatentPlane(reader.grid, lambda indices: source.latents(crew, indices)))
+    return _Work(workers, windows, LatentPlane(reader.grid, lambda indices: source.latents(workers, indices)))
 
 
 def _synthesised(
     work: _Work, reader: StreamReader, source: TileSource, region: Box
 ) -> Iterator[tuple[Box, Pixels]]:
     """Learned pixels of a region, window by window; whatever they need was checked before."""
-    crew, windows = work.crew, work.windows
+    workers, windows = work.workers, work.windows
     in_one_piece = windows.count == 1 and region == windows.whole
-    reach = 0 if in_one_piece or source.hides(region) else crew.synthesis_reach()
-    needed = region.cells(STRIDE).grown(reach, windows.whole.cells(STRIDE)).times(STRIDE)
-    source.check(needed.within(windows.whole), crew.whole)
+    field = 0 if in_one_piece or source.hides(region) else workers.synthesis_field()
+    needed = region.cells(STRIDE).grown(field, windows.whole.cells(STRIDE)).times(STRIDE)
+    source.check(needed.within(windows.whole), workers.whole)
     position = reader.header.position
-    return synthesise_windows(crew.whole, work.plane, position, windows, region, reach, source.is_blank)
+    return synthesise_windows(workers.whole, work.plane, position, windows, region, field, source.is_blank)
 
 
 def _previewed(

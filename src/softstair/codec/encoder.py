@@ -21,13 +21,13 @@ from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
 from .budget import MAX_MEMORY, Plan, check_exact, exact_tile_bytes, latent_bytes, plan_encoder
 from .colours import PALETTES, Palette
-from .crew import Crew, usable_cores
 from .flatness import Cells, exact_cells, spread
 from .forms import Form, exact_images, in_palette, wholly_exact, worth_of_a_bit
 from .picture_coder import PictureCoder
 from .prefix import first_part
 from .quality import DEFAULT_QUALITY, position_of_quality, quality_of_position
 from .rate_control import largest_within, smallest_reaching, weight_within
+from .workers import Workers, usable_cores
 
 # Tiles of 2048 pixels: 0.1 to 0.2 % more bytes than one tile, where 1024 costs 0.4 to 0.9 %.
 _LAYOUT = 8
@@ -309,12 +309,12 @@ class PictureEncoder:
             decodes=self._decodes or several,
             forms=2 if several else 1,
         )
-        crew = Crew(self._bundle, self._mode, self._threads, plan.workers)
+        workers = Workers(self._bundle, self._mode, self._threads, plan.workers)
         picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
         if cells is None:
-            return Form(PictureCoder(picture, grid, crew, plan, keep=keep))
-        left_out = wholly_exact(grid, cells, crew.synthesis_reach() if grid.count > 1 else 0)
-        coder = PictureCoder(picture, grid, crew, plan, keep=keep, left_out=left_out)
+            return Form(PictureCoder(picture, grid, workers, plan, keep=keep))
+        left_out = wholly_exact(grid, cells, workers.synthesis_field() if grid.count > 1 else 0)
+        coder = PictureCoder(picture, grid, workers, plan, keep=keep, left_out=left_out)
         return Form(coder, exact_images(self._picture, grid, cells))
 
     def _choose(self, rate: Rate) -> tuple[Form, int | None]:

@@ -100,10 +100,10 @@ def in_palette(
     return exact_images(replace(picture, pixels=pixels), grid, cells), lost
 
 
-def wholly_exact(grid: TileGrid, cells: Cells, reach: int) -> frozenset[int]:
-    """Tiles that no learned pixel needs. reach: of the synthesis, in cells."""
+def wholly_exact(grid: TileGrid, cells: Cells, radius: int) -> frozenset[int]:
+    """Tiles that no learned pixel needs. radius: of the receptive field of the synthesis, in cells."""
     whole = grid.whole.cells(CELL)
-    seen = ((index, grid.box(index).cells(CELL).grown(reach, whole)) for index in range(grid.count))
+    seen = ((index, grid.box(index).cells(CELL).grown(radius, whole)) for index in range(grid.count))
     return frozenset(index for index, box in seen if cells[box.slices].all())
 
 

@@ -12,9 +12,9 @@ from softstair.errors import UsageError
 from softstair.quantize.grids import STRIDE
 from softstair.stream import MAX_PIXELS, NO_BUNDLE, Buffer, StreamReader
 
-from .crew import Crew, usable_cores
 from .decoder import bundle_of
 from .source import TileSource
+from .workers import Workers, usable_cores
 
 MAX_CELLS = 16
 
@@ -48,12 +48,12 @@ def pooled_latents(data: Buffer, cells: int, bundle: Bundle | None, threads: int
         raise UsageError("The picture is exact in every tile and has no latents.")
     bundle = bundle_of(reader.header, bundle)
     source = TileSource(reader, partial_allowed=False)
-    crew = Crew(bundle, reader.header.mode, threads or usable_cores(), 1)
+    workers = Workers(bundle, reader.header.mode, threads or usable_cores(), 1)
     whole = reader.grid.whole.cells(STRIDE)
     sums = np.zeros((2, bundle.channels, cells, cells))
     counts = np.zeros((cells, cells))
     indices = [index for index in range(reader.grid.count) if not source.hides(reader.grid.box(index))]
-    for index, planes in zip(indices, source.latents(crew, indices), strict=True):
+    for index, planes in zip(indices, source.latents(workers, indices), strict=True):
         box = reader.grid.box(index).cells(STRIDE)
         rows = _membership(box.top, box.rows, whole.rows, cells)
         columns = _membership(box.left, box.columns, whole.columns, cells)

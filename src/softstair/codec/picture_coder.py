@@ -13,11 +13,11 @@ from softstair.pictures import Picture
 from softstair.tiles import TileGrid
 
 from .budget import Plan
-from .crew import Crew
 from .geometry import STRIDE, Geometry, borders_of
-from .plane import LatentPlane
+from .latent_plane import LatentPlane
 from .tile import Analysed, CodedTile, TileCoder
 from .windows import analyse_box, synthesise_windows
+from .workers import Workers
 
 _REMEMBERED = 3  # codings of a picture: a search ends beside what it will return
 
@@ -46,13 +46,13 @@ class PictureCoder:
         self,
         picture: Picture,
         grid: TileGrid,
-        crew: Crew,
+        workers: Workers,
         plan: Plan,
         *,
         keep: bool,
         left_out: frozenset[int] = frozenset(),
     ) -> None:
-        self._pixels, self._alpha, self._grid, self._crew = picture.pixels, picture.alpha, grid, crew
+        self._pixels, self._alpha, self._grid, self._workers = picture.pixels, picture.alpha, grid, workers
         self._left_out = left_out
         self._windows = TileGrid(grid.height, grid.width, plan.window)
         self._kept: dict[int, Analysed] | None = {} if keep else None
@@ -96,9 +96,11 @@ class PictureCoder:
                 yield tile.latents
 
         whole, plane = self._grid.whole, LatentPlane(self._grid, decoded)
-        reach = 0 if self._windows.count == 1 else self._crew.synthesis_reach()
+        field = 0 if self._windows.count == 1 else self._workers.synthesis_field()
         error = 0.0
-        for box, pixels in synthesise_windows(self._crew.whole, plane, position, self._windows, whole, reach):
+        for box, pixels in synthesise_windows(
+            self._workers.whole, plane, position, self._windows, whole, field
+        ):
             original = self._pixels[box.slices]
             if original.ndim == 2:
                 original = original[..., None]
@@ -117,24 +119,26 @@ class PictureCoder:
         def work(coder: TileCoder, analysed: Analysed) -> CodedTile:
             return coder.code(analysed, position, rate_weight=rate_weight)
 
-        for first in range(0, len(indices), self._crew.workers):
-            batch = indices[first : first + self._crew.workers]
+        for first in range(0, len(indices), self._workers.count):
+            batch = indices[first : first + self._workers.count]
             analysed = [self._analysed(index) for index in batch if index not in self._left_out]
-            coded = self._crew.map(work, analysed)
+            coded = self._workers.map(work, analysed)
             yield from (self._nothing(index) if index in self._left_out else next(coded) for index in batch)
             if self._grid.count > 1:
                 _core.release_memory()
 
     def _nothing(self, index: int) -> CodedTile:
         cells = self._grid.box(index).cells(STRIDE)
-        shape = (1, self._crew.whole.channels, cells.rows, cells.columns)
+        shape = (1, self._workers.whole.channels, cells.rows, cells.columns)
         return CodedTile(b"", np.zeros(shape, np.float32), 0.0)
 
     def _analysed(self, index: int) -> Analysed:
         if self._kept is not None and index in self._kept:
             return self._kept[index]
         box = self._grid.box(index)
-        latents = analyse_box(self._crew.whole, self._pixels, box, self._windows, self._crew.analysis_reach)
+        latents = analyse_box(
+            self._workers.whole, self._pixels, box, self._windows, self._workers.analysis_field
+        )
         borders = borders_of(box, self._grid.whole)
         analysed = Analysed(Geometry(box.columns, box.rows), latents, borders)
         if self._kept is not None:

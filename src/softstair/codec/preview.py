@@ -11,7 +11,7 @@ from softstair.quantize.grids import STRIDE
 from softstair.tiles import Box, TileGrid
 
 from .geometry import Geometry, to_pixels
-from .plane import LatentPlane
+from .latent_plane import LatentPlane
 from .windows import Pixels, walk_windows
 
 SCALE = 4  # the head makes pictures of a quarter

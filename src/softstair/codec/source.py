@@ -14,11 +14,11 @@ from softstair.exact import Samples, unpack_samples
 from softstair.stream import NO_BUNDLE, ExactPayload, StreamReader, read_exact_payload
 from softstair.tiles import Box
 
-from .crew import Crew
 from .geometry import Geometry, borders_of
 from .prefix import CutTiles
 from .tile import TileCoder
 from .windows import GREY, Pixels
+from .workers import Workers
 
 Result = TypeVar("Result")
 _LEAST_READ = 1 / 64  # of the tiles; where less was read, there is no picture to be completed
@@ -65,9 +65,9 @@ class TileSource:
         if last is not None and (read < self.needed * _LEAST_READ or (self.damaged and not whole)):
             raise last
 
-    def latents(self, crew: Crew, indices: Sequence[int]) -> Iterator[Planes]:
+    def latents(self, workers: Workers, indices: Sequence[int]) -> Iterator[Planes]:
         """y^ of tiles, (1, C, rows, columns); zero where it is missing or no pixel needs it."""
-        return crew.map(self._latents, indices)
+        return workers.map(self._latents, indices)
 
     def image(self, index: int) -> Samples | None:
         """What of a tile is exact, (rows, columns, 4); alpha is 0 where it is not, else 255."""

@@ -19,7 +19,7 @@ from softstair.quantize.grids import STRIDE
 from softstair.tiles import Box, TileGrid
 
 from .geometry import Geometry
-from .plane import LatentPlane
+from .latent_plane import LatentPlane
 from .tile import TileCoder
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,7 +27,7 @@ GREY = 128  # what nobody knows
 
 
 def analyse_box(
-    coder: TileCoder, pixels: Pixels, box: Box, windows: TileGrid, reach: Callable[[], int]
+    coder: TileCoder, pixels: Pixels, box: Box, windows: TileGrid, field: Callable[[], int]
 ) -> Planes:
     """Latents of a box, (1, C, rows, columns).
 
@@ -35,7 +35,7 @@ def analyse_box(
         pixels: of the whole picture, (H, W, 3) or (H, W).
         box: pixels; its top and left are multiples of 16, as its other ends are or the picture's.
         windows: how the picture is cut for this.
-        reach: of the analysis, in cells; asked for only where there are several windows.
+        field: the receptive field of the analysis, in cells; asked for only where there are several windows.
     """
     if windows.count == 1 and box == windows.whole:
         return coder.analyse(_rgb(pixels)).latents
@@ -43,7 +43,7 @@ def analyse_box(
     result: Planes | None = None
     for index in windows.meeting(box):
         core = windows.box(index).within(box).cells(STRIDE)
-        seen = core.grown(reach(), whole.cells(STRIDE))
+        seen = core.grown(field(), whole.cells(STRIDE))
         latents = coder.analyse(_rgb(pixels[seen.times(STRIDE).within(whole).slices])).latents
         if result is None:
             result = np.empty((1, latents.shape[1], cells.rows, cells.columns), np.float32)
@@ -60,7 +60,7 @@ def synthesise_windows(
     position: int,
     windows: TileGrid,
     region: Box,
-    reach: int,
+    field: int,
     is_blank: Callable[[Box, Box], bool] = lambda box, seen: False,
 ) -> Iterator[tuple[Box, Pixels]]:
     """Pixels of a region, window by window from the top: boxes and (rows, columns, 3).
@@ -68,11 +68,11 @@ def synthesise_windows(
     Args:
         windows: how the picture is cut for this.
         region: in pixels.
-        reach: of the synthesis, in cells; 0 does where there is one window.
+        field: the receptive field of the synthesis, in cells; 0 does where there is one window.
         is_blank: whether nobody sees a box of pixels, the first, or nothing is known of the box that it
             is made of, the second; it is then grey without a network.
     """
-    for core, cells in walk_windows(plane, windows, region, reach):
+    for core, cells in walk_windows(plane, windows, region, field):
         box = cells.times(STRIDE).within(windows.whole)
         if is_blank(core, box):
             yield core, np.full((core.rows, core.columns, 3), GREY, np.uint8)
@@ -83,10 +83,10 @@ def synthesise_windows(
         yield core, pixels[core.seen_from(box).slices]
 
 
-def walk_windows(plane: LatentPlane, windows: TileGrid, region: Box, reach: int) -> Iterator[tuple[Box, Box]]:
+def walk_windows(plane: LatentPlane, windows: TileGrid, region: Box, field: int) -> Iterator[tuple[Box, Box]]:
     """Windows of a region from the top: the box of pixels that one makes, and of the latents it is made of.
 
-    The plane has the latents of a window when it is given, and lets go of those above. reach: how many
+    The plane has the latents of a window when it is given, and lets go of those above. field: how many
     cells around its own a window is made of.
     """
     for row in range(windows.rows):
@@ -94,7 +94,7 @@ def walk_windows(plane: LatentPlane, windows: TileGrid, region: Box, reach: int)
         cores = [box.within(region) for box in boxes if box.meets(region)]
         if not cores:
             continue
-        seen = [core.cells(STRIDE).grown(reach, plane.whole) for core in cores]
+        seen = [core.cells(STRIDE).grown(field, plane.whole) for core in cores]
         plane.drop_above(seen[0].top)
         plane.prepare(Box(seen[0].top, seen[0].left, seen[0].bottom, seen[-1].right))
         yield from zip(cores, seen, strict=True)

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from softstair.bundle import PREVIEW, Bundle, read_bundle, write_bundle
-from softstair.codec.crew import networks_of
 from softstair.codec.preview import SCALE
 from softstair.codec.tile import TileCoder
+from softstair.codec.workers import networks_of
 from softstair.mode import Mode
 from softstair.quantize.grids import STRIDE
 

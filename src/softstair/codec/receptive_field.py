@@ -18,7 +18,7 @@ _CENTRE = FURTHEST + 1
 _SIDE = 2 * _CENTRE + 1
 
 
-def analysis_reach(networks: Networks) -> int:
+def analysis_field(networks: Networks) -> int:
     """Cells on every side of a cell that its latents depend on.
 
     Raises:
@@ -30,7 +30,7 @@ def analysis_reach(networks: Networks) -> int:
     return _furthest(np.isnan(latents).any(axis=(0, 1)), "analysis")
 
 
-def synthesis_reach(networks: Networks, channels: int, points: int) -> int:
+def synthesis_field(networks: Networks, channels: int, points: int) -> int:
     """Cells on every side of a cell that its pixels depend on. channels: of the latents.
 
     Raises:

@@ -13,7 +13,7 @@ from softstair.engine import Engine, choose_engine, load_networks
 from softstair.engine.checked import CheckedNetworks
 from softstair.mode import Mode
 
-from .reach import analysis_reach, synthesis_reach
+from .receptive_field import analysis_field, synthesis_field
 from .tile import TileCoder
 
 Item = TypeVar("Item")
@@ -34,14 +34,14 @@ def _networks(bundle: Bundle, threads: int, engine: Engine, mode: Mode | None) -
 
 
 @lru_cache(maxsize=4)
-def _analysis_reach(bundle: Bundle, threads: int) -> int:
-    return analysis_reach(networks_of(bundle, threads).unchecked)
+def _analysis_field(bundle: Bundle, threads: int) -> int:
+    return analysis_field(networks_of(bundle, threads).unchecked)
 
 
 @lru_cache(maxsize=4)
-def _synthesis_reach(bundle: Bundle, threads: int, mode: Mode) -> int:
+def _synthesis_field(bundle: Bundle, threads: int, mode: Mode) -> int:
     networks = networks_of(bundle, threads, mode).unchecked
-    return synthesis_reach(networks, bundle.channels, bundle.points)
+    return synthesis_field(networks, bundle.channels, bundle.points)
 
 
 def usable_cores() -> int:
@@ -51,30 +51,30 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-class Crew:
+class Workers:
     """Who works on a picture: all threads on one window, or a few on each of several tiles.
 
     Transforms are large enough to keep all threads busy; entropy coding is serial within a tile.
     """
 
-    def __init__(self, bundle: Bundle, mode: Mode, threads: int, workers: int) -> None:
-        each = max(1, threads // workers)
+    def __init__(self, bundle: Bundle, mode: Mode, threads: int, count: int) -> None:
+        each = max(1, threads // count)
         self.whole = TileCoder(bundle, networks_of(bundle, threads, mode), mode)
         self._each = TileCoder(bundle, networks_of(bundle, each, mode), mode, parallel=each > 1)
-        self._bundle, self._threads, self._mode, self.workers = bundle, threads, mode, workers
+        self._bundle, self._threads, self._mode, self.count = bundle, threads, mode, count
 
-    def analysis_reach(self) -> int:
-        """Of the bundle's analysis, in cells."""
-        return _analysis_reach(self._bundle, self._threads)
+    def analysis_field(self) -> int:
+        """The receptive field of the bundle's analysis, in cells on every side."""
+        return _analysis_field(self._bundle, self._threads)
 
-    def synthesis_reach(self) -> int:
-        """Of the bundle's synthesis, in cells."""
-        return _synthesis_reach(self._bundle, self._threads, self._mode)
+    def synthesis_field(self) -> int:
+        """The receptive field of the bundle's synthesis, in cells on every side."""
+        return _synthesis_field(self._bundle, self._threads, self._mode)
 
     def map(self, work: Callable[[TileCoder, Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """Results in order, several items at a time."""
-        if self.workers == 1 or len(items) == 1:
+        if self.count == 1 or len(items) == 1:
             yield from (work(self._each, item) for item in items)
             return
-        with ThreadPoolExecutor(self.workers) as pool:
+        with ThreadPoolExecutor(self.count) as pool:
             yield from pool.map(lambda item: work(self._each, item), items)
