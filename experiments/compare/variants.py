@@ -81,6 +81,90 @@ class TwoLayerMeans(networks.MeanNetwork):
         self.body = nn.Sequential(*self.body, *again)
 
 
+class NonLocalMeans(networks.MeanNetwork):
+    """What z^ is on average over the tile, as a bias: a context of the whole picture."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.whole = convolution(shape.hyper_latents, shape.hyper, 1)
+        nn.init.zeros_(self.whole.weight)
+
+    def base(self, z_hat: Tensor, hat: Tensor) -> Tensor:
+        whole = self.whole(z_hat.mean((2, 3), keepdim=True))
+        return self.features(self.hyper(z_hat) + whole + self.rate(hat))
+
+
+class AttentiveMeans(networks.MeanNetwork):
+    """Attention over 5x5 places, three heads, in place of the 3x3 layer of a phase."""
+
+    heads, around = 3, 2
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        width, side = shape.context, 2 * self.around + 1
+        self.body = nn.Sequential(nn.LeakyReLU(SLOPE))
+        self.asked = convolution(width, 3 * width, 1)
+        self.place = nn.Parameter(torch.zeros(1, self.heads, 1, side**2, 1, 1))
+        self.after = nn.Sequential(convolution(width, width, 1), nn.LeakyReLU(SLOPE))
+
+    def forward(self, known: Tensor, base: Tensor, deviation: Tensor, phase: Tensor) -> Tensor:
+        bias = (phase.to(self.phase.dtype) @ self.phase)[:, :, None, None]
+        x = self.body(self.known(known / deviation) + base + bias)
+        query, key, value = self.asked(x).chunk(3, 1)
+        own, depth = self._split(query), query.shape[1] // self.heads
+        score = (own.unsqueeze(3) * self._near(key)).sum(2, keepdim=True) / depth**0.5 + self.place
+        mixed = (score.softmax(3) * self._near(value)).sum(3).flatten(1, 2)
+        return self.head(x + self.after(mixed)) * deviation
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, heads, C / heads, H, W)."""
+        return x.unflatten(1, (self.heads, -1))
+
+    def _near(self, x: Tensor) -> Tensor:
+        """Every place's neighbours, (B, heads, C / heads, places, H, W)."""
+        padded = nn.functional.pad(x, (self.around,) * 4)
+        height, width = x.shape[2:]
+        steps = range(2 * self.around + 1)
+        return torch.stack(
+            [self._split(padded[:, :, i : i + height, j : j + width]) for i in steps for j in steps], 3
+        )
+
+
+class TwoScaleMeans(networks.MeanNetwork):
+    """z^ as it is and at half its size, where a place sees four times as far."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        entry = convolution(shape.hyper_latents, shape.hyper)
+        self.far = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), entry, nn.LeakyReLU(SLOPE))
+        self.back = convolution(shape.hyper, shape.hyper, 1)
+        nn.init.zeros_(self.back.weight)
+
+    def base(self, z_hat: Tensor, hat: Tensor) -> Tensor:
+        far = self.back(self.far(z_hat)).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        far = far[:, :, : z_hat.shape[2], : z_hat.shape[3]]
+        return self.features(self.hyper(z_hat) + far + self.rate(hat))
+
+
+class Compacted(Codec):
+    """A penalty on energy that is spread: the log of the arithmetic over the geometric mean of channels'.
+
+    The more of it, the better; a hundredth of a bit a latent for a unit.
+    """
+
+    weight = 0.01
+
+    def forward(self, picture: Tensor, position: Tensor, noise: Noise | None) -> Passage:
+        passage = super().forward(picture, position, noise)
+        if noise is None:
+            return passage
+        y = self.analysis(picture)
+        energy = y.square().mean((2, 3)) + 1e-6
+        compaction = energy.mean(1).log() - energy.log().mean(1)
+        rewarded = passage.y_bits - self.weight * y[0].numel() * compaction
+        return Passage(passage.picture, rewarded, passage.z_bits)
+
+
 class HyperScales(networks.ScaleNetwork):
     """Scales of z^ alone."""
 
@@ -192,6 +276,9 @@ ENTROPY = {
     "means of z alone": Variant(design=_pricing(mean_network_of=HyperMeans), passes=1),
     "two 3x3 layers a phase": Variant(design=_pricing(mean_network_of=TwoLayerMeans)),
     "bounded residual": Variant(design=Design(codec=BoundedResidual), passes=5),
+    "means of the whole tile": Variant(design=_pricing(mean_network_of=NonLocalMeans)),
+    "local attention": Variant(design=_pricing(mean_network_of=AttentiveMeans)),
+    "z at two scales": Variant(design=_pricing(mean_network_of=TwoScaleMeans)),
     "scales of z alone": Variant(design=_pricing(scale_network_of=HyperScales)),
     "3x3 symbols": Variant(design=_pricing(scale_network_of=NearScales)),
     "scales, width 32": Variant({"scale": 32}, design=_pricing()),
@@ -206,6 +293,7 @@ TRAINING = {
     "4 crops of 256": Variant(pretrain={"batches": [Batches(0, 4, 256)]}),
     "half the rates": Variant(pretrain={"muon_rate": 0.75e-3, "adam_rate": 0.6e-3}),
     "twice the rates": Variant(pretrain={"muon_rate": 3e-3, "adam_rate": 2.4e-3}),
+    "energy compaction": Variant(design=Design(codec=Compacted)),
     "random start": Variant(design=Design(start=random_start)),
     "balance 0.3": Variant(rates={"balance": 0.3}),
     "balance 0.6": Variant(rates={"balance": 0.6}),
