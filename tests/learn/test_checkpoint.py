@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
 from pathlib import Path
@@ -141,5 +142,15 @@ def test_a_checkpoint_runs_no_code(path):
     path.with_name(index.pieces[0]).write_bytes(buffer.getvalue())
     digest = module.hashlib.sha256(buffer.getvalue()).hexdigest()
     path.write_bytes(module.msgspec.json.encode(module.Index(0, index.pieces[:1], digest)))
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["../outside.part", "/etc/passwd", "a\\b.part", "x\0.part", ".part"])
+def test_an_index_names_nothing_but_pieces_beside_it(tmp_path, name):
+    path = tmp_path / "checkpoint.json"
+    save_checkpoint(path, {"step": 1})
+    index = json.loads(path.read_text())
+    path.write_text(json.dumps(index | {"pieces": [name]}))
     with pytest.raises(UsageError, match="cannot be read"):
         load_checkpoint(path)

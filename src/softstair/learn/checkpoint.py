@@ -7,7 +7,7 @@ import io
 import os
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import torch
@@ -21,6 +21,7 @@ from .codec import Codec
 from .recipe import Recipe
 from .shape import Shape
 
+Piece = Annotated[str, msgspec.Meta(pattern=r"^[^/\\\x00]+\.part$")]  # beside the index, nowhere else
 PIECE_BYTES = 15_000_000  # bytes; some places that files must travel through take no more than 16 MiB
 
 
@@ -32,7 +33,7 @@ class Index(msgspec.Struct, frozen=True):
     """
 
     generation: int
-    pieces: list[str]
+    pieces: list[Piece]
     sha256: str
 
 
