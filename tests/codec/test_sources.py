@@ -260,6 +260,27 @@ def test_a_first_page_that_is_a_smaller_version_is_said():
     assert kinds(read(buffer.getvalue())) == ["more pages left out", "smaller version taken"]
 
 
+def fits(*cards: str) -> bytes:
+    """Four by three samples of 16 bits."""
+    head = ["SIMPLE  = T", "BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 4", "NAXIS2  = 3", *cards, "END"]
+    return "".join(f"{card:80}" for card in head).ljust(2880).encode() + bytes(2880)
+
+
+@pytest.mark.parametrize("card", ["BZERO   = 32768 / unsigned", "BSCALE  = 2.5", "BZERO   = what"])
+def test_fits_whose_numbers_are_to_be_scaled_is_refused(card):
+    assert read_picture(fits("BZERO   = 0", "BSCALE  = 1.0"), "a.fits").pixels.shape == (3, 4)
+    with pytest.raises(UnreadablePicture, match=r"a\.fits is FITS whose numbers are to be scaled"):
+        read_picture(fits(card), "a.fits")
+
+
+def test_16_bits_of_sgi_are_cut_and_it_is_said():
+    head = struct.pack(">HBBHHHHll", 474, 0, 2, 3, 4, 3, 3, 0, 65535)
+    samples = np.full((3, 3, 4), 0x80FF, ">u2")
+    picture = read_picture(head.ljust(512, b"\0") + samples.tobytes(), "a.sgi")
+    assert (picture.pixels == 0x80).all()
+    assert [note.kind for note in picture.notes] == ["16 bits cut"]
+
+
 def test_grey_with_alpha_of_16_bits_stays_grey_with_its_profile():
     grey = np.tile(np.arange(40, dtype=">u2") * 1600, (30, 1))
     samples = np.dstack([grey, np.full_like(grey, 0x8000)]).astype(">u2")

@@ -32,6 +32,7 @@ from .tones import (
 
 _DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError)
 # Bytes that a pixel takes in Pillow, and beside that in the decoder of a format while it runs.
+_UNSCALED = {b"BZERO": 0.0, b"BSCALE": 1.0}
 _PILLOW_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16L": 2, "I;16B": 2}
 _DECODER_BYTES = {"WEBP": 17, "AVIF": 8, "HEIF": 8, "JPEG2000": 16, "JXL": 16, "GIF": 4, "TIFF": 1}
 _PROGRESSIVE_BYTES = 6
@@ -106,6 +107,11 @@ def read_picture(
             if tiff.is_raw_photograph(image, data):
                 raise UnreadablePicture(
                     f"{name} is a camera raw file, of which only a preview can be read; develop it first."
+                )
+            if image.format == "FITS" and _is_scaled(data):
+                raise UnreadablePicture(
+                    f"{name} is FITS whose numbers are to be scaled (BZERO, BSCALE), which is not read; "
+                    "save it as TIFF or PNG first."
                 )
             notes = _turn_to_page(image, page, name)
             if max_memory is not None:
@@ -186,6 +192,22 @@ def _turn_to_page(image: Image.Image, page: int | None, name: str) -> tuple[Note
     return (Note(f"more {what} left out", text), *tiff.preview_notes(image))
 
 
+def _is_scaled(data: bytes) -> bool:
+    """Whether a FITS file scales its numbers, which Pillow takes as they are."""
+    for at in range(0, len(data), 80):
+        card = data[at : at + 80]
+        if card.startswith(b"END"):
+            return False
+        key, _, value = card.partition(b"=")
+        if (plain := _UNSCALED.get(key.strip())) is not None:
+            try:
+                if float(value.split(b"/")[0]) != plain:
+                    return True
+            except ValueError:
+                return True
+    return False
+
+
 def _pages(image: Image.Image) -> int:
     if image.format not in {*_FRAMES, "MPO", "HEIF"}:
         return 1
@@ -257,6 +279,8 @@ def _what_else(image: Image.Image, data: bytes) -> tuple[Note, ...]:
             return (Note("further pictures not kept", "Its gain map or depth picture is not kept."),)
     if image.format == "PSD" and image.layers:  # type: ignore[attr-defined]
         return (Note("layers merged", "Its layers are merged into one picture; they are not kept."),)
+    if image.format == "SGI" and data[3:4] == b"\2":
+        return (Note("16 bits cut", "Of its 16 bits a sample the upper 8 are taken."),)
     if image.format == "ICO" and len(image.info.get("sizes", ())) > 1:
         return (Note("smaller sizes left out", "Only the largest of its pictures is taken."),)
     if image.format not in ("JPEG", "MPO"):
