@@ -3,6 +3,7 @@
     python docs/build/training_curves.py --chain results/runs/{a,b,d,e}.jsonl \\
         --chain results/runs/{photo-s,photo-s-cooled}.jsonl \\
         --chain results/runs/{photo-s-gated,photo-s-wider}.jsonl \\
+        --chain results/runs/{photo,photo-psnr-cooled}.jsonl \\
         --against results/runs/b.jsonl -o docs/images/training
 
 Runs of a chain each started from the weights of the one before. Every validation against the last
@@ -125,6 +126,7 @@ def draw(chains: list[list[list[tuple[Validation, float]]]], path: Path) -> None
             last = run[-1][0].megapixels
             seen = [before + one.megapixels for one, _ in run]
             axes.plot(seen, [share for _, share in run], "o-", markersize=3, label=f"run {run[0][0].run}")
+    axes.set_xscale("log")
     axes.set_xlabel("megapixels of crops seen")
     axes.set_ylabel("bits at equal PSNR, %")
     axes.set_title("Held-out pictures, against the end of run b", loc="left")
