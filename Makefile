@@ -12,10 +12,10 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 
 # Where make figures finds kodak/, photos768/, large1200/ and large12mp/, and make train the recipe's data.
 DATA ?= ../shared/data
-RECIPE ?= recipes/small.toml
+RECIPE ?= recipes/photo.toml
 PLOTTED := softstair-photo-tcq32 jpeg-420 webp jxl-e7 avif-420 avif-444-psnr
 PEERS := jpeg,jpeg2000,webp,avif,jxl-e7,heic
-POSITIONS := 8,24,40,56,72,88,104,120,136,152
+POSITIONS := 8,24,40,56,72,88,104,120,136,152,168,184
 
 # make web    the decoder for browsers, and a viewer
 # make packs  packs for screens, renders, documents and aerial pictures, from DATA/domains
@@ -116,22 +116,17 @@ figures: $(VENV)/dev
 	for set in kodak photos768 large1200; do \
 	  $(BIN)/softstair eval $$set --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) --modes tcq32 \
 	    -o results/$$set.json && \
-	  $(BIN)/softstair eval $$set --data-root $(DATA) --model small --rate-positions $(POSITIONS) \
-	    --modes $$(test $$set = large1200 && echo scalar,tcq32 || echo scalar,rdoq,tcq8,tcq32) \
-	    -j 2 -o results/small_$$set.json && \
-	  $(BIN)/softstair eval $$set --data-root $(DATA) --model photo-s --rate-positions $(POSITIONS) --modes tcq32 \
-	    -j 2 -o results/photo-s_$$set.json || exit 1; \
+	  $(BIN)/softstair eval $$set --data-root $(DATA) --model photo-psnr --rate-positions $(POSITIONS) --modes tcq32 \
+	    -j 2 -o results/photo-psnr_$$set.json || exit 1; \
 	done
 	$(BIN)/softstair eval kodak --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) --modes tcq32 \
 	  --timings 2 -o results/kodak.json
-	$(BIN)/softstair eval kodak --data-root $(DATA) --model small --rate-positions $(POSITIONS) \
-	  --modes scalar,rdoq,tcq8,tcq32 --timings 2 -o results/small_kodak.json
-	$(BIN)/softstair eval kodak --data-root $(DATA) --model photo-s --rate-positions $(POSITIONS) --modes tcq32 \
-	  --timings 4 -o results/photo-s_kodak.json
+	$(BIN)/softstair eval kodak --data-root $(DATA) --model photo-psnr --rate-positions $(POSITIONS) --modes tcq32 \
+	  --timings 2 -o results/photo-psnr_kodak.json
 	$(BIN)/softstair plot $(addprefix results/kodak.json::,$(PLOTTED)) --metric ssimulacra2 \
 	  -o docs/images/kodak.svg --force
-	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png $(DATA)/large12mp/big01_windmill.jpg > results/speed.md
-	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png --model photo-s > results/speed_photo-s.md
+	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png $(DATA)/large12mp/big01_windmill.jpg \
+	  --model photo-psnr > results/speed.md
 	$(BIN)/python benchmarks/large.py $(DATA)/large12mp/big01_windmill.jpg > results/large.md
 	$(BIN)/python benchmarks/coder.py $(DATA)/kodak/kodim05.png $(DATA)/large1200/*01* > results/coder.md
 	$(BIN)/python benchmarks/robustness.py $(addprefix $(DATA)/kodak/kodim,05.png 13.png 19.png 23.png) > results/robustness.md
@@ -139,7 +134,7 @@ figures: $(VENV)/dev
 	  > results/not_photographs.md
 	$(BIN)/python docs/build/every_position.py kodak --data-root $(DATA) > results/every_position.md
 	$(BIN)/python -m experiments.ladder.figure kodak docs/images/ladder.svg
-	$(BIN)/python docs/build/time_figure.py results/kodak.json results/small_kodak.json results/photo-s_kodak.json \
+	$(BIN)/python docs/build/time_figure.py results/kodak.json results/photo-psnr_kodak.json \
 	  -o docs/images/decode_time.svg
 	$(BIN)/python docs/build/comparison.py examples/casa-mila.jpg docs/images/comparison.png
 	$(BIN)/python docs/build/look.py --data-root $(DATA)

@@ -30,7 +30,7 @@ POSITIONS = (40, 104)
 
 def main() -> None:
     start = time.perf_counter()
-    for name in ("small", "photo-s"):
+    for name in ("photo", "photo-psnr"):
         bundle = softstair.open_bundle(name)
         for mode in bundle.modes:
             for label, picture in pictures():

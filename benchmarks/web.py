@@ -36,7 +36,7 @@ BUILDS = {
 }
 LOADED = ("index.js", "platform-browser.js", "worker.js", "serve.js", "core.js", "png.js")
 MINIFY = ("npx", "--yes", "terser@5.51.4", "--module", "--compress", "--mangle", "--")
-BUNDLES = ("photo-s",)
+BUNDLES = ("photo",)
 MOST_BYTES = 60_000  # asked for, beside the bundle
 
 
@@ -144,16 +144,16 @@ def main(photo: str, large: str) -> None:
         )
         print(f"{wasm} of WebAssembly and {script} of JavaScript, minified.\n")
         print("Memory of the WebAssembly instance at its largest, where a page allows it as many MB, and CPU")
-        print("seconds of all of it, reading and compiling included, by photo-s:\n")
+        print("seconds of all of it, reading and compiling included, by photo:\n")
         print("| megapixels | allowed | MB | seconds |\n| --: | --: | --: | --: |")
         many = many[:3000, :4000]
         for picture in (pixels, many, np.concatenate([many, many])):
             stream = folder / "large.stair"
             stream.write_bytes(
-                softstair.encode(picture, quality=30, effort=1, bundle=softstair.open_bundle("photo-s"))
+                softstair.encode(picture, quality=30, effort=1, bundle=softstair.open_bundle("photo"))
             )
             for allowed in ALLOWED:
-                print(memory(picture, stream, folder / "photo-s.stairs", allowed), flush=True)
+                print(memory(picture, stream, folder / "photo.stairs", allowed), flush=True)
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def rate_positions() -> Figure:
     """What a rate position buys on Kodak, and the gains behind it."""
     figure = _figure(8.2, 3.4)
     left, right = figure.subplots(1, 2)
-    results = read_results(ROOT / "results" / "small_kodak.json")
+    results = read_results(ROOT / "results" / "photo-psnr_kodak.json")
     name = next(codec.name for codec in results.codecs if codec.mode == "tcq32")
     means = [mean for mean in results.means if mean.codec == name]
     position = [float(mean.quality) for mean in means]
@@ -215,7 +215,7 @@ def rate_positions() -> Figure:
         right.plot(positions, gains[:, channel], color=INTEGER, lw=0.7, alpha=0.7)
     right.plot(positions, positions / 32, color=INK, lw=1.6, ls="--", label="d / 32")
     right.set(xlabel="rate position d", ylabel="log2 of the gain")
-    right.set_title("gains of 24 channels, bundle small", loc="left")
+    right.set_title("gains of 24 channels, bundle photo", loc="left")
     right.legend(frameon=False)
     right.grid(alpha=0.25)
     return figure

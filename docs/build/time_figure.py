@@ -1,6 +1,6 @@
 """Bits and decoding time of everything that was timed, in one picture.
 
-    python docs/build/time_figure.py results/kodak.json results/photo-s_kodak.json -o decode_time.svg
+    python docs/build/time_figure.py results/kodak.json results/photo-psnr_kodak.json -o decode_time.svg
 
 The first file has AVIF 4:2:0, which all are compared with. Bits: BD-rate (PSNR) over the range that both
 have. Time: one picture on one thread, at the quality nearest to 0.75 bits a pixel.
@@ -28,9 +28,7 @@ PLACES = {
     "AVIF 4:2:0, speed 6": LEFT,
     "AVIF 4:4:4, speed 6": BELOW,
     "HEIC 4:4:4 (x265)": ABOVE,
-    "Softstair photo-s, tcq32": BELOW,
-    "Softstair small, tcq8": ((7, 1), "left"),
-    "Softstair small, tcq32": ((7, -8), "left"),
+    "Softstair photo-psnr, tcq32": ((7, -8), "left"),
 }
 OWN, PEERS = "#c2410c", "#334155"
 

@@ -1,4 +1,4 @@
-/* cc decode.c $(pkg-config --cflags --libs softstair) -o decode && ./decode photo.stair photo-s.stairs > photo.ppm */
+/* cc decode.c $(pkg-config --cflags --libs softstair) -o decode && ./decode photo.stair photo.stairs > photo.ppm */
 #include <softstair.h>
 #include <stdio.h>
 #include <stdlib.h>

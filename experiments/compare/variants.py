@@ -25,7 +25,7 @@ from softstair.learn.stages.pretrain import STANDARD, Design
 from softstair.learn.start import calibrate
 from softstair.quantize.phases import PHASES
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPE = Path(__file__).with_name("photo-s.toml")
 
 
 @dataclass(frozen=True)
@@ -318,7 +318,7 @@ def recipe_of(group: str, name: str, steps: int, seed: int, entropy: Shape) -> R
     entropy: the shape of the network whose latents are priced.
     """
     variant = GROUPS[group][name]
-    recipe = read_recipe(RECIPES / "photo-s.toml")
+    recipe = read_recipe(RECIPE)
     settings: dict[str, Any] = {
         "batches": [BATCH],
         "steps": steps,

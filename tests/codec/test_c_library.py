@@ -178,7 +178,7 @@ def test_a_bundle_without_what_only_encoders_need_will_do(library, tmp_path):
 def test_a_damaged_file_is_one_sentence(library, tiny):
     whole = golden_stream("plain")
     flipped = bytes(byte ^ (16 if at == 100 else 0) for at, byte in enumerate(whole))
-    other = (SHIPPED / "small.stair").read_bytes()
+    other = (SHIPPED / "photo.stair").read_bytes()
     for data, code in (
         (b"", c_library.NOT_A_STAIR_FILE),
         (b"GIF89a", c_library.NOT_A_STAIR_FILE),
@@ -258,7 +258,7 @@ def test_a_c_program_against_the_installed_library(tmp_path, library, tiny):
     with Image.open(tmp_path / "plain.ppm") as image:
         assert np.array_equal(np.asarray(image), library.decode(tiny, golden_stream("plain")))
     refused = subprocess.run(
-        [program, GOLDEN / "shipped" / "small.stair", FOLDER / "tiny.stairs"],
+        [program, GOLDEN / "shipped" / "photo.stair", FOLDER / "tiny.stairs"],
         env=environment,
         capture_output=True,
     )

@@ -18,7 +18,7 @@ from ..c_library import BUILD, LIBRARY, ROOT
 from ..format.test_golden import SHIPPED
 from ..tiny import photograph
 
-PICTURE = SHIPPED / "photo-s.stair"
+PICTURE = SHIPPED / "photo.stair"
 MODELS = Path(softstair.__file__).parent / "models"
 
 

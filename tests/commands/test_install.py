@@ -57,7 +57,12 @@ def test_the_source_distribution_holds_what_a_build_needs_and_no_more(built):
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}  # without NAME-VERSION/
-    assert {"CMakeLists.txt", "LICENSE", "cpp/src/module.cpp", "src/softstair/models/small.stairs"} <= names
+    assert {
+        "CMakeLists.txt",
+        "LICENSE",
+        "cpp/src/module.cpp",
+        "src/softstair/models/photo-psnr.stairs",
+    } <= names
     tops = {name.partition("/")[0] for name in names}
     wanted = {"src", "cpp", "CMakeLists.txt", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"}
     assert tops <= wanted | {"PKG-INFO", ""}
@@ -73,7 +78,7 @@ def test_the_wheel_is_for_many_linuxes_and_brings_no_library(wheel):
     assert all(name.startswith(("softstair/", "softstair-")) for name in names), names
     (library,) = (name for name in names if name.endswith((".so", ".pyd", ".dll", ".dylib")))
     assert library.startswith("softstair/_core.")
-    assert "softstair/models/small.stairs" in names
+    assert "softstair/models/photo-psnr.stairs" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -76,7 +76,7 @@ def test_a_bundle_in_a_named_folder_is_found(tmp_path, monkeypatch, tiny_bundle)
     monkeypatch.setenv("SOFTSTAIR_MODELS", str(tmp_path))
     assert find_bundle(tiny_bundle.fingerprint).name == "tiny"
     assert open_bundle("tiny").fingerprint == tiny_bundle.fingerprint
-    assert [bundle.name for bundle in installed()] == ["photo", "photo-s", "small", "tiny"]
+    assert [bundle.name for bundle in installed()] == ["photo", "photo-psnr", "tiny"]
 
 
 def test_unknown_names_are_told():

@@ -74,7 +74,7 @@ def test_vector_kernels_give_the_same_bytes(tiny_bundle, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_blocks_after_the_first_see_those_before(mode):
-    integers = open_bundle("photo-s").integers
+    integers = open_bundle().integers
     assert integers.channels // 4 > 2 * BLOCK
     z, y = random_tile(9, 10, channels=(integers.hyper_channels, integers.channels))
     place = with_context(integers, hyper=False)

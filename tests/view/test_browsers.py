@@ -96,7 +96,7 @@ IMAGE_PAGE = """<!doctype html><body><script>
     if (!navigator.serviceWorker.controller)
       await new Promise((done) => navigator.serviceWorker.addEventListener("controllerchange", done));
     const image = new Image();
-    image.src = "/shipped/photo-s.stair";
+    image.src = "/shipped/photo.stair";
     document.body.append(image);
     await image.decode();
     await post("/done", JSON.stringify({ width: image.naturalWidth, height: image.naturalHeight }));
@@ -107,14 +107,14 @@ IMAGE_PAGE = """<!doctype html><body><script>
 
 @pytest.mark.parametrize("browser", BROWSERS)
 def test_an_image_element_shows_a_stair_file_by_the_service_worker(browser, tmp_path):
-    bundle = softstair.open_bundle("photo-s")
+    bundle = softstair.open_bundle()
     for file in ("softstair.wasm", "softstair-relaxed.wasm"):
         (tmp_path / file).write_bytes((PACKAGE / file).read_bytes())
-    data = (SHIPPED / "photo-s.stair").read_bytes()
+    data = (SHIPPED / "photo.stair").read_bytes()
     fingerprint = softstair.info(data).fingerprint
     fingerprint = fingerprint if isinstance(fingerprint, str) else fingerprint.hex()
     assert bundle.fingerprint.hex() == fingerprint
-    (tmp_path / f"{fingerprint}.stairs").write_bytes((MODELS / "photo-s.stairs").read_bytes())
+    (tmp_path / f"{fingerprint}.stairs").write_bytes((MODELS / "photo.stairs").read_bytes())
     texts = {"/": IMAGE_PAGE, "/stair-service-worker.js": service_worker()}
     site = Site({"files": tmp_path, "shipped": SHIPPED}, texts)
     with opened(browser, site.address + "/"):
@@ -125,7 +125,7 @@ def test_an_image_element_shows_a_stair_file_by_the_service_worker(browser, tmp_
 
 @pytest.mark.parametrize("browser", BROWSERS)
 def test_an_album_shows_its_pictures_and_makes_no_request(browser):
-    data = (SHIPPED / "photo-s.stair").read_bytes()
+    data = (SHIPPED / "photo.stair").read_bytes()
     pixels = photograph(60, 80, 6)
     pictures = {"photo.stair": data, "exact.stair": exact_stream(pixels), "cut.stair": data[: len(data) // 2]}
     page = album("Holidays", pictures)

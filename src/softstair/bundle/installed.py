@@ -18,6 +18,16 @@ SUFFIX = ".stairs"
 PACK_SUFFIX = ".pack"
 _DEFAULT = "photo.stairs"  # of the shipped bundles
 PATH_VARIABLE = "SOFTSTAIR_MODELS"
+# Shipped once, by fingerprint.
+_OLDER = "tests/golden/older"
+_EARLIER = {
+    "f944d4d667f25d82": "small",
+    "9fb62cbefb0d89dd": "small",
+    "56d89959ce8c243b": "photo-s",
+    "2537f7ec0b53ca4b": "photo-s",
+    "964fbc18c006d743": "photo",
+    "087020fa78318de7": "photo",
+}
 
 
 def open_bundle(
@@ -99,9 +109,16 @@ def find_bundle(wanted: bytes, pack: bytes | None = None, near: Bundle | None = 
             f"{PATH_VARIABLE}."
         )
     raise BundleNotFound(
-        f"The stream was made with bundle {wanted.hex()}, which is not installed; pass --model FILE or "
-        f"put the {SUFFIX} file into a folder named by {PATH_VARIABLE}."
+        f"The stream was made with bundle {_told(wanted.hex())}, which is not installed; pass --model FILE "
+        f"or put the {SUFFIX} file into a folder named by {PATH_VARIABLE}."
     )
+
+
+def _told(fingerprint: str) -> str:
+    """A fingerprint, and of a bundle that was shipped once where it is to be had."""
+    name = _EARLIER.get(fingerprint)
+    where = f"{_OLDER}/{fingerprint}{SUFFIX} in the sources of Softstair"
+    return fingerprint if name is None else f"{fingerprint} ({name} of an earlier release, {where})"
 
 
 def _called(fingerprint: bytes) -> str:
