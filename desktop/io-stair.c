@@ -58,8 +58,40 @@ static stair_bundle* find_bundle(const uint8_t* fingerprint) {
 
 static void free_pixels(guchar* pixels, gpointer data) {
   (void)data;
-  stair_picture picture = {0, 0, 0, pixels};
+  stair_picture picture = {.pixels = pixels};
   stair_free(&picture);
+}
+
+static guint u16(const uint8_t* at, gboolean big) { return big ? at[0] << 8 | at[1] : at[1] << 8 | at[0]; }
+
+static gsize u32(const uint8_t* at, gboolean big) {
+  const gsize first = u16(at, big), second = u16(at + 2, big);
+  return big ? first << 16 | second : second << 16 | first;
+}
+
+/* 1 to 8 as EXIF counts, or 0: how a viewer is to turn the picture. Tag 274 of the first directory. */
+static guint orientation_in(const uint8_t* exif, size_t size) {
+  if (size < 8) return 0;
+  const gboolean big = exif[0] == 'M';
+  const gsize first = u32(exif + 4, big);
+  if (first > size - 2) return 0;
+  gsize at = first + 2;
+  for (guint left = u16(exif + first, big); left > 0 && at + 12 <= size; --left, at += 12)
+    if (u16(exif + at, big) == 274) return u16(exif + at + 8, big) <= 8 ? u16(exif + at + 8, big) : 0;
+  return 0;
+}
+
+/* gdk_pixbuf_apply_embedded_orientation looks for it in an option. */
+static void tell_orientation(GdkPixbuf* picture, const uint8_t* data, size_t size) {
+  uint8_t* exif = NULL;
+  size_t length = 0;
+  if (stair_metadata(data, size, STAIR_EXIF, &exif, &length) != STAIR_OK || !exif) return;
+  const guint orientation = orientation_in(exif, length);
+  stair_block_free(exif);
+  if (orientation) {
+    char text[] = {(char)('0' + orientation), 0};
+    gdk_pixbuf_set_option(picture, "orientation", text);
+  }
 }
 
 static GdkPixbuf* decoded(const uint8_t* data, size_t size, Loading* loading, GError** error) {
@@ -78,7 +110,9 @@ static GdkPixbuf* decoded(const uint8_t* data, size_t size, Loading* loading, GE
   const stair_result result = stair_decode(bundle, data, size, &options, &picture);
   stair_bundle_free(bundle);
   if (result != STAIR_OK) return fail(error), NULL;
-  return gdk_pixbuf_new_from_data(picture.pixels, GDK_COLORSPACE_RGB, TRUE, 8, (int)picture.width, (int)picture.height, 4 * (int)picture.width, free_pixels, NULL);
+  GdkPixbuf* made = gdk_pixbuf_new_from_data(picture.pixels, GDK_COLORSPACE_RGB, TRUE, 8, (int)picture.width, (int)picture.height, 4 * (int)picture.width, free_pixels, NULL);
+  tell_orientation(made, data, size);
+  return made;
 }
 
 static gpointer begin(GdkPixbufModuleSizeFunc size, GdkPixbufModulePreparedFunc prepared, GdkPixbufModuleUpdatedFunc updated, gpointer user, GError** error) {

@@ -108,10 +108,22 @@ def test_a_thumbnail_through_gdk_pixbuf(tmp_path):
         "XDG_DATA_DIRS": f"{tmp_path / 'share'}:/usr/share",
     }
     target = tmp_path / "thumbnail.png"
-    command = ["gdk-pixbuf-thumbnailer", "-s", "128", PICTURE, target]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    with Image.open(target) as image:
-        assert max(image.size) == 128
-        whole = Image.fromarray(softstair.decode(PICTURE.read_bytes())).resize(image.size)
-        assert np.abs(np.asarray(image.convert("RGB")).astype(int) - np.asarray(whole)).mean() < 6
+
+    def thumbnail(picture: Path) -> Image.Image:
+        command = ["gdk-pixbuf-thumbnailer", "-s", "128", picture, target]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        with Image.open(target) as image:
+            return image.convert("RGB")
+
+    image = thumbnail(PICTURE)
+    assert max(image.size) == 128
+    whole = Image.fromarray(softstair.decode(PICTURE.read_bytes())).resize(image.size)
+    assert np.abs(np.asarray(image).astype(int) - np.asarray(whole)).mean() < 6
+    for orientation, turned in ((1, lambda pixels: pixels), (6, lambda pixels: np.rot90(pixels, 3))):
+        pixels, exif = photograph(90, 128), Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        stored = Image.fromarray(pixels)
+        stored.info["exif"] = exif.tobytes()
+        (tmp_path / "turned.stair").write_bytes(softstair.encode(stored, lossless=True))
+        np.testing.assert_array_equal(np.asarray(thumbnail(tmp_path / "turned.stair")), turned(pixels))
