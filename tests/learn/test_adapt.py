@@ -19,7 +19,9 @@ from softstair.learn.export.imported import import_bundle
 from softstair.learn.integer.weights import integer_gains, integer_weights
 from softstair.learn.recipe import read_recipe
 from softstair.learn.stages import adapt as stage
-from softstair.learn.stages.adapt import Adaptation, Adapting, Gain, adapt, split
+from softstair.learn.stages import adapting
+from softstair.learn.stages.adapt import Adaptation, Gain, adapt, split
+from softstair.learn.stages.adapting import PARTS, Adapted, Learning
 from softstair.learn.torch_networks import TorchNetworks
 
 from ..tiny import photograph
@@ -48,12 +50,15 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(stage, "_MEASURED", 4)
-    monkeypatch.setattr(stage, "_VALIDATE_EVERY", 2)
-    monkeypatch.setattr(stage, "_WARM_UP", 1)
+    monkeypatch.setattr(stage, "_CODED", 6)
+    monkeypatch.setattr(stage, "_CODED_SIDE", 96)
+    monkeypatch.setattr(stage, "VALIDATE_EVERY", 2)
+    monkeypatch.setattr(adapting, "_WARM_UP", 1)
 
 
-def learner(base, **changes) -> Adapting:
-    return Adapting(import_bundle(base), *split(PICTURES), Adaptation("screens", "CC0-1.0", 60, **changes))
+def learner(base, *, parts=PARTS, rank=2) -> tuple[Adapted, Learning]:
+    adapted = Adapted(import_bundle(base), parts, rank)
+    return adapted, adapted.together(*split(PICTURES), 3600)
 
 
 def outputs(networks, channels: int, points: int) -> list[np.ndarray]:
@@ -87,10 +92,9 @@ def test_a_bundle_taken_apart_computes_the_same(base):
 
 
 def test_what_learns_is_what_the_pack_makes_of_the_bundle(base):
-    one = learner(base, rank=2)
+    one, learning = learner(base)
     for _ in range(3):
-        one.advance()
-    one.validate()
+        learning.advance()
     adapters, integers = one.found(base)
     about = {"licence": "CC0-1.0", "description": "", "provenance": {}, "figures": {}}
     pack = Pack(pack_entries(base, adapters, integers, {}, name="screens", **about), "screens")
@@ -106,19 +110,18 @@ def test_what_learns_is_what_the_pack_makes_of_the_bundle(base):
 
 
 def test_without_a_part_its_weights_stay(base):
-    one = learner(base, parts=("biases",))
+    one, learning = learner(base, parts=("biases",))
     for _ in range(4):
-        one.advance()
-    one.validate()
+        learning.advance()
     adapters, integers = one.found(base)
     assert not adapters
     assert integers
-    with_encoder = learner(base, parts=("encoder",))
-    assert {name.partition(".")[0] for name in with_encoder.learned} == {"analysis", "hyper_analysis"}
+    _, of_encoder = learner(base, parts=("encoder",))
+    assert {name.partition(".")[0] for name in of_encoder.learned} == {"analysis", "hyper_analysis"}
 
 
 def test_training_goes_on_as_if_it_had_not_stopped(base):
-    whole, first, second = learner(base), learner(base), learner(base)
+    (_, whole), (_, first), (_, second) = learner(base), learner(base), learner(base)
     for one, steps in ((whole, 4), (first, 2)):
         for _ in range(steps):
             one.advance()
@@ -131,7 +134,31 @@ def test_training_goes_on_as_if_it_had_not_stopped(base):
         assert torch.equal(value, second.state()["average"][name]), name
     assert second.best_step == whole.best_step
     with pytest.raises(UsageError, match="other settings"):
-        learner(base, rank=1).load(first.state())
+        learner(base, rank=1)[1].load(first.state())
+
+
+def test_the_synthesis_learns_on_as_the_adapted_bundle_codes(base, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "measured_gain", lambda *_: Gain(-1.0, 1000, 990))
+    lines: list[str] = []
+    settings = Adaptation("screens", "CC0-1.0", 0.1)
+    adapt(base, folder, tmp_path / "screens.pack", settings, say=lines.append)
+    assert "6 crops coded" in lines
+    assert sum("     0 steps" in line for line in lines) == 2
+    changed = open_bundle(base.origin, pack=tmp_path / "screens.pack")
+    assert changed.graph("synthesis") != base.graph("synthesis")
+
+
+def test_steps_are_as_many_as_the_minutes_allow_and_rates_fall(base, monkeypatch):
+    monkeypatch.setattr(adapting, "_TIMED", 2)
+    adapted = Adapted(import_bundle(base), ("biases",), 2)
+    learning = adapted.together(*split(PICTURES), 1.0)
+    while not learning.is_done:
+        learning.advance()
+    assert learning.step >= 2
+    assert learning.seconds < 10
+    again = adapted.together(*split(PICTURES), 1.0)
+    again.load(learning.state())
+    assert again.is_done
 
 
 def test_tables_alone_make_a_pack_with_smaller_files(base, folder, tmp_path):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,6 @@ from torch.nn import functional
 
 from softstair.bundle import PREVIEW, Bundle, read_bundle, write_bundle
 from softstair.codec.preview import SCALE
-from softstair.codec.tile import TileCoder
-from softstair.codec.workers import networks_of
 from softstair.mode import Mode
 from softstair.quantize.grids import STRIDE
 
@@ -30,6 +27,7 @@ from ..networks import Preview
 from ..optimiser import Optimiser
 from ..run import Say, say_nothing
 from ..schedule import falling
+from .coded import CodedCrops, code_crops
 
 _SIDE = 256  # of the crops, pixels
 _MODE = Mode.RDOQ  # whose symbols are nearly those of all others and found in a tenth of the time
@@ -41,39 +39,6 @@ _CHUNK = 32  # crops
 _WARM_UP = 20
 _LOG_EVERY = 100
 _HELD_OUT = 16  # one crop of so many is kept to see what was learned
-
-
-@dataclass(frozen=True)
-class CodedCrops:
-    """Crops as decoders see them.
-
-    latents: y^, float16 (N, C, h, w). position: (N,). picture: a quarter of them, (N, 3, 4h, 4w).
-    """
-
-    latents: Tensor
-    position: Tensor
-    picture: Tensor
-
-    def part(self, chosen: Tensor) -> CodedCrops:
-        return CodedCrops(self.latents[chosen], self.position[chosen], self.picture[chosen])
-
-    def __len__(self) -> int:
-        return len(self.position)
-
-
-def code_crops(bundle: Bundle, pixels: Pixels, seed: int, threads: int) -> CodedCrops:
-    """Crops, uint8 (N, 3, H, W), at rate positions drawn at random."""
-    coder = TileCoder(bundle, networks_of(bundle, threads, _MODE), _MODE)
-    positions = np.random.default_rng(seed).integers(0, bundle.last_position + 1, len(pixels))
-    latents = [
-        coder.decide(
-            coder.begin(coder.analyse(np.ascontiguousarray(one.transpose(1, 2, 0))), int(at))
-        ).latents
-        for one, at in zip(pixels, positions, strict=True)
-    ]
-    halves = torch.from_numpy(np.concatenate(latents).astype(np.float16))
-    whole = torch.from_numpy(pixels.astype(np.float32) / 255)
-    return CodedCrops(halves, torch.from_numpy(positions), functional.avg_pool2d(whole, SCALE))
 
 
 def train_preview(
@@ -94,7 +59,8 @@ def train_preview(
     """
     torch.manual_seed(seed)
     pixels = Crops(list(pictures), seed).batch(0, crops, _SIDE)
-    coded = code_crops(bundle, pixels, seed, threads)
+    positions = np.random.default_rng(seed).integers(0, bundle.last_position + 1, crops)
+    coded = code_crops(bundle, pixels, positions, _MODE, threads)
     say(f"{crops} crops coded")
     is_held_out = torch.arange(crops) % _HELD_OUT == 0
     learned, held_out = coded.part(~is_held_out), coded.part(is_held_out)
@@ -139,7 +105,7 @@ def _fit(head: Preview, learned: CodedCrops) -> None:
         seen = _columns(part.latents.float() / head.deviation)
         seen = torch.cat([seen, torch.ones(len(seen), 1)], 1)
         square += seen.T @ seen
-        product += seen.T @ _columns(functional.pixel_unshuffle(part.picture - 0.5, STRIDE // SCALE))
+        product += seen.T @ _columns(functional.pixel_unshuffle(_quarter(part) - 0.5, STRIDE // SCALE))
     square.diagonal().add_(_RIDGE * square.diagonal().mean())
     solution = torch.linalg.solve(square.double(), product.double()).float()
     assert head.entry.bias is not None
@@ -154,10 +120,13 @@ def _columns(planes: Tensor) -> Tensor:
 
 def _error(head: Preview, batch: CodedCrops) -> Tensor:
     """Of the picture and of its smaller ones, all in squares."""
-    shown = _shown(head, batch)
-    return torch.stack(
-        [functional.mse_loss(_smaller(shown, d), _smaller(batch.picture, d)) for d in _SIZES]
-    ).sum()
+    shown, wanted = _shown(head, batch), _quarter(batch)
+    return torch.stack([functional.mse_loss(_smaller(shown, d), _smaller(wanted, d)) for d in _SIZES]).sum()
+
+
+def _quarter(batch: CodedCrops) -> Tensor:
+    """Means of the originals, a quarter of their size."""
+    return _smaller(batch.picture, SCALE)
 
 
 def _shown(head: Preview, batch: CodedCrops) -> Tensor:
@@ -173,7 +142,7 @@ def _smaller(picture: Tensor, divisor: int) -> Tensor:
 @torch.no_grad()
 def _figures(head: Preview, held_out: CodedCrops) -> Iterator[str]:
     """PSNR in dB beside means of the original, at each scale."""
-    shown = _shown(head, held_out).clamp(0, 1)
+    shown, wanted = _shown(head, held_out).clamp(0, 1), _quarter(held_out)
     for divisor in _SIZES:
-        error = (_smaller(shown, divisor) - _smaller(held_out.picture, divisor)).square().mean((1, 2, 3))
+        error = (_smaller(shown, divisor) - _smaller(wanted, divisor)).square().mean((1, 2, 3))
         yield f"1/{SCALE * divisor} {-10 * torch.log10(error).mean():.2f}"

@@ -1,0 +1,359 @@
+"""What learns when a bundle is adapted to pictures: low-rank sums, biases and gains, in two stages.
+
+First all parts learn together, noise standing in for a quantizer. Then the synthesis alone learns on crops
+as the adapted bundle codes them, for noise is not what a search leaves (arXiv 2506.08662).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from softstair.bundle import Bundle
+from softstair.errors import UsageError
+from softstair.quantize.rates import POSITIONS_PER_POINT
+
+from ..data import Crops, Pixels
+from ..distortion import SMALLEST_SIDE, distortion
+from ..export.imported import Imported
+from ..integer.weights import integer_gains, integer_weights
+from ..layers.rates import draw_positions, hat_weights, multiplier
+from ..noise import draw_noise, draw_spread
+from ..recipe import Rates
+from ..run import Average, copied
+from ..schedule import falling
+from ..validation import reconstruct
+from .coded import CodedCrops
+
+Part = Literal["biases", "decoder", "encoder", "full"]
+PARTS: tuple[Part, ...] = ("biases", "decoder", "encoder")
+VALIDATE_EVERY = 50
+SEED = 31
+_MODULES = {
+    "biases": ("scale_network", "gains"),
+    "decoder": ("synthesis", "mean_network"),
+    "encoder": ("analysis", "hyper_analysis"),
+}
+_RATES = {"adapter": 2e-3, "weight": 2e-4, "vector": 5e-4, "integer": 3e-3}  # of Adam, by kind
+_WARM_UP, _CLIP, _AVERAGE = 10, 1.0, 0.98
+_TIMED = 20  # steps that tell how many there will be
+_COUNT, _SIDE = 4, 128  # of the crops of a step
+_PATIENCE = 8
+_VALIDATED_SIDE = 192
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What may learn of a codec: parameters by name, and names by kind, which have a rate each."""
+
+    parameters: dict[str, nn.Parameter]
+    kinds: dict[str, list[str]]
+
+    def of(self, module: str) -> Learned:
+        """Those of one module."""
+        kinds = {kind: [n for n in names if n.startswith(f"{module}.")] for kind, names in self.kinds.items()}
+        return Learned({name: self.parameters[name] for names in kinds.values() for name in names}, kinds)
+
+
+class Learning:
+    """Parameters that learn for some minutes, their running average and the best of it so far.
+
+    After a few steps it is settled how many there will be; rates fall to zero by then. An interrupted one
+    goes on exactly.
+
+    Args:
+        seconds: of training, validation included.
+        cost: of a step, by its number.
+        held_back: what pictures that were held back cost with the parameters as they are.
+    """
+
+    def __init__(
+        self,
+        learned: Learned,
+        seconds: float,
+        cost: Callable[[int], Tensor],
+        held_back: Callable[[], float],
+    ) -> None:
+        self.learned = learned.parameters
+        groups = [
+            {"params": [self.learned[name] for name in names], "lr": _RATES[kind], "rate": _RATES[kind]}
+            for kind, names in learned.kinds.items()
+            if names
+        ]
+        self._optimiser = torch.optim.Adam(groups, betas=(0.9, 0.98))
+        self._average = Average(self.learned, _AVERAGE)
+        self.best = copied(self._average.weights)
+        self._allowed, self._cost, self._held_back = seconds, cost, held_back
+        self._least, self._without_gain, self.best_step = math.inf, 0, 0
+        self.step, self._steps, self._seconds, self._since = 0, 0, 0.0, time.monotonic()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are taken, or validation stopped getting better."""
+        return 0 < self._steps <= self.step or self._without_gain >= _PATIENCE
+
+    @property
+    def seconds(self) -> float:
+        """Of training, those before an interruption included."""
+        return self._seconds + time.monotonic() - self._since
+
+    def advance(self) -> None:
+        """One step."""
+        self._optimiser.zero_grad(set_to_none=True)
+        self._cost(self.step).backward()
+        nn.utils.clip_grad_norm_(self.learned.values(), _CLIP)
+        factor = min(1.0, (self.step + 1) / _WARM_UP)
+        if self._steps:
+            factor *= falling(self.step / self._steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = group["rate"] * factor
+        self._optimiser.step()
+        self.step += 1
+        self._average.follow(self.learned, self.step)
+        if self.step == _TIMED:
+            self._steps = max(_TIMED, int(_TIMED * self._allowed / self.seconds))
+
+    @torch.no_grad()
+    def validate(self) -> str:
+        """Pictures held back, by the averaged weights; remembers the best."""
+        now = copied(self.learned)
+        self.set(self._average.weights)
+        cost = self._held_back()
+        self.set(now)
+        self._without_gain = 0 if cost < self._least else self._without_gain + 1
+        if cost < self._least:
+            self._least, self.best, self.best_step = cost, copied(self._average.weights), self.step
+        return f"{self.step:6d} steps  {self.seconds / 60:5.1f} min  cost held back {cost:.5f}"
+
+    @torch.no_grad()
+    def set(self, weights: Mapping[str, Tensor]) -> None:
+        """Make the parameters what they are in ``weights``."""
+        for name, parameter in self.learned.items():
+            parameter.copy_(weights[name])
+
+    def state(self) -> dict[str, Any]:
+        self._seconds, self._since = self.seconds, time.monotonic()
+        return {
+            "learned": dict(self.learned),
+            "average": self._average.weights,
+            "best": self.best,
+            "least": self._least,
+            "without_gain": self._without_gain,
+            "best_step": self.best_step,
+            "optimiser": self._optimiser.state_dict(),
+            "step": self.step,
+            "steps": self._steps,
+            "seconds": self._seconds,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` returned.
+
+        Raises:
+            UsageError: it is of another bundle, other parts or another rank.
+        """
+        shapes = {name: one.shape for name, one in state["learned"].items()}
+        if shapes != {name: one.shape for name, one in self.learned.items()}:
+            raise UsageError(
+                "What was learned before is of other settings; delete the folder that ends in .run, or "
+                "repeat the command as it was."
+            )
+        self.set(state["learned"])
+        self._average.weights, self.best = state["average"], state["best"]
+        self._least, self._without_gain = state["least"], state["without_gain"]
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.step, self._steps, self.best_step = state["step"], state["steps"], state["best_step"]
+        self._seconds, self._since = state["seconds"], time.monotonic()
+
+
+class _LowRank(nn.Module):
+    """A weight and the product of two thin matrices. up: (outputs, rank). down: (rank, the rest)."""
+
+    def __init__(self, weight: Tensor, rank: int, generator: torch.Generator) -> None:
+        super().__init__()
+        outputs, rest = len(weight), weight[0].numel()
+        self.up = nn.Parameter(torch.zeros(outputs, rank))
+        self.down = nn.Parameter(torch.randn(rank, rest, generator=generator) / rest**0.5)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + (self.up @ self.down).view_as(weight)
+
+
+class Adapted:
+    """A bundle's codec with what may learn of it, and the costs that both stages learn from.
+
+    across: see ``Finetune``.
+    """
+
+    def __init__(self, imported: Imported, parts: Sequence[Part], rank: int, across: float = 0.0) -> None:
+        self._imported, self._across, self.codec = imported, across, imported.codec
+        self._before = copied(dict(self.codec.named_parameters()))
+        self._low_rank: dict[str, _LowRank] = {}
+        kinds = self._choose(parts, rank)
+        parameters = {name: one for name, one in self.codec.named_parameters() if one.requires_grad}
+        self.learned = Learned(parameters, kinds)
+        self._smallest = max(_SIDE, -(-SMALLEST_SIDE[self.rates.distortion] // 32) * 32)
+
+    @property
+    def rates(self) -> Rates:
+        return self._imported.rates
+
+    @property
+    def validated(self) -> tuple[int, ...]:
+        """Rate positions at which pictures are validated."""
+        top = POSITIONS_PER_POINT * (self.codec.shape.rate_points - 1)
+        return (top // 4, 5 * top // 8) if self.rates.anchor is None else (self.rates.anchor,)
+
+    def _choose(self, parts: Sequence[Part], rank: int) -> dict[str, list[str]]:
+        """Make what learns learn; names of parameters by kind."""
+        self.codec.requires_grad_(False)
+        generator = torch.Generator().manual_seed(SEED)
+        kinds: dict[str, list[str]] = {kind: [] for kind in _RATES}
+        whole = "full" in parts
+        modules = [one for part in (PARTS if whole else parts) for one in _MODULES[part]]
+        for name in list(self._before):
+            top, (path, _, own) = name.partition(".")[0], name.rpartition(".")
+            if top not in modules:
+                continue
+            parameter = self.codec.get_parameter(name)
+            if top in _MODULES["biases"]:
+                if parameter.ndim != 4:
+                    parameter.requires_grad_(True)
+                    kinds["integer"].append(name)
+            elif parameter.ndim != 4:
+                parameter.requires_grad_(True)
+                kinds["vector"].append(name)
+            elif whole or rank * (len(parameter) + parameter[0].numel()) >= parameter.numel():
+                parameter.requires_grad_(True)
+                kinds["weight"].append(name)
+            else:
+                low_rank = _LowRank(parameter, rank, generator)
+                parametrize.register_parametrization(self.codec.get_submodule(path), own, low_rank)
+                self._low_rank[name] = low_rank
+                inner = f"{path}.parametrizations.{own}.0"
+                kinds["adapter"] += [f"{inner}.up", f"{inner}.down"]
+        return kinds
+
+    def together(self, learning: list[Pixels], held_back: list[Pixels], seconds: float) -> Learning:
+        """The first stage: all parts, on rate and distortion."""
+        crops, squares = Crops(learning, SEED), [_square(one) for one in held_back]
+        return Learning(
+            self.learned,
+            seconds,
+            lambda step: self._noisy_cost(crops.batch(step, _COUNT, self._smallest), step),
+            lambda: self._rounded_cost(squares),
+        )
+
+    def synthesis_alone(
+        self, learning: CodedCrops, held_back: Sequence[CodedCrops], seconds: float
+    ) -> Learning:
+        """The second stage: on crops as decoders see them."""
+
+        def cost(step: int) -> Tensor:
+            generator = torch.Generator().manual_seed(SEED + step)
+            chosen = torch.randperm(len(learning), generator=generator)[:_COUNT]
+            return self._decoded_cost(learning.part(chosen))
+
+        def cost_held_back() -> float:
+            return sum(self._decoded_cost(one).item() for one in held_back) / len(held_back)
+
+        return Learning(self.learned.of("synthesis"), seconds, cost, cost_held_back)
+
+    def positions(self, count: int) -> npt.NDArray[np.int64]:
+        """Rate positions for crops to be coded at, spread evenly."""
+        spread = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+        drawn = draw_positions(spread, self.codec.shape.rate_points, self.rates.anchor)
+        order = np.random.default_rng(SEED).permutation(count)
+        found: npt.NDArray[np.int64] = drawn.numpy()[order]
+        return found
+
+    def _noisy_cost(self, pixels: Pixels, step: int) -> Tensor:
+        rates, shape, count, side = self.rates, self.codec.shape, len(pixels), pixels.shape[-1]
+        picture = torch.from_numpy(pixels).float() / 255
+        position = draw_positions(draw_spread(SEED, step, count), shape.rate_points, rates.anchor)
+        noise = draw_noise(shape, SEED, step, count, range(count), side, torch.device("cpu"))
+        with parametrize.cached():
+            passage = self.codec(picture, position, noise)
+        error = distortion(rates.distortion, passage.picture, picture, rates.mixture)
+        bpp = (passage.y_bits + passage.z_bits) / side**2
+        return self._weighed(bpp, error, position).mean()
+
+    def _rounded_cost(self, squares: list[Tensor]) -> float:
+        """At two positions, symbols rounded."""
+        rates, costs = self.rates, []
+        with parametrize.cached():
+            for at in self.validated:
+                position = torch.tensor([at])
+                for picture in squares:
+                    decoded, y_bits, z_bits = reconstruct(self.codec, picture, position)
+                    error = distortion(rates.distortion, decoded, picture, rates.mixture)
+                    bpp = torch.tensor([(y_bits + z_bits) / picture[0, 0].numel()])
+                    costs.append(self._weighed(bpp, error, position).item())
+        return sum(costs) / len(costs)
+
+    def _decoded_cost(self, crops: CodedCrops) -> Tensor:
+        rates, hat = self.rates, hat_weights(crops.position, self.codec.shape.rate_points)
+        with parametrize.cached():
+            picture = self.codec.synthesis(crops.latents.float(), hat)
+        error = distortion(rates.distortion, picture, crops.picture, rates.mixture, self._across)
+        return self._weighed(torch.zeros(len(crops)), error, crops.position).mean()
+
+    def _weighed(self, bpp: Tensor, error: Tensor, position: Tensor) -> Tensor:
+        """Weighed as the bundle's training weighed them."""
+        weight = multiplier(position, self.rates.base)
+        return (bpp + weight * error) * weight**-self.rates.balance
+
+    @torch.no_grad()
+    def found(self, bundle: Bundle) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
+        """What the parameters are now, as adapters and integers of a pack."""
+        codec, orders = self.codec, self._imported.orders
+        adapters: dict[str, npt.NDArray[Any]] = {}
+        for name, place in self._imported.places.items():
+            order: Any = orders.get(name, slice(None))
+            if name in self._low_rank:
+                low_rank = self._low_rank[name]
+                adapters[f"{place}/up"] = _half(low_rank.up[order])
+                adapters[f"{place}/down"] = _half(low_rank.down)
+            elif name in self.learned.parameters:
+                adapters[f"{place}/add"] = _half((codec.get_parameter(name) - self._before[name])[order])
+        integers: dict[str, npt.NDArray[Any]] = {}
+        if any(name.startswith(("scale_network", "gains")) for name in self.learned.parameters):
+            before, after = bundle.integers.scale, integer_weights(codec)
+            integers = {
+                "gains": integer_gains(codec) - bundle.integers.gains,
+                "rate_bias": after.rate_bias - before.rate_bias,
+                "phase_bias": after.phase_bias - before.phase_bias,
+            }
+            for layer in before.layers:
+                integers[f"{layer}.bias"] = after.layers[layer].bias - before.layers[layer].bias
+        return adapters, {name: value.astype(np.int32) for name, value in integers.items() if value.any()}
+
+
+def square(pixels: Pixels) -> Pixels:
+    """The middle of a picture, sides multiples of 32."""
+    rows, columns = (min(side, _VALIDATED_SIDE) // 32 * 32 for side in pixels.shape[:2])
+    top, left = (pixels.shape[0] - rows) // 2, (pixels.shape[1] - columns) // 2
+    return pixels[top : top + rows, left : left + columns]
+
+
+def planes(pixels: Pixels) -> Tensor:
+    """(H, W, 3) to (1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float() / 255
+
+
+def _square(pixels: Pixels) -> Tensor:
+    return planes(square(pixels))
+
+
+def _half(tensor: Tensor) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = tensor.detach().numpy().astype(np.float16)
+    return array
