@@ -47,7 +47,7 @@ def lines(rows: list[Row]) -> Iterator[str]:
         base = next((row for row in found if row.rung == "base"), None)
         if base is None:
             continue
-        which = "all" if every == 1 else f"every {every}th of the"
+        which = "all" if every == 1 else f"one in {every} of the"
         coded = "exact tiles where they are smaller" if exact else "no exact tiles"
         yield ""
         yield f"## {domain.capitalize()}"
