@@ -1,0 +1,115 @@
+"""One stream, two decoders: a synthesis for squared error and one for the eye, on the same latents, judged.
+
+    python -m experiments.perception.run RECIPE SNAPSHOT --data-root DATA [--ending NAME] -o ROWS.json
+    python -m experiments.perception.run --table ROWS.json
+
+The stage ``finetune`` trains both from one snapshot; the encoder is frozen, so bits are the same and
+what judges say differs. Pixels half of one and half of the other are judged, too (as arXiv 2206.10082 mixes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from experiments.judging import JUDGES, HeldOut, Measured, coding_of, load_held_out, pixels_of
+
+from softstair.codec.tile import TileCoder
+from softstair.learn.checkpoint import load_codec
+from softstair.learn.codec import Codec
+from softstair.learn.integer.measure import analysed
+from softstair.learn.recipe import Recipe, ending_of, read_recipe
+from softstair.learn.stages.finetune import finetune
+from softstair.learn.torch_networks import TorchNetworks
+from softstair.mode import Mode
+
+MODE, POSITIONS, CROPS, EVERY = Mode.TCQ32, (24, 56, 88), 24, 3
+AIMS = ("mse", "eye")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("recipe", type=Path, nargs="?")
+    parser.add_argument("snapshot", type=Path, nargs="?")
+    parser.add_argument("--ending", help="of a recipe that has several")
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--table", type=Path)
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text())), end="")
+        return
+    torch.set_num_threads(1)
+    recipe = read_recipe(arguments.recipe)
+    for ending in recipe.endings:
+        if ending.name == arguments.ending:
+            recipe = ending_of(recipe, ending)
+    codecs = trained(recipe, arguments.snapshot, arguments.data_root, arguments.steps)
+    held_out = load_held_out(recipe, arguments.data_root, CROPS)
+    rows = judged(recipe, load_codec(recipe, arguments.snapshot), codecs, held_out)
+    arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def trained(recipe: Recipe, snapshot: Path, data_root: Path, steps: int) -> dict[str, Codec]:
+    """A codec for each aim; they differ in the synthesis alone."""
+    codecs = {}
+    settings = msgspec.structs.replace(recipe.finetune, steps=steps, validate_every=steps)
+    with tempfile.TemporaryDirectory() as folder:
+        for aim in AIMS:
+            rates = msgspec.structs.replace(recipe.rates, distortion=aim)
+            one = msgspec.structs.replace(recipe, rates=rates, finetune=settings)
+            codecs[aim] = finetune(one, snapshot, data_root, Path(folder) / aim, say=print).eval()
+    return codecs
+
+
+def judged(
+    recipe: Recipe, encoder: Codec, codecs: dict[str, Codec], held_out: HeldOut
+) -> list[dict[str, Any]]:
+    """A row for every position and way to decode: means over pictures."""
+    of = Measured.of(encoder, held_out.crops)
+    coding = coding_of(of, MODE, recipe.export.modes[MODE])
+    coder = TileCoder(replace(of.integers, codings={MODE: coding}), TorchNetworks(encoder), MODE)
+    rows = []
+    for position in POSITIONS:
+        marks: dict[str, list[list[float]]] = {}
+        bits = []
+        for picture in held_out.pictures[::EVERY]:
+            decided = coder.decide(coder.begin(analysed(encoder, picture), position))
+            bits.append(decided.table_bits / picture[0].size)
+            original = np.ascontiguousarray(picture.transpose(1, 2, 0))
+            shown = {aim: pixels_of(codecs[aim], decided.latents, position) for aim in AIMS}
+            both = shown["mse"].astype(np.uint16) + shown["eye"]
+            shown["half of each"] = ((both + 1) // 2).astype(np.uint8)
+            for aim, pixels in shown.items():
+                marks.setdefault(aim, []).append([of(original, pixels) for of in JUDGES.values()])
+        for aim, values in marks.items():
+            means = dict(zip(JUDGES, np.mean(values, 0).round(4).tolist(), strict=True))
+            rows.append(
+                {"position": position, "synthesis": aim, "bpp": round(float(np.mean(bits)), 4), **means}
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """As they are; butteraugli is better where it is lower."""
+    lines = [f"| bpp | synthesis for | {' | '.join(JUDGES)} |", "| --: | --- |" + " --: |" * len(JUDGES)]
+    for row in rows:
+        marks = {name: -row[name] if name == "butteraugli" else row[name] for name in JUDGES}
+        shown = " | ".join(
+            f"{value:.3f}" if name == "cvvdp" else f"{value:.2f}" for name, value in marks.items()
+        )
+        lines.append(f"| {row['bpp']:.3f} | {row['synthesis']} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
