@@ -119,14 +119,12 @@ figures: $(VENV)/dev
 	  $(BIN)/softstair eval $$set --data-root $(DATA) --model photo-psnr --rate-positions $(POSITIONS) --modes tcq32 \
 	    -j 2 -o results/photo-psnr_$$set.json || exit 1; \
 	done
-	$(BIN)/softstair eval kodak --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) --modes tcq32 \
-	  --timings 2 -o results/kodak.json
-	$(BIN)/softstair eval kodak --data-root $(DATA) --model photo-psnr --rate-positions $(POSITIONS) --modes tcq32 \
-	  --timings 2 -o results/photo-psnr_kodak.json
 	$(BIN)/softstair plot $(addprefix results/kodak.json::,$(PLOTTED)) --metric ssimulacra2 \
 	  -o docs/images/kodak.svg --force
 	$(BIN)/python benchmarks/path.py $(DATA)/kodak/kodim05.png $(DATA)/large12mp/big01_windmill.jpg \
 	  --model photo-psnr > results/speed.md
+	$(BIN)/python benchmarks/units.py $(DATA)/kodak/kodim05.png $(DATA)/large12mp/big01_windmill.jpg \
+	  tests/golden/older/9fb62cbefb0d89dd.stairs photo photo-psnr > results/units.md
 	$(BIN)/python benchmarks/large.py $(DATA)/large12mp/big01_windmill.jpg > results/large.md
 	$(BIN)/python benchmarks/coder.py $(DATA)/kodak/kodim05.png $(DATA)/large1200/*01* > results/coder.md
 	$(BIN)/python benchmarks/robustness.py $(addprefix $(DATA)/kodak/kodim,05.png 13.png 19.png 23.png) > results/robustness.md
@@ -134,8 +132,6 @@ figures: $(VENV)/dev
 	  > results/not_photographs.md
 	$(BIN)/python docs/build/every_position.py kodak --data-root $(DATA) > results/every_position.md
 	$(BIN)/python -m experiments.ladder.figure kodak docs/images/ladder.svg
-	$(BIN)/python docs/build/time_figure.py results/kodak.json results/photo-psnr_kodak.json \
-	  -o docs/images/decode_time.svg
 	$(BIN)/python docs/build/comparison.py examples/casa-mila.jpg docs/images/comparison.png
 	$(BIN)/python docs/build/look.py --data-root $(DATA)
 	$(BIN)/python docs/build/figures.py
