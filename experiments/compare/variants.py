@@ -95,9 +95,9 @@ class NonLocalMeans(networks.MeanNetwork):
 
 
 class AttentiveMeans(networks.MeanNetwork):
-    """Attention over 5x5 places, three heads, in place of the 3x3 layer of a phase."""
+    """Attention over 5x5 places, four heads, in place of the 3x3 layer of a phase."""
 
-    heads, around = 3, 2
+    heads, around = 4, 2
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
