@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 RESULTS = ROOT / "results"
 DEFAULT_MODE = "tcq32"
+TIMED_BPP = 0.75
 GRID_BPP = 0.3
 DATA_SETS = ("kodak", "photos768", "large1200")
 BESIDE_PHOTO_PSNR = ("jxl-e7", "heic-444", "avif-420", "avif-444", "avif-444-psnr")
@@ -166,6 +167,23 @@ def own_curve(results: Results, metric: Metric) -> Curve:
     """The curve of the default mode."""
     name = next(codec.name for codec in results.codecs if codec.mode == DEFAULT_MODE)
     return next(curve for curve in curves_of(results, metric) if curve.name == name)
+
+
+def times(*files: Results) -> str:
+    """Milliseconds of every codec that was timed, at the quality nearest to a rate."""
+    rows = ["| codec | threads | bpp | encode ms | decode ms |", "| --- | --: | --: | --: | --: |"]
+    for results in files:
+        rate = {(mean.codec, mean.quality): mean.bpp for mean in results.means}
+        for codec in results.codecs:
+            timed = [timing for timing in results.timings if timing.codec == codec.name]
+            if not timed:
+                continue
+            one = min(timed, key=lambda timing: abs(rate[timing.codec, timing.quality] - TIMED_BPP))
+            rows.append(
+                f"| {NAMES.get(one.codec, one.codec)} | {one.threads} | {rate[one.codec, one.quality]:.2f} "
+                f"| {1000 * one.encode_seconds:.0f} | {1000 * one.decode_seconds:.0f} |"
+            )
+    return "\n".join(rows)
 
 
 def speed() -> str:
