@@ -27,7 +27,7 @@ from softstair.learn.integer.measure import (
     measure_z_tables,
 )
 from softstair.learn.layers.rates import hat_weights
-from softstair.learn.recipe import Quantizer, Recipe
+from softstair.learn.recipe import Quantizer, Recipe, ending_of, read_recipe
 from softstair.learn.staircases import Derivation
 from softstair.learn.torch_networks import TorchNetworks
 from softstair.mode import Mode
@@ -78,6 +78,12 @@ class Measured:
         integers = integers_of(codec, {Mode.SCALAR: Quantizer()}, derivation)
         samples = begin_crops(codec, integers, crops)
         return cls(codec, replace(integers, z_tables=measure_z_tables(codec, samples)), samples)
+
+
+def read_ending(path: Path, name: str | None) -> Recipe:
+    """A recipe, or the one of its endings that has a name."""
+    recipe = read_recipe(path)
+    return next((ending_of(recipe, one) for one in recipe.endings if one.name == name), recipe)
 
 
 def load_held_out(recipe: Recipe, data_root: Path, crops: int) -> HeldOut:

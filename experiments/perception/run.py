@@ -19,13 +19,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from experiments.judging import JUDGES, HeldOut, Measured, coding_of, load_held_out, pixels_of
+from experiments.judging import JUDGES, HeldOut, Measured, coding_of, load_held_out, pixels_of, read_ending
 
 from softstair.codec.tile import TileCoder
 from softstair.learn.checkpoint import load_codec
 from softstair.learn.codec import Codec
 from softstair.learn.integer.measure import analysed
-from softstair.learn.recipe import Recipe, ending_of, read_recipe
+from softstair.learn.recipe import Recipe
 from softstair.learn.stages.finetune import finetune
 from softstair.learn.torch_networks import TorchNetworks
 from softstair.mode import Mode
@@ -48,10 +48,7 @@ def main() -> None:
         print(table(json.loads(arguments.table.read_text())), end="")
         return
     torch.set_num_threads(1)
-    recipe = read_recipe(arguments.recipe)
-    for ending in recipe.endings:
-        if ending.name == arguments.ending:
-            recipe = ending_of(recipe, ending)
+    recipe = read_ending(arguments.recipe, arguments.ending)
     codecs = trained(recipe, arguments.snapshot, arguments.data_root, arguments.steps)
     held_out = load_held_out(recipe, arguments.data_root, CROPS)
     rows = judged(recipe, load_codec(recipe, arguments.snapshot), codecs, held_out)

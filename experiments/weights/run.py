@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.judging import Measured, coding_of, curves, gains, load_held_out
+from experiments.judging import Measured, coding_of, curves, gains, load_held_out, read_ending
 
 from softstair.learn.checkpoint import load_codec
 from softstair.learn.codec import Codec
-from softstair.learn.recipe import ending_of, read_recipe
 from softstair.mode import Mode
 
 MODE, POSITIONS, CROPS, EVERY = Mode.TCQ32, (24, 72, 120, 168), 24, 4
@@ -60,10 +59,7 @@ def main() -> None:
     if arguments.table:
         print(table(json.loads(arguments.table.read_text())), end="")
         return
-    recipe = read_recipe(arguments.recipe)
-    for ending in recipe.endings:
-        if ending.name == arguments.ending:
-            recipe = ending_of(recipe, ending)
+    recipe = read_ending(arguments.recipe, arguments.ending)
     codec = load_codec(recipe, arguments.snapshot)
     held_out = load_held_out(recipe, arguments.data_root, CROPS)
     rows: list[dict[str, Any]] = []

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from softstair.bundle import Bundle, merged, pack_entries, write_pack
 from softstair.bundle.pack import Pack
-from softstair.codec import encode_picture
+from softstair.codec import DEFAULT_QUALITY, encode_picture, position_of_quality
 from softstair.codec.decoder import decode_picture
 from softstair.codec.encoder import Rate
 from softstair.errors import UsageError
@@ -46,6 +46,7 @@ _MEASURED, _MEASURED_SIDE = 24, 256  # crops for tables
 _CODED, _CODED_SIDE = 400, 192  # crops of the second stage
 _MEASURING = 2**31  # as a step of the crops: one that no run reaches
 _CODING = _MEASURING + 1
+_JUDGED = (15, 35, 55, DEFAULT_QUALITY)  # qualities
 
 
 @dataclass(frozen=True)
@@ -226,11 +227,11 @@ def _train(learning: Learning, checkpoint: Path, say: Say) -> None:
 
 
 def measured_gain(base: Bundle, changed: Bundle, pictures: Sequence[Pixels], say: Say) -> Gain:
-    """Files of pictures by both bundles, at four rate positions and the default quality."""
+    """Files of pictures by both bundles, at four qualities, the last of them the default."""
     recipe = base.manifest.provenance["recipe"]["rates"]
-    kind, last = recipe["distortion"], base.last_position
+    kind = recipe["distortion"]
     mixture = tuple(recipe.get("mixture", (0.4, 0.4, 0.2)))
-    positions = [round(share * last) for share in (0.15, 0.35, 0.55, 0.75)]  # the last is the default
+    positions = [position_of_quality(quality, base.last_position) for quality in _JUDGED]
     curves, sizes = [], []
     for bundle in (base, changed):
         points = []
