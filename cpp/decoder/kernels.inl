@@ -8,6 +8,7 @@ namespace softstair {
 namespace {
 
 constexpr int kLanes = SOFTSTAIR_LANES, kPanel = 2 * kLanes, kRows = SOFTSTAIR_ROWS;
+constexpr int kUnroll = 4;           // inputs between two tests of the loop
 constexpr int kChunk = 8 * kRows;  // positions whose inputs stay in a cache while all panels pass by
 
 typedef float Vector __attribute__((vector_size(4 * kLanes)));
@@ -48,16 +49,21 @@ void tile(const Convolution& job, const float* in, const float* weights, int pan
   const int run = job.side * job.inputs;
   const std::ptrdiff_t step = job.inputs;
   for (int line = 0; line < job.side; ++line, in += job.in_pitch) {
-    const float* last = in + run;
-    for (const float* x = in; x != last; ++x, weights += kPanel) {
-      const Vector low_weight = load(weights), high_weight = load(weights + kLanes);
+    const float *x = in, *last = in + run;
+    const auto take = [&](int i) {
+      const Vector low_weight = load(weights + i * kPanel), high_weight = load(weights + i * kPanel + kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        const Vector value = splat(x[r * step]);
+        const Vector value = splat(x[r * step + i]);
         low[r] = multiply_add(value, low_weight, low[r]);
         high[r] = multiply_add(value, high_weight, high[r]);
       }
+    };
+    for (; last - x >= kUnroll; x += kUnroll, weights += kUnroll * kPanel) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kUnroll; ++i) take(i);
     }
+    for (; x != last; ++x, weights += kPanel) take(0);
   }
   const int left = job.outputs - panel;
   for (int r = 0; r < R; ++r) {
@@ -80,15 +86,6 @@ void tile(const Convolution& job, const float* in, const float* weights, int pan
   }
 }
 
-template <int R>
-void tile_of(int rows, const Convolution& job, const float* in, const float* weights, int panel, float* out,
-             const float* residual) {
-  if constexpr (R > 1) {
-    if (rows < R) return tile_of<R - 1>(rows, job, in, weights, panel, out, residual);
-  }
-  tile<R>(job, in, weights, panel, out, residual);
-}
-
 void convolution(const Convolution& given) {
   Convolution job = given;
   const std::ptrdiff_t in_row = static_cast<std::ptrdiff_t>(job.width) * job.inputs, out_row = static_cast<std::ptrdiff_t>(job.width) * job.outputs;
@@ -106,10 +103,12 @@ void convolution(const Convolution& given) {
     for (int chunk = 0; chunk < job.width; chunk += kChunk) {
       const int end = job.width < chunk + kChunk ? job.width : chunk + kChunk;
       for (int panel = 0; panel < job.outputs; panel += kPanel)
-        for (int x = chunk; x < end; x += kRows) {
+        for (int x = chunk; x < end;) {
+          const bool many = end - x >= kRows;
           const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(x) * job.outputs + panel;
-          tile_of<kRows>(end - x, job, in + static_cast<std::ptrdiff_t>(x) * job.inputs, job.weights + panel * depth, panel,
-                         out + at, residual == nullptr ? nullptr : residual + at);
+          (many ? tile<kRows> : tile<1>)(job, in + static_cast<std::ptrdiff_t>(x) * job.inputs, job.weights + panel * depth, panel,
+                                         out + at, residual == nullptr ? nullptr : residual + at);
+          x += many ? kRows : 1;
         }
     }
   }

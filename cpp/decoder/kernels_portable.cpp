@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vectors of four floats, which every processor and WebAssembly have.
+// Vectors of four floats, which every processor and WebAssembly have. Browsers keep sums of four positions
+// in registers, not of six.
 #define SOFTSTAIR_LANES 4
-#ifndef SOFTSTAIR_ROWS
-#define SOFTSTAIR_ROWS 6
-#endif
+#define SOFTSTAIR_ROWS 4
 #include "kernels.inl"
 
 namespace softstair {

@@ -44,8 +44,21 @@ void check_weights(const Weights& w, int outputs, int inputs, int taps,
   }
 }
 
+namespace {
+
+// Whether weights lie as vector kernels read them; WebAssembly has no others.
+bool vectors([[maybe_unused]] bool wanted) {
+#ifdef SOFTSTAIR_WASM
+  return true;
+#else
+  return wanted && simd_available();
+#endif
+}
+
+}  // namespace
+
 Matrix::Matrix(const Weights& w, Requantize to, bool simd)
-    : depth_(w.inputs * w.taps), simd_(simd && simd_available()), to_(to), bias_(w.bias) {
+    : depth_(w.inputs * w.taps), simd_(vectors(simd)), to_(to), bias_(w.bias) {
   if (w.outputs % kPanel != 0 || w.inputs % 2 != 0)
     throw std::invalid_argument("a matrix needs an even number of inputs and full panels");
   panels_.resize(static_cast<std::size_t>(w.outputs) * depth_);
@@ -205,7 +218,7 @@ constexpr int kQuarter = 4;  // int32 in a vector
 
 // A panel in two halves: sixteen outputs of six rows would not fit the registers.
 template <int kRows>
-void panel_wasm_rows(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
+void panel_wasm_rows(const std::int16_t* panel, const Inputs& x, int run, Start start, std::int32_t (*sums)[kPanel]) {
   for (int half = 0; half < kPanel; half += kPanel / 2) {
     v128_t low[kRows], high[kRows];
     for (int row = 0; row < kRows; ++row) {
@@ -232,9 +245,13 @@ void panel_wasm_rows(const std::int16_t* panel, const Inputs& x, int run, Start 
 }
 
 void panel_wasm(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
-  constexpr decltype(&panel_wasm_rows<1>) kByRows[kTile] = {panel_wasm_rows<1>, panel_wasm_rows<2>, panel_wasm_rows<3>,
-                                                            panel_wasm_rows<4>, panel_wasm_rows<5>, panel_wasm_rows<6>};
-  kByRows[x.count - 1](panel, x, run, start, sums);
+  Inputs some = x;
+  for (int row = 0; row < x.count;) {  // sums of three inputs are what registers hold
+    const bool many = x.count - row >= 3;
+    (many ? panel_wasm_rows<3> : panel_wasm_rows<1>)(panel, some, run, {start.first + row * start.stride, start.stride}, sums + row);
+    row += many ? 3 : 1;
+    some.first = x.first + row * x.stride;
+  }
 }
 
 void requantize_wasm(const std::int32_t* sums, Requantize to, std::int16_t* y) {
@@ -295,10 +312,12 @@ void Matrix::for_each_sum(const Inputs& x, Start start, Store store) const {
   const auto kernel = [this] {
 #ifdef SOFTSTAIR_AVX2
     if (simd_) return panel_avx2;
-#elif defined(SOFTSTAIR_WASM)
-    if (simd_) return panel_wasm;
 #endif
+#ifdef SOFTSTAIR_WASM
+    return panel_wasm;
+#else
     return panel_portable;
+#endif
   }();
   // A panel stays in the first-level cache while all inputs pass by.
   for (int o = 0; o < outputs(); o += kPanel)
@@ -318,10 +337,12 @@ void Matrix::apply(const Inputs& x, Start start, std::int16_t* y, std::ptrdiff_t
     std::int16_t* out = y + p * y_stride + o;
 #ifdef SOFTSTAIR_AVX2
     if (simd_) return requantize_avx2(sums, to_, out);
-#elif defined(SOFTSTAIR_WASM)
-    if (simd_) return requantize_wasm(sums, to_, out);
 #endif
+#ifdef SOFTSTAIR_WASM
+    requantize_wasm(sums, to_, out);
+#else
     requantize_portable(sums, to_, out);
+#endif
   });
 }
 
@@ -333,7 +354,7 @@ void Matrix::accumulate(const Inputs& x, std::int32_t* y) const {
 
 Depthwise::Depthwise(const Weights& w, Pairs pairs, Requantize to, bool simd)
     : channels_(w.outputs),
-      simd_(simd && simd_available()),
+      simd_(vectors(simd)),
       to_(to),
       pairs_(std::move(pairs)),
       bias_(w.bias) {
@@ -363,10 +384,12 @@ void Depthwise::apply(const Input* origin, std::span<const TapPair> pairs, int f
   const auto kernel = [this] {
 #ifdef SOFTSTAIR_AVX2
     if (simd_) return depthwise_avx2<Input>;
-#elif defined(SOFTSTAIR_WASM)
-    if (simd_) return depthwise_wasm<Input>;
 #endif
+#ifdef SOFTSTAIR_WASM
+    return depthwise_wasm<Input>;
+#else
     return depthwise_portable<Input>;
+#endif
   }();
   for (int c = first; c < last; c += kPanel)
     kernel(weights_.data() + 2 * c, bias_.data() + c, channels_, origin + c, pairs, to_, y + c);

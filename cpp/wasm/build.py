@@ -75,7 +75,11 @@ LINK = ("-mexec-model=reactor", "-Wl,--gc-sections", "-Wl,--strip-all")
 # Binaryen as npm has it: a fifth less after what LLVM leaves.
 BINARYEN = ("npx", "--yes", "--package", "binaryen@132.0.0", "wasm-opt")
 SHRINK = (
+    "--flatten",
+    "--rereloop",
     "-Oz",
+    "-Oz",
+    "--low-memory-unused",
     "--enable-simd",
     "--enable-bulk-memory",
     "--enable-sign-ext",
