@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -28,6 +29,7 @@ __all__ = [
     "printable",
     "read",
     "read_regular",
+    "tells_apart",
     "write",
 ]
 
@@ -173,6 +175,18 @@ def write(target: str, data: bytes, *, replace: bool = True, times: tuple[int, i
         ) from error
     except OSError as error:
         raise cannot_write("standard output" if target == STANDARD else target, error) from error
+
+
+def tells_apart(folder: Path) -> bool:
+    """Whether names that differ in case, or in how accents are written, are two files in a folder to be."""
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".softstair-\u00e9", dir=there) as probe:
+            name = os.path.basename(probe.name)
+            others = name.swapcase(), unicodedata.normalize("NFD", name)
+            return not any(os.path.lexists(there / other) for other in others)
+    except OSError:  # whoever writes there will say it
+        return True
 
 
 def make_folder(folder: Path) -> None:

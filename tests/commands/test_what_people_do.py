@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 import softstair
-from softstair import stopping
+from softstair import files, stopping
 from softstair.codec import Rate, encode_picture
-from softstair.errors import OutOfMemory, ran_out_of_memory
-from softstair.folders.jobs import Job
+from softstair.errors import OutOfMemory, UsageError, ran_out_of_memory
+from softstair.folders.jobs import Job, plan
 from softstair.folders.work import Outcome, Product, Task, run_here
 from softstair.pictures import Picture
 
@@ -70,6 +70,22 @@ def test_names_that_are_not_utf8(tmp_path):
     assert os.path.exists(os.fsencode(tmp_path / "out") + b"/Caf\xe9.stair")
     assert b"(2 of them before)" in run("encode", tmp_path / "in", "-o", tmp_path / "out", *TINY).stderr
     assert run("info", os.fsdecode(os.fsencode(tmp_path / "out") + b"/Caf\xe9.stair")).returncode == 0
+
+
+def test_names_that_differ_in_case_are_two_files_only_where_folders_tell_them_apart(tmp_path, monkeypatch):
+    save(tmp_path / "from" / "Lake.png"), save(tmp_path / "from" / "lake.png")
+    run("encode", tmp_path / "from", "-o", tmp_path / "to", *TINY)
+    assert {path.name for path in (tmp_path / "to").glob("?*.stair")} == {"Lake.stair", "lake.stair"}
+    assert files.tells_apart(tmp_path / "not" / "yet")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+    lexists = os.path.lexists  # what a folder of macOS or a memory card would say
+    monkeypatch.setattr(
+        os.path, "lexists", lambda path: lexists(path) or ".softstair-" in os.path.basename(path).lower()
+    )
+    assert not files.tells_apart(tmp_path)
+    with pytest.raises(UsageError, match="Two inputs would be written to one output"):
+        plan([str(tmp_path / "from")], str(tmp_path / "other"), ".stair", frozenset({".png"}))
 
 
 def test_a_pipe_among_outputs_and_records_holds_nobody_up(tmp_path):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from softstair.errors import UsageError
-from softstair.files import STANDARD, check_sources
+from softstair.files import STANDARD, check_sources, tells_apart
 
 _SHOWN = 3  # collisions that a message lists
 
@@ -156,12 +157,18 @@ class _Finder:
             yield from (at / name for name in sorted(names) if name[0] != ".")
 
 
+def _are_one(alike: Sequence[Job]) -> bool:
+    """Whether outputs whose names are alike would be one file where they are to lie."""
+    names = {job.target for job in alike}
+    return len(names) < len(alike) or not tells_apart(Path(alike[0].target).parent)
+
+
 def _check_collisions(jobs: Sequence[Job]) -> None:
     sources = defaultdict(list)
     for job in jobs:
         if job.target != STANDARD:
-            sources[os.path.normcase(job.target)].append(job)
-    double = [group for group in sources.values() if len(group) > 1]
+            sources[unicodedata.normalize("NFC", job.target).casefold()].append(job)
+    double = [group for group in sources.values() if len(group) > 1 and _are_one(group)]
     if double:
         listed = [f"{' and '.join(job.source for job in group)} to {group[0].target}" for group in double]
         more = f" and {len(double) - _SHOWN} more" if len(double) > _SHOWN else ""
