@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Collection, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -20,6 +21,11 @@ from .rewrites import shuffle_in_blocks, with_strides
 
 _OPSET = 17
 _HALF_FROM = 64  # elements; smaller constants stay in float32
+_ENCODER = ("analysis", "hyper_analysis")
+# What says that a weight of the encoder lies in a residual block: there six binary digits cost nothing
+# (docs/decisions/eight-bits.md), and what is round compresses by a quarter more.
+_BLOCKS = ("_blocks.", ".body.")
+_DIGITS = 6
 
 
 class _Analysis(nn.Module):
@@ -91,7 +97,11 @@ def export_graphs(codec: Codec, names: Collection[str] = GRAPHS) -> dict[str, by
         ),
         ("synthesis", _Synthesis(codec), {"latents": latents, "hat": hat}, {"latents"}),
     ]
-    return {name: _export(module, inputs, sized) for name, module, inputs, sized in planes if name in names}
+    return {
+        name: _export(module, inputs, sized, encodes=name in _ENCODER)
+        for name, module, inputs, sized in planes
+        if name in names
+    }
 
 
 def export_synthesis(codec: Codec) -> bytes:
@@ -106,7 +116,9 @@ def export_preview(head: Preview) -> bytes:
     return _export(head, {"latents": latents, "hat": hat}, {"latents"})
 
 
-def _export(module: nn.Module, inputs: Mapping[str, Tensor], sized: set[str]) -> bytes:
+def _export(
+    module: nn.Module, inputs: Mapping[str, Tensor], sized: set[str], *, encodes: bool = False
+) -> bytes:
     buffer = io.BytesIO()
     axes = {name: {2: "height", 3: "width"} for name in sized} | {"output": {2: "rows", 3: "columns"}}
     with warnings.catch_warnings(), torch.no_grad():
@@ -123,19 +135,24 @@ def _export(module: nn.Module, inputs: Mapping[str, Tensor], sized: set[str]) ->
         )
     graph = onnx.load_from_string(buffer.getvalue())
     shuffle_in_blocks(graph)
-    _halve_weights(graph)
+    _halve_weights(graph, rounded=_BLOCKS if encodes else ())
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString(deterministic=True)
 
 
-def _halve_weights(model: onnx.ModelProto) -> None:
-    """Store float32 weights in half precision behind a cast, which engines fold at load."""
+def _halve_weights(model: onnx.ModelProto, rounded: tuple[str, ...] = ()) -> None:
+    """Store float32 weights in half precision behind a cast, which engines fold at load.
+
+    rounded: parts of names of weights that get ``_DIGITS`` binary digits.
+    """
     casts, kept = [], []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if tensor.data_type != TensorProto.FLOAT or values.size < _HALF_FROM:
             kept.append(tensor)
             continue
+        if any(part in tensor.name for part in rounded):
+            values = _round(values, _DIGITS)
         half = f"{tensor.name}.half"
         kept.append(numpy_helper.from_array(values.astype(np.float16), half))
         casts.append(helper.make_node("Cast", [half], [tensor.name], to=TensorProto.FLOAT))
@@ -144,3 +161,9 @@ def _halve_weights(model: onnx.ModelProto) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def _round(values: npt.NDArray[np.float32], digits: int) -> npt.NDArray[np.float32]:
+    """To so many binary digits, the leading one among them."""
+    fraction, exponent = np.frexp(values)
+    return np.ldexp(np.round(fraction * (1 << digits)) / (1 << digits), exponent)
