@@ -351,7 +351,7 @@ def test_weights_beyond_int16_are_refused(codec):
 
 @torch.no_grad()
 def test_graphs_compute_what_torch_computes(codec):
-    """At several sizes; weights are in half precision in both, those of the encoder's blocks in six digits."""
+    """At several sizes; weights are in half precision in both, in the encoder's blocks in six digits."""
     codec = codec.eval()
     for name, value in codec.state_dict().items():
         if name.startswith(("analysis.", "hyper_analysis.")) and ("_blocks." in name or ".body." in name):
