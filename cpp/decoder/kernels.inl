@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Included once for every width: SOFTSTAIR_LANES floats in a vector, SOFTSTAIR_ROWS positions at once.
+// Included once for every width: SOFTSTAIR_LANES floats in a vector, SOFTSTAIR_ROWS positions at once,
+// SOFTSTAIR_UNROLL inputs between two tests of the loop over them.
 #include <cstring>
 
 #include "kernels.hpp"
@@ -7,8 +8,7 @@
 namespace softstair {
 namespace {
 
-constexpr int kLanes = SOFTSTAIR_LANES, kPanel = 2 * kLanes, kRows = SOFTSTAIR_ROWS;
-constexpr int kUnroll = 4;           // inputs between two tests of the loop
+constexpr int kLanes = SOFTSTAIR_LANES, kPanel = 2 * kLanes, kRows = SOFTSTAIR_ROWS, kUnroll = SOFTSTAIR_UNROLL;
 constexpr int kChunk = 8 * kRows;  // positions whose inputs stay in a cache while all panels pass by
 
 typedef float Vector __attribute__((vector_size(4 * kLanes)));

@@ -5,6 +5,7 @@
 #ifdef SOFTSTAIR_AVX2_KERNELS
 #define SOFTSTAIR_LANES 8
 #define SOFTSTAIR_ROWS 6
+#define SOFTSTAIR_UNROLL 1
 #include "kernels.inl"
 
 namespace softstair {

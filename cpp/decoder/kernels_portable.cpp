@@ -3,6 +3,7 @@
 // in registers, not of six.
 #define SOFTSTAIR_LANES 4
 #define SOFTSTAIR_ROWS 4
+#define SOFTSTAIR_UNROLL 4
 #include "kernels.inl"
 
 namespace softstair {
