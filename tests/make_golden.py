@@ -17,7 +17,7 @@ import numpy as np
 
 import softstair
 from softstair.bundle import read_bundle
-from softstair.codec import Rate, decode_picture, encode_picture
+from softstair.codec import Rate, decode_picture, encode_picture, truncate
 from softstair.pictures import Picture
 from softstair.stream import read_stream
 
@@ -27,6 +27,7 @@ from .format.test_golden import (
     CONTEXT_CASES,
     CONTEXT_FOLDER,
     FOLDER,
+    LAYER_CASES,
     SHIPPED,
     SHIPPED_BUNDLES,
     V2,
@@ -55,6 +56,22 @@ def make_streams(names: Iterable[str]) -> None:
             "exact": sorted(read_stream(data).exact),
         }
         np.savez_compressed(V2 / pixel_file(name), decode_picture(data, tiny, threads=1).array)
+    notes.write_text(json.dumps(expected, indent=1) + "\n")
+
+
+def make_layered_streams(names: Iterable[str]) -> None:
+    """The same for cases in layers, of every cut."""
+    tiny = read_bundle((FOLDER / "tiny.stairs").read_bytes(), "tiny.stairs")
+    notes = V2 / "expected.json"
+    expected = json.loads(notes.read_text())
+    for name in names:
+        picture, position, layers = LAYER_CASES[name]
+        data = encode_picture(picture, Rate(position=position), tiny, layers=layers, threads=1).data
+        (V2 / f"{name}.stair").write_bytes(data)
+        cuts = [truncate(data, layers=layer + 1) for layer in range(layers)]
+        expected[name] = {"symbols": [symbol_hash(cut, tiny) for cut in cuts], "pixels": pixel_file(name)}
+        pixels = [decode_picture(cut, tiny, threads=1).array for cut in cuts]
+        np.savez_compressed(V2 / pixel_file(name), *pixels)
     notes.write_text(json.dumps(expected, indent=1) + "\n")
 
 
@@ -93,4 +110,6 @@ if __name__ == "__main__" and sys.argv[1:] == ["shipped"]:
 elif __name__ == "__main__" and sys.argv[1:] == ["context"]:
     make_context_streams()
 elif __name__ == "__main__":
-    make_streams(sys.argv[1:] or V2_CASES)
+    names = sys.argv[1:] or [*V2_CASES, *LAYER_CASES]
+    make_streams(name for name in names if name in V2_CASES)
+    make_layered_streams(name for name in names if name in LAYER_CASES)

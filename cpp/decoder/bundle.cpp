@@ -261,13 +261,14 @@ std::vector<std::int32_t> Bundle::exponent(int position, int mode) const {
   return exponent;
 }
 
-Model Bundle::model(int position, int mode) const {
+Model Bundle::model(int position, int mode, int layer) const {
   const Trellis& trellis = Trellis::of(kStatesOfModes[mode]);
   const Mode& of = *modes_[mode];
   const int rows = of.tables->rows() / (trellis.dependent() ? 2 : 1);
   const int point = std::min((position + kPositionsPerPoint / 2) / kPositionsPerPoint, points() - 1);
-  Model model{scale_, z_tables_[point], &trellis, of.tables, {base_, of.skip, rows}, interpolated(rate_bias_, position), exponent(position, mode), place_, hyper_,
+  Model model{scale_, z_tables_[point], &trellis, of.tables, {base_, of.skip, rows}, interpolated(rate_bias_, position + kPositionsPerLayer * layer), exponent(position, mode), place_, hyper_,
               hyper_ ? interpolated(hyper_rate_, position) : std::vector<std::int32_t>{}};
+  for (std::int32_t& e : model.exponent) e += kPositionsPerLayer * layer;
   model.check();
   return model;
 }

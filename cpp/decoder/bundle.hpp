@@ -28,8 +28,9 @@ class Bundle {
   int last_position() const { return 16 * (points() - 1); }
   bool has_mode(int mode) const { return modes_[mode].has_value(); }
 
-  // All that decides how symbols at a rate position are read in a mode.
-  Model model(int position, int mode) const;
+  // All that decides how symbols at a rate position are read in a mode. layer: of so many layers on, whose
+  // steps are those of the position halved as often.
+  Model model(int position, int mode, int layer = 0) const;
   // Of every channel, in latent units.
   std::vector<float> steps(int position, int mode) const;
   // Where the members 0, 1, .. of the fine grid lie, in steps; empty if they are uniform.

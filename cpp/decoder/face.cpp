@@ -112,7 +112,7 @@ stair_result stair_info(const void* data, size_t size, stair_file_info* info) {
     info->has_alpha = stream.has_alpha() ? 1 : 0;
     info->version = static_cast<std::uint32_t>(header.version);
     info->mode = static_cast<std::uint32_t>(header.mode);
-    info->rate_position = static_cast<std::uint32_t>(header.position);
+    info->rate_position = static_cast<std::uint32_t>(stream.shown_position());
     info->tiles = static_cast<std::uint32_t>(stream.grid().count());
     info->exact_tiles = stream.reduced() ? 0 : static_cast<std::uint32_t>(stream.exact_tiles());
     std::copy(header.fingerprint.begin(), header.fingerprint.end(), info->fingerprint);

@@ -32,8 +32,9 @@ void check_bundle(const Bundle* bundle, const Stream& stream) {
   if (!right)
     throw Error(STAIR_WRONG_BUNDLE, "The stream was made with bundle " + hexadecimal(header.fingerprint) +
                                         (bundle == nullptr ? ", which is not there." : ", not with bundle " + hexadecimal(bundle->fingerprint()) + "."));
-  if (header.position > bundle->last_position())
-    throw Error(STAIR_CORRUPT, "Rate position " + std::to_string(header.position) + " is beyond the bundle's last, " +
+  const int finest = header.position + kPositionsPerLayer * (header.layers - 1);
+  if (finest > bundle->last_position())
+    throw Error(STAIR_CORRUPT, "Rate position " + std::to_string(finest) + " is beyond the bundle's last, " +
                                    std::to_string(bundle->last_position()) + ".");
   if (!bundle->has_mode(header.mode)) throw Error(STAIR_CORRUPT, std::string("The bundle has no mode ") + kModes[header.mode] + ".");
 }

@@ -79,6 +79,8 @@ std::string Presence::damage(bool whole_extras) const {
   };
   if (!damaged_.empty()) add(std::to_string(damaged_.size()) + " of " + std::to_string(needed_) + " tiles were damaged and are grey");
   add(ends_early());
+  if (stream_.ends_within_a_layer())
+    add("the file ends early: " + std::to_string(stream_.layers()) + " of " + std::to_string(stream_.header().layers) + " layers are shown");
   if (!whole_extras) add("alpha and metadata were damaged or missing and were left out");
   return text.empty() ? text : text + ".";
 }

@@ -16,6 +16,7 @@ constexpr std::size_t kMostMetadata = std::size_t{64} << 20;  // bytes of one bl
 constexpr std::uint32_t kAlpha = 1;
 constexpr std::uint32_t kIcc1 = 2, kExif1 = 4, kXmp1 = 8;                                                 // version 1
 constexpr std::uint32_t kMetadata = 2, kExact = 4, kPack = 8, kProgressive = 16, kExactAlpha = 32, kReduced = 64;  // version 2
+constexpr std::uint64_t kNever = std::uint64_t{1} << 62;  // an offset beyond all files
 constexpr const char* kNames[] = {"ICC", "EXIF", "XMP", "IPTC"};
 
 std::uint32_t varint(Cursor& cursor, const char* name) {
@@ -70,9 +71,9 @@ Stream::Stream(Bytes bytes, std::uint64_t max_pixels) : cursor_(bytes, STAIR_TRU
   if (count > cursor_.left())  // an entry has at least a byte
     throw Error(STAIR_TRUNCATED, "The tile index needs " + std::to_string(count) + " bytes, " + std::to_string(cursor_.left()) +
                                      " are left; the file is not complete.");
-  const std::size_t parts = progressive() ? 2 : 1;
+  const std::size_t parts = this->parts();
   for (std::size_t i = 0; i < parts * count; ++i) lengths_.push_back(varint(cursor_, "tile index"));
-  if (progressive()) joined_.resize(count);
+  if (parts > 1) joined_.resize(count);
   if (header_.version == 2 && (header_.flags & kExact) != 0) {
     const Bytes bitmap = cursor_.take((count + 7) / 8, "bitmap of exact tiles");
     for (std::size_t i = 0; i < count; ++i) exact_.push_back(bitmap[i / 8] >> (i % 8) & 1);
@@ -82,12 +83,25 @@ Stream::Stream(Bytes bytes, std::uint64_t max_pixels) : cursor_(bytes, STAIR_TRU
   head_crc_ = crc32(bytes.first(cursor_.offset()));
   std::uint64_t offset = cursor_.offset();
   offsets_.resize(lengths_.size());
-  for (std::size_t part = 0; part < parts; ++part)
+  for (std::size_t part = 0; part < parts; ++part) {
     for (std::size_t i = part; i < lengths_.size(); i += parts) {
       offsets_[i] = offset;
       offset += static_cast<std::uint64_t>(lengths_[i]) + 4;
     }
+    if (!layered()) continue;
+    if (part == 0) {  // alpha and metadata come after the first layer
+      extras_start_ = offset;
+      if (!pass_extras(offset, false) || offset > bytes.size()) offset = kNever;
+    }
+    boundaries_.push_back(offset);
+  }
   offsets_.push_back(offset);
+  for (std::size_t layer = 1; layer < boundaries_.size() && boundaries_[layer] <= bytes.size(); ++layer) ++layers_;
+}
+
+bool Stream::ends_within_a_layer() const {
+  const std::size_t size = cursor_.whole().size();
+  return layered() && size > boundaries_.front() && std::find(boundaries_.begin(), boundaries_.end(), size) == boundaries_.end();
 }
 
 void Stream::read_header() {
@@ -117,9 +131,15 @@ void Stream::read_header() {
   const std::uint8_t colour = cursor_.byte("colour"), mode = cursor_.byte("mode");
   header_.position = cursor_.byte("rate position");
   if (colour > 1) unknown("colour", colour);
-  if (mode >= kModes.size()) unknown("mode", mode);
+  if (mode >= (header_.version == 1 ? kLayered : kLayered + 1)) unknown("mode", mode);
   header_.grey = colour == 1;
-  header_.mode = mode;
+  header_.mode = mode == kLayered ? kRdoq : mode;
+  if (mode == kLayered) {
+    header_.layers = cursor_.byte("number of layers");
+    if (header_.layers < 2 || header_.layers > kMostLayers) unknown("number of layers", static_cast<std::uint32_t>(header_.layers));
+    require(!progressive() && (header_.flags & kExact) == 0, STAIR_CORRUPT,
+            "The stream is in layers and has another order or exact tiles, too.");
+  }
   const std::uint32_t layout = varint(cursor_, "tile layout");
   if (layout > kLargestLayout) unknown("tile layout", layout);
   header_.layout = static_cast<int>(layout);
@@ -135,28 +155,28 @@ bool Stream::progressive() const { return header_.version == 2 && (header_.flags
 
 Bytes Stream::tile(int index) const {
   const std::string name = "tile " + std::to_string(index);
-  if (!progressive()) return piece(index, name);
-  const Bytes first = piece(2 * index, name), second = piece(2 * index + 1, name);
+  if (parts() == 1) return piece(index, name);
+  const std::size_t first = parts() * index;
+  if (joined_parts() == 1) return piece(first, name);
+  std::vector<Bytes> found;
+  for (std::size_t part = 0; part < joined_parts(); ++part) found.push_back(piece(first + part, name));
   auto& joined = joined_[index];
-  if (joined.empty()) {
-    joined.reserve(first.size() + second.size());
-    joined.assign(first.begin(), first.end());
-    joined.insert(joined.end(), second.begin(), second.end());
-  }
+  if (joined.empty())
+    for (const Bytes& part : found) joined.insert(joined.end(), part.begin(), part.end());
   return joined;
 }
 
 Piece Stream::find(int index) const {
-  if (!progressive()) return state(index);
-  const Piece first = state(2 * index);
-  return first != Piece::whole ? first : state(2 * index + 1);
+  Piece found = Piece::whole;
+  for (std::size_t part = 0; part < joined_parts() && found == Piece::whole; ++part) found = state(parts() * index + part);
+  return found;
 }
 
 std::vector<std::uint8_t> Stream::beginning(int index) const {
   std::vector<std::uint8_t> found;
   const Bytes bytes = cursor_.whole();
-  const std::size_t parts = progressive() ? 2 : 1;
-  for (std::size_t part = parts * index; part < parts * (index + 1); ++part) {
+  const std::size_t first = parts() * index;
+  for (std::size_t part = first; part < first + (layered() ? 1 : parts()); ++part) {
     if (offsets_[part] >= bytes.size()) break;
     const Bytes rest = bytes.subspan(static_cast<std::size_t>(offsets_[part]));
     const Bytes piece = rest.first(std::min<std::size_t>(lengths_[part], rest.size()));
@@ -189,7 +209,7 @@ Bytes Stream::piece(std::size_t part, const std::string& name) const {
 
 Cursor Stream::after_tiles() const {
   Cursor cursor = cursor_;
-  cursor.take(offsets_.back() - cursor.offset(), "tiles");
+  cursor.take(extras_start() - cursor.offset(), "tiles");
   return cursor;
 }
 
@@ -272,7 +292,11 @@ std::optional<std::vector<std::uint8_t>> Stream::metadata(int kind) const {
       if (of[0] == kind) found = inflated(content, kNames[of[0]], kMostMetadata);
     }
   }
-  if (cursor.left() != 0)
+  if (layered()) {
+    if (ends_within_a_layer())
+      throw Error(cursor_.whole().size() > boundaries_.back() ? STAIR_CORRUPT : STAIR_TRUNCATED, "The file ends at byte " + std::to_string(cursor_.whole().size()) +
+                                                                        ", which is no end of one of its " + std::to_string(header_.layers) + " layers.");
+  } else if (cursor.left() != 0)
     throw Error(STAIR_CORRUPT, std::to_string(cursor.left()) + " bytes follow the end of the stream at byte " + std::to_string(cursor.offset()) + ".");
   return found;
 }
@@ -280,8 +304,13 @@ std::optional<std::vector<std::uint8_t>> Stream::metadata(int kind) const {
 void Stream::check_extras() const { metadata(-1); }
 
 bool Stream::has_whole_extras() const {
+  std::uint64_t at = extras_start();
+  // Beyond, where there are none and tiles are cut.
+  return pass_extras(at, true) && (layered() || at >= cursor_.whole().size());
+}
+
+bool Stream::pass_extras(std::uint64_t& at, bool checked) const {
   const Bytes bytes = cursor_.whole();
-  std::uint64_t at = offsets_.back();
   const auto number = [&](std::uint64_t& value) {
     value = 0;
     for (int shift = 0; shift < 35 && at < bytes.size(); shift += 7) {
@@ -296,7 +325,7 @@ bool Stream::has_whole_extras() const {
     if (!number(length) || at + length + 4 > bytes.size()) return false;
     const Bytes content = bytes.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(length));
     at += length + 4;
-    return crc32(content, crc32(before)) == load_little<std::uint32_t>(content.data() + content.size());
+    return !checked || crc32(content, crc32(before)) == load_little<std::uint32_t>(content.data() + content.size());
   };
   for (int left = alpha_blocks(); left > 0; --left)
     if (!block({})) return false;
@@ -312,7 +341,7 @@ bool Stream::has_whole_extras() const {
       if (!block(kind)) return false;
     }
   }
-  return at >= bytes.size();  // beyond, where there are none and tiles are cut
+  return true;
 }
 
 }  // namespace softstair

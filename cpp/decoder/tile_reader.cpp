@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "refinement.hpp"
+
 namespace softstair {
 namespace {
 
@@ -33,10 +35,12 @@ void copy_from(const Tensor& from, Tensor& to, int top, int left, Row row, Colum
 TileReader::TileReader(const Bundle& bundle, const Stream& stream)
     : bundle_(bundle),
       stream_(stream),
-      model_(bundle.model(stream.header().position, stream.header().mode)),
       steps_(bundle.steps(stream.header().position, stream.header().mode)),
-      levels_(bundle.levels(stream.header().position, stream.header().mode)),
-      hat_(bundle.hat(stream.header().position)) {}
+      levels_(stream.layered() ? std::vector<float>{0, (1 + kInCell) / 2, 1 + kInCell} : bundle.levels(stream.header().position, stream.header().mode)),
+      hat_(bundle.hat(stream.header().position)),
+      synthesis_hat_(bundle.hat(stream.shown_position())) {
+  for (int layer = 0; layer < stream.layers(); ++layer) models_.push_back(bundle.model(stream.header().position, stream.header().mode, layer));
+}
 
 Size TileReader::size_of(int index) const {
   const Box cells = stream_.grid().box(index).cells(kStride);
@@ -50,10 +54,9 @@ TileReader::Margins TileReader::margins_of(int index) const {
 }
 
 Symbols TileReader::symbols(int index) const {
-  TileDecoder decoder(model_, size_of(index), stream_.learned(index));
-  read(decoder);
-  check(decoder, index);
-  return std::move(decoder).take();
+  Symbols symbols;
+  check(read(index, symbols), index);
+  return symbols;
 }
 
 int TileReader::rows_begun(int index) const {
@@ -64,15 +67,14 @@ int TileReader::rows_begun(int index) const {
 
 Tensor TileReader::latents(int index) const {
   if (has_none(index)) return no_latents(index);
-  return reconstructed(symbols(index), size_of(index), margins_of(index));
+  return reconstructed(symbols(index), size_of(index), margins_of(index), stream_.layers() - 1);
 }
 
 std::optional<Tensor> TileReader::latents_if_whole(int index) const {
   if (has_none(index)) return no_latents(index);
-  TileDecoder decoder(model_, size_of(index), stream_.learned(index));
-  read(decoder);
-  if (decoder.fault() != Fault::none) return std::nullopt;
-  return reconstructed(std::move(decoder).take(), size_of(index), margins_of(index));
+  Symbols symbols;
+  if (read(index, symbols) != Fault::none) return std::nullopt;
+  return reconstructed(symbols, size_of(index), margins_of(index), stream_.layers() - 1);
 }
 
 Tensor TileReader::latents_begun(int index) const {
@@ -82,7 +84,7 @@ Tensor TileReader::latents_begun(int index) const {
   const Symbols symbols = begun(index, rows);
   if (rows < size.height) margins.bottom = 0;  // there is nothing to be shown a mirror image of
   size.height = rows;
-  const Tensor read = reconstructed(symbols, size, margins);
+  const Tensor read = reconstructed(symbols, size, margins, 0);
   Tensor whole = no_latents(index);
   for (int y = 0; y < rows; ++y) std::copy_n(read.row(y), static_cast<std::size_t>(size.width) * bundle_.channels(), whole.row(y));
   return whole;
@@ -97,19 +99,33 @@ Tensor TileReader::no_latents(int index) const {
 
 bool TileReader::has_none(int index) const { return stream_.exact(index) && stream_.learned(index).empty(); }
 
-void TileReader::read(TileDecoder& decoder) {
+Fault TileReader::read(int index, Symbols& symbols) const {
+  const Size size = size_of(index);
+  const Bytes payload = stream_.learned(index);
+  TileDecoder decoder(models_[0], size, payload, stream_.layered());
   for (int phase = 0; phase < kPhases && decoder.fault() == Fault::none; ++phase) decoder.read_phase();
+  if (decoder.fault() != Fault::none) return decoder.fault();
+  Bytes rest = payload.subspan(decoder.bytes_read());
+  symbols = std::move(decoder).take();
+  if (!stream_.layered()) return Fault::none;
+  LayerReader reader(*models_[0].y_tables, size, symbols.z, symbols.y);
+  for (std::size_t layer = 1; layer < models_.size(); ++layer) {
+    std::size_t read = 0;
+    if (const Fault fault = reader.read(models_[layer], rest, read); fault != Fault::none) return fault;
+    rest = rest.subspan(read);
+  }
+  return rest.empty() ? Fault::none : Fault::corrupt;
 }
 
-void TileReader::check(const TileDecoder& decoder, int index) {
-  if (decoder.fault() == Fault::none) return;
+void TileReader::check(Fault fault, int index) {
+  if (fault == Fault::none) return;
   throw Error(STAIR_CORRUPT, "The payload of tile " + std::to_string(index) + " cannot be decoded: it is " +
-                                 (decoder.fault() == Fault::truncated ? "truncated." : "corrupt."));
+                                 (fault == Fault::truncated ? "truncated." : "corrupt."));
 }
 
 Symbols TileReader::begun(int index, int& rows) const {
   const Size size = size_of(index);
-  TileDecoder decoder(model_, size);
+  TileDecoder decoder(models_[0], size);
   decoder.append(stream_.beginning(index));
   if (decoder.fault() != Fault::none) return {};
   rows = std::min(size.height, 2 * decoder.z_lines());
@@ -118,20 +134,41 @@ Symbols TileReader::begun(int index, int& rows) const {
   return symbols;
 }
 
-Tensor TileReader::reconstructed(const Symbols& symbols, Size size, const Margins& margins) const {
+Tensor TileReader::reconstructed(const Symbols& symbols, Size size, const Margins& margins, int layer) const {
+  // The first layer's levels are those of the last one without their lowest bits.
+  std::vector<std::int16_t> first;
+  if (layer > 0) {
+    first.resize(symbols.y.size());
+    std::transform(symbols.y.begin(), symbols.y.end(), first.begin(),
+                   [layer](int level) { return static_cast<std::int16_t>(level < 0 ? -(-level >> layer) : level >> layer); });
+  }
   const Tensor base = this->base(symbols.z, size, margins);
   Tensor decoded = bundle_.mean().input("known", size.height, size.width);
   decoded.fill(0);
   for (int phase = 0; phase < kPhases; ++phase) {
     const Tensor mean = this->mean(decoded, base, phase, margins);
-    place(phase, symbols.y, mean, margins, decoded);
+    place(phase, layer > 0 ? first : symbols.y, mean, margins, decoded);
   }
+  if (layer > 0) refine(symbols.y, first, layer, decoded);
   return decoded;
+}
+
+// From y^ of the first layer to that of another: the means are the same.
+void TileReader::refine(const std::vector<std::int16_t>& symbols, const std::vector<std::int16_t>& first, int layer, Tensor& decoded) const {
+  const int channels = bundle_.channels(), last = stream_.header().layers - 1;
+  const float scale = 1.0f / static_cast<float>(1 << layer);
+  std::size_t at = 0;
+  for (int y = 0; y < decoded.height(); ++y)
+    for (int x = 0; x < decoded.width(); ++x) {
+      float* to = decoded.at(y, x);
+      for (int c = 0; c < channels; ++c, ++at)
+        to[c] += (value_in_layer(symbols[at], last - layer) * scale - value_in_layer(first[at], last)) * steps_[c];
+    }
 }
 
 // What the mean network makes of z^, cut to the positions that it is shown.
 Tensor TileReader::base(const std::vector<std::int16_t>& z, Size size, const Margins& m) const {
-  const int rows = size.z_height(), columns = size.z_width(), channels = model_.network->hyper_latents();
+  const int rows = size.z_height(), columns = size.z_width(), channels = models_[0].network->hyper_latents();
   Tensor in = bundle_.mean_base().input("z_hat", rows + m.top + m.bottom, columns + m.left + m.right);
   for (int y = 0; y < in.height(); ++y)
     for (int x = 0; x < in.width(); ++x) {
@@ -162,7 +199,7 @@ Tensor TileReader::mean(const Tensor& decoded, const Tensor& base, int phase, co
 // mean + value * step for the latents of one phase.
 void TileReader::place(int phase, const std::vector<std::int16_t>& symbols, const Tensor& mean, const Margins& m, Tensor& decoded) const {
   const int channels = bundle_.channels(), group = channels / kPhases;
-  const bool fine = model_.trellis->dependent();
+  const bool fine = models_[0].trellis->dependent();
   const Staircase staircase{0, levels_};
   const float unit = fine ? 0.5f : 1.0f;
   for (int y = 0; y < decoded.height(); ++y)

@@ -32,7 +32,8 @@ class TileReader {
   Tensor latents_begun(int index) const;
   Tensor no_latents(int index) const;
 
-  const std::vector<float>& hat() const { return hat_; }
+  // What the synthesis is given: the rate of the last layer that is there.
+  const std::vector<float>& hat() const { return synthesis_hat_; }
 
  private:
   // On which sides a tile ends where the picture goes on, as margins of positions.
@@ -45,19 +46,23 @@ class TileReader {
   Size size_of(int index) const;
   Margins margins_of(int index) const;
   bool has_none(int index) const;
-  static void read(TileDecoder& decoder);
-  static void check(const TileDecoder& decoder, int index);
+  // Reads a tile; with layers, symbols are those of the last one that is there.
+  Fault read(int index, Symbols& symbols) const;
+  static void check(Fault fault, int index);
   // As many rows as were begun, and their symbols; those of y are 0 where nothing was read.
   Symbols begun(int index, int& rows) const;
-  Tensor reconstructed(const Symbols& symbols, Size size, const Margins& margins) const;
+  // layer: that symbols are of, from 0.
+  Tensor reconstructed(const Symbols& symbols, Size size, const Margins& margins, int layer) const;
+  void refine(const std::vector<std::int16_t>& symbols, const std::vector<std::int16_t>& first, int layer, Tensor& decoded) const;
   Tensor base(const std::vector<std::int16_t>& z, Size size, const Margins& m) const;
   Tensor mean(const Tensor& decoded, const Tensor& base, int phase, const Margins& m) const;
   void place(int phase, const std::vector<std::int16_t>& symbols, const Tensor& mean, const Margins& m, Tensor& decoded) const;
 
   const Bundle& bundle_;
   const Stream& stream_;
-  Model model_;
-  std::vector<float> steps_, levels_, hat_;
+  // Of every layer that is there; the first is that of a stream without layers.
+  std::vector<Model> models_;
+  std::vector<float> steps_, levels_, hat_, synthesis_hat_;
 };
 
 }  // namespace softstair

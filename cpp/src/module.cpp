@@ -18,6 +18,7 @@
 #endif
 
 #include "jpeg_check.hpp"
+#include "refinement.hpp"
 #include "tile_encoder.hpp"
 
 namespace nb = nanobind;
@@ -82,12 +83,32 @@ Size make_size(std::size_t height, std::size_t width) {
   return {static_cast<int>(height), static_cast<int>(width)};
 }
 
-Staircase make_staircase(float rate_weight, const In<float, 1>& grid) {
+Staircase make_staircase(float rate_weight, const In<float, 1>& grid, int behind = 0) {
+  require(behind >= 0 && behind < kMostLayers, "there are at most four layers");
   require(rate_weight >= 0 && rate_weight < 1e6f, "the rate weight is impossible");
   for (std::size_t i = 0; i < grid.size(); ++i)
     require(i == 0 ? grid.data()[0] == 0 : grid.data()[i] > grid.data()[i - 1],
             "a fine grid rises from zero");
-  return {rate_weight, {grid.data(), grid.size()}};
+  return {rate_weight, {grid.data(), grid.size()}, behind};
+}
+
+// Layers of a tile, and what they are read into.
+struct PyLayers {
+  PyLayers(const Model& model, Size size, std::vector<std::int16_t> z, std::vector<std::int16_t> levels)
+      : size(size), symbols{std::move(z), std::move(levels)}, reader(*model.y_tables, size, symbols.z, symbols.y) {}
+  PyLayers(const PyLayers&) = delete;
+  PyLayers& operator=(const PyLayers&) = delete;
+
+  Size size;
+  Symbols symbols;
+  LayerReader reader;
+};
+
+void require_z(const Model& model, const In<std::int16_t, 3>& z, Size size) {
+  require(z.shape(0) == static_cast<std::size_t>(size.z_height()) &&
+              z.shape(1) == static_cast<std::size_t>(size.z_width()) &&
+              z.shape(2) == static_cast<std::size_t>(model.network->hyper_latents()),
+          "z does not have the shape that belongs to y");
 }
 
 void check_planes(const TileEncoder& tile, const In<float, 3>& planes) {
@@ -238,10 +259,7 @@ NB_MODULE(_core, m) {
           "log_scale",
           [](const Model& self, In<std::int16_t, 3> z, std::size_t height, std::size_t width) {
             const Size size = make_size(height, width);
-            require(z.shape(0) == static_cast<std::size_t>(size.z_height()) &&
-                        z.shape(1) == static_cast<std::size_t>(size.z_width()) &&
-                        z.shape(2) == static_cast<std::size_t>(self.network->hyper_latents()),
-                    "z does not have the shape that belongs to y");
+            require_z(self, z, size);
             ScaleField field(self.network, z.data(), size.height, size.width,
                              self.rate_bias.data(), self.exponent.data());
             return to_array(std::move(field).log_scale(),
@@ -274,16 +292,16 @@ NB_MODULE(_core, m) {
       .def(
           "__init__",
           [](TileDecoder* self, const Model& model, nb::bytes data, std::size_t height,
-             std::size_t width) {
+             std::size_t width, bool layered) {
             const Size size = make_size(height, width);
             new (self) TileDecoder(
-                model, size, {static_cast<const std::uint8_t*>(data.data()), data.size()});
+                model, size, {static_cast<const std::uint8_t*>(data.data()), data.size()}, layered);
             const Fault fault = self->fault();
             if (fault != Fault::none) self->~TileDecoder();
             throw_if(fault);
           },
-          "model"_a, "data"_a, "height"_a, "width"_a, nb::keep_alive<1, 2>(),
-          "Reads z. Raises ValueError 'truncated' or 'corrupt'.")
+          "model"_a, "data"_a, "height"_a, "width"_a, "layered"_a = false, nb::keep_alive<1, 2>(),
+          "Reads z. layered: others may follow this layer. Raises ValueError 'truncated' or 'corrupt'.")
       .def(
           "read_phase",
           [](TileDecoder& self) {
@@ -345,10 +363,7 @@ NB_MODULE(_core, m) {
           [](TileEncoder* self, std::shared_ptr<Model> model, In<std::int16_t, 3> z,
              std::size_t height, std::size_t width) {
             const Size size = make_size(height, width);
-            require(z.shape(0) == static_cast<std::size_t>(size.z_height()) &&
-                        z.shape(1) == static_cast<std::size_t>(size.z_width()) &&
-                        z.shape(2) == static_cast<std::size_t>(model->network->hyper_latents()),
-                    "z does not have the shape that belongs to y");
+            require_z(*model, z, size);
             nb::gil_scoped_release release;
             new (self) TileEncoder(std::move(model), size, {z.data(), z.size()});
           },
@@ -369,20 +384,20 @@ NB_MODULE(_core, m) {
       .def(
           "quantize",
           [](TileEncoder& self, In<float, 3> y, In<float, 3> mean, In<float, 1> gain,
-             float rate_weight, In<float, 1> grid, InOut<float, 3> decoded) {
+             float rate_weight, In<float, 1> grid, InOut<float, 3> decoded, int behind) {
             check_planes(self, y);
             check_planes(self, mean);
             check_planes(self, In<float, 3>(decoded));
             const auto channels = static_cast<std::size_t>(self.channels());
             require(gain.size() == channels, "gain has the wrong size");
-            const Staircase staircase = make_staircase(rate_weight, grid);
+            const Staircase staircase = make_staircase(rate_weight, grid, behind);
             nb::gil_scoped_release release;
             self.quantize(y.data(), mean.data(), gain.data(), staircase, decoded.data());
           },
-          "y"_a, "mean"_a, "gain"_a, "rate_weight"_a, "grid"_a, "decoded"_a,
+          "y"_a, "mean"_a, "gain"_a, "rate_weight"_a, "grid"_a, "decoded"_a, "behind"_a = 0,
           "Quantize (y - mean) * gain for the phase begun and write mean + value / gain to\n"
           "`decoded`, planes float32 (C, height, width). rate_weight: squared steps a bit; grid: the\n"
-          "fine grid in steps, or empty.")
+          "fine grid in steps, or empty. behind: layers that will split the cells.")
       .def(
           "put",
           [](TileEncoder& self, In<std::int16_t, 3> symbols) {
@@ -422,6 +437,75 @@ NB_MODULE(_core, m) {
                                              static_cast<std::size_t>(self.channels())});
           },
           "Symbols decided so far, int16 (height, width, C).");
+
+  nb::class_<PyLayers>(m, "LayerReader", "Reads layers of a tile behind the first.")
+      .def(
+          "__init__",
+          [](PyLayers* self, const Model& model, In<std::int16_t, 3> z, In<std::int16_t, 3> levels) {
+            const Size size = make_size(levels.shape(0), levels.shape(1));
+            require(levels.shape(2) == static_cast<std::size_t>(model.network->latents()), "levels do not have the shape of y");
+            require_z(model, z, size);
+            new (self) PyLayers(model, size, {z.data(), z.data() + z.size()}, {levels.data(), levels.data() + levels.size()});
+          },
+          "model"_a, "z"_a, "levels"_a, "levels: of the first layer, int16 (height, width, C).")
+      .def(
+          "read",
+          [](PyLayers& self, const Model& model, nb::bytes data) {
+            Fault fault;
+            std::size_t read = 0;
+            const std::span<const std::uint8_t> bytes(static_cast<const std::uint8_t*>(data.data()), data.size());
+            {
+              nb::gil_scoped_release release;
+              fault = self.reader.read(model, bytes, read);
+            }
+            throw_if(fault);
+            return read;
+          },
+          "model"_a, "data"_a,
+          "Read the next layer; how many bytes it took. model: at its steps. Raises ValueError 'truncated' or\n"
+          "'corrupt'.")
+      .def_prop_ro(
+          "levels",
+          [](const PyLayers& self) {
+            return to_array(self.symbols.y, {static_cast<std::size_t>(self.size.height), static_cast<std::size_t>(self.size.width),
+                                             self.symbols.y.size() / self.size.height / self.size.width});
+          },
+          "Levels of the last layer, int16 (height, width, C).");
+
+  nb::class_<LayerWriter>(m, "LayerWriter", "Decides and codes layers of a tile behind the first.")
+      .def(
+          "__init__",
+          [](LayerWriter* self, const Model& model, In<std::int16_t, 3> z, In<std::int16_t, 3> levels, In<float, 3> residual) {
+            const Size size = make_size(levels.shape(0), levels.shape(1));
+            require(levels.shape(2) == static_cast<std::size_t>(model.network->latents()) && residual.shape(0) == levels.shape(2) &&
+                        residual.shape(1) == levels.shape(0) && residual.shape(2) == levels.shape(1),
+                    "planes do not have the shape of y");
+            require_z(model, z, size);
+            new (self) LayerWriter(*model.y_tables, size, {z.data(), z.size()}, {levels.data(), levels.size()}, {residual.data(), residual.size()});
+          },
+          "model"_a, "z"_a, "levels"_a, "residual"_a,
+          "levels: of the first layer, int16 (height, width, C). residual: what is quantized, float32\n"
+          "(C, height, width), in its steps.")
+      .def(
+          "write",
+          [](LayerWriter& self, const Model& model, int behind, float rate_weight) {
+            std::vector<std::uint8_t> bytes;
+            {
+              nb::gil_scoped_release release;
+              bytes = self.write(model, behind, rate_weight);
+            }
+            return nb::bytes(bytes.data(), bytes.size());
+          },
+          "model"_a, "behind"_a, "rate_weight"_a,
+          "The next layer. model: at its steps. behind: how many layers come after it.")
+      .def_prop_ro("bits", &LayerWriter::bits, "What the shares of the last layer alone charged.")
+      .def_prop_ro(
+          "levels",
+          [](const LayerWriter& self) {
+            const auto height = static_cast<std::size_t>(self.size().height), width = static_cast<std::size_t>(self.size().width);
+            return to_array(self.levels(), {height, width, self.levels().size() / height / width});
+          },
+          "Levels of the last layer, int16 (height, width, C).");
 
   m.def(
       "search",

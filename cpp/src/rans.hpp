@@ -55,11 +55,19 @@ class Decoder {
     return read_escape(largest, lane);
   }
 
-  // To be called after the last symbol: states and words must be used up exactly.
-  void finish() {
+  // The slot of the symbol of a given rank, and then what it turned out to be.
+  std::uint32_t slot(std::size_t rank) const { return state_[rank & (lanes_ - 1)] & (kProbabilityOne - 1); }
+  void take(std::uint32_t start, std::uint32_t slots, std::size_t rank) {
+    std::uint32_t& x = state_[rank & (lanes_ - 1)];
+    x = slots * (x >> kProbabilityBits) + (x & (kProbabilityOne - 1)) - start;
+    refill(x);
+  }
+
+  // To be called after the last symbol: states and words must be used up exactly. is_last: nothing follows.
+  void finish(bool is_last = true) {
     for (int lane = 0; lane < lanes_; ++lane)
       if (state_[lane] != kStateLow) fail(Fault::corrupt);
-    if (position_ != bytes_.size()) fail(Fault::corrupt);
+    if (is_last && position_ != bytes_.size()) fail(Fault::corrupt);
   }
 
  private:
@@ -132,6 +140,11 @@ class Encoder {
     }
     const std::uint16_t* cdf = tables.cdf(row);
     push(cdf[symbol], cdf[symbol + 1] - cdf[symbol], lane);
+  }
+
+  // The same for a symbol whose slots are given.
+  void write_slots(std::uint32_t start, std::uint32_t slots, std::size_t rank) {
+    push(start, slots, static_cast<int>(rank & (lanes_ - 1)));
   }
 
   // The finished stream; the encoder must not be used afterwards.

@@ -207,33 +207,52 @@ void ScaleField::enter_log_scale(int y) {
 
 void ScaleField::begin_phase(int phase) {
   phase_ = phase;
-  find_known();
-  const int channels = network_->latents(), inner = network_->width();
-  const auto& bias = phase == 0 ? network_->first_start_ : network_->phase_start_[phase];
+  if (phase != 0) {
+    find_known([phase](int of_tap) { return of_tap < phase; });
+    enter_phase(network_->phase_start_[phase]);
+    return;
+  }
+  const int inner = network_->width();
   for (int y = 0; y < height_; ++y) {
-    const std::int32_t* entered = entered_.data() + y * start_.size();
-    std::int16_t* out = hidden_.data() + (y + 1) * hidden_pitch() + inner;
-    // The grid of the entry is 2^-14, that of the accumulator it joins 2^-15.
-    for (std::size_t i = 0; i < start_.size(); i += inner)
-      for (int o = 0; o < inner; ++o) start_[i + o] = 2 * entered[i + o] + bias[o];
-    if (phase == 0) {
-      std::transform(start_.begin(), start_.end(), out, kHiddenFromHidden);
-    } else {
-      sum_neighbours(y);
-      network_->gather_.apply({line_.data(), channels, width_}, {start_.data(), inner}, out, inner);
-    }
+    start_line(y, network_->first_start_);
+    std::transform(start_.begin(), start_.end(), hidden_.data() + (y + 1) * hidden_pitch() + inner, kHiddenFromHidden);
   }
 }
 
+// With other names for the classes of positions, any phase is the last.
+void ScaleField::begin_refining(int phase) {
+  phase_ = phase;
+  find_known([phase](int of_tap) { return of_tap != phase; });
+  enter_phase(network_->phase_start_[kPhases - 1]);
+}
+
+void ScaleField::enter_phase(const std::vector<std::int32_t>& bias) {
+  const int channels = network_->latents(), inner = network_->width();
+  for (int y = 0; y < height_; ++y) {
+    start_line(y, bias);
+    sum_neighbours(y);
+    network_->gather_.apply({line_.data(), channels, width_}, {start_.data(), inner}, hidden_.data() + (y + 1) * hidden_pitch() + inner, inner);
+  }
+}
+
+// The grid of the entry is 2^-14, that of the accumulator it joins 2^-15.
+void ScaleField::start_line(int y, const std::vector<std::int32_t>& bias) {
+  const int inner = network_->width();
+  const std::int32_t* entered = entered_.data() + y * start_.size();
+  for (std::size_t i = 0; i < start_.size(); i += inner)
+    for (int o = 0; o < inner; ++o) start_[i + o] = 2 * entered[i + o] + bias[o];
+}
+
 // A neighbour at a distance of class d codes its group g in phase d ^ r, where r is the class of
-// the position itself XOR g: taps of later phases see only zeros and are left out.
-void ScaleField::find_known() {
+// the position itself XOR g: taps of phases that are not known see only zeros and are left out.
+template <typename Known>
+void ScaleField::find_known(Known known) {
   const auto& pairs = network_->neighbours_.pairs();
   for (int r = 0; r < kPhases; ++r) {
     known_[r].clear();
     for (const TapPair& pair : near_) {
       const int tap = pairs[pair.index][0];
-      if ((position_class(tap / kSide, tap % kSide) ^ r) < phase_) known_[r].push_back(pair);
+      if (known(position_class(tap / kSide, tap % kSide) ^ r)) known_[r].push_back(pair);
     }
   }
 }

@@ -84,6 +84,8 @@ class ScaleField {
 
   // Prepare a phase. Magnitudes of all earlier phases must be known, others still zero.
   void begin_phase(int phase);
+  // The same where magnitudes of all phases are known, if only coarsely: each is done as if it were the last.
+  void begin_refining(int phase);
   // Rows of one line of positions in the phase begun: width() x group() values.
   void rows(int y, RowRule rule, std::int16_t* out);
   // Magnitudes of a line of positions, width() x channels(), to be filled with magnitude_of(symbol)
@@ -115,7 +117,10 @@ class ScaleField {
                                          const std::int32_t* rate_bias) const;
   void run_mix(const std::vector<std::int16_t>& spread);
   void enter_log_scale(int y);
-  void find_known();
+  template <typename Known>
+  void find_known(Known known);
+  void enter_phase(const std::vector<std::int32_t>& bias);
+  void start_line(int y, const std::vector<std::int32_t>& bias);
   void sum_neighbours(int y);
 
   std::shared_ptr<const ScaleNetwork> network_;

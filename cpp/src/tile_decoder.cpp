@@ -131,8 +131,8 @@ void read_places(const ScaleField& field, PlaceField& context, int y, int phase,
 
 }  // namespace
 
-TileDecoder::TileDecoder(const Model& model, Size size, std::span<const std::uint8_t> bytes)
-    : model_(model), size_(size), growing_(false), bytes_(bytes.begin(), bytes.end()) {
+TileDecoder::TileDecoder(const Model& model, Size size, std::span<const std::uint8_t> bytes, bool layered)
+    : model_(model), size_(size), growing_(false), layered_(layered), bytes_(bytes.begin(), bytes.end()) {
   decoder_.emplace(bytes_, lanes_for(size));
   fault_ = decoder_->fault();
   if (fault_ == Fault::none) fault_ = read_z();
@@ -228,7 +228,7 @@ void TileDecoder::read_phase() {
   if (++phase_ < kPhases) return;
   field_.reset();  // more memory than the symbols, which may be kept
   context_.reset();
-  decoder_->finish();
+  decoder_->finish(!layered_);
   fault_ = decoder_->fault();
 }
 

@@ -75,8 +75,8 @@ struct Place {
 // nothing, and damage may go unnoticed.
 class TileDecoder {
  public:
-  // Reads z. Bytes are copied; the model must outlive this.
-  TileDecoder(const Model& model, Size size, std::span<const std::uint8_t> bytes);
+  // Reads z. Bytes are copied; the model must outlive this. layered: others may follow this layer.
+  TileDecoder(const Model& model, Size size, std::span<const std::uint8_t> bytes, bool layered = false);
   // Has no bytes yet, see `append`.
   TileDecoder(const Model& model, Size size) : model_(model), size_(size), growing_(true) {}
   TileDecoder(const TileDecoder&) = delete;
@@ -115,7 +115,7 @@ class TileDecoder {
 
   const Model& model_;
   Size size_;
-  bool growing_;
+  bool growing_, layered_ = false;
   std::vector<std::uint8_t> bytes_;
   std::optional<Decoder> decoder_;  // from when there are bytes to begin with
   Symbols symbols_;

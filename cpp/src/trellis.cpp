@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "layers.hpp"
+#include "refinement.hpp"
 #include "viterbi.hpp"
 
 namespace softstair {
@@ -95,7 +96,8 @@ float coarse(const Staircase& staircase, int level) {
 
 int nearest_level(const Staircase& staircase, float residual) {
   if (staircase.grid.empty()) return nearest_symbol(residual);
-  const float magnitude = std::min<float>(std::abs(finite(residual)), kLargestLevel);
+  // Layers double a level each.
+  const float magnitude = std::min<float>(std::abs(finite(residual)), kLargestLevel >> staircase.behind);
   const int below = floor_index(staircase, magnitude) / 2;
   const bool up = magnitude - staircase.value(2 * below) > staircase.value(2 * below + 2) - magnitude;
   return residual < 0 ? -(below + up) : below + up;
@@ -112,7 +114,8 @@ void search_scalar(const Problem& problem, std::int16_t* levels) {
       const int below = nearest < 0 ? nearest + 1 : nearest - 1;
       const auto cost = [&](int level) {
         const float error = residual - coarse(staircase, level);
-        return error * error + staircase.rate_weight * problem.tables.bits(problem.rows[i], level);
+        const float ahead = staircase.behind > 0 ? kAhead * error_ahead(residual, level, staircase.behind) : 0;
+        return error * error + ahead + staircase.rate_weight * problem.tables.bits(problem.rows[i], level);
       };
       float least = cost(nearest);
       for (const int level : {below, 0})

@@ -17,6 +17,7 @@
 namespace softstair {
 
 constexpr int kMaxStates = 32;
+constexpr int kMostLayers = 4;
 constexpr int kLargestLevel = 16383;  // of a trellis: twice a level still fits a symbol
 
 // Parity checks h0, h1 of the one-dimensional codes of G. Ungerboeck, "Channel coding with
@@ -64,10 +65,12 @@ inline int index_of(int level, int quantizer) {
 
 // What decides how latents are quantized. rate_weight: squared steps that a bit is worth.
 // grid: where the members 0, 1, .. of the fine grid lie, in steps, rising from 0; beyond its end
-// members follow every half step. An empty one is uniform.
+// members follow every half step. An empty one is uniform. behind: layers that will split the cells
+// (refinement.hpp), whose error counts, too.
 struct Staircase {
   float rate_weight = 0;
   std::span<const float> grid = {};
+  int behind = 0;
 
   float value(int index) const {
     const int last = static_cast<int>(grid.size()) - 1;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "refinement.hpp"
 #include "testing.hpp"
 
 namespace {
@@ -48,6 +49,82 @@ void check_quantized_tile(const Setting& setting, Size size, int states, unsigne
   }
   const auto [z_bits, y_bits] = encoder.cross_entropy();
   CHECK(8.0 * static_cast<double>(bytes.size()) <= 1.01 * (z_bits + y_bits) + 48 * lanes_for(size));
+}
+
+// Layers come back as they were written, each level is a child of the one before, and errors fall.
+void check_layers(const Setting& setting, Size size, int layers, unsigned seed) {
+  Random random(seed);
+  const auto model = setting.model(true, 1);
+  const auto z = setting.random_z(random, size);
+  const int channels = setting.widths.latents;
+  const auto plane = static_cast<std::size_t>(size.height) * size.width;
+  const std::vector<float> gain(channels, 1), mean(plane * channels, 0);
+  std::vector<float> y(plane * channels), decoded(y.size());
+  for (float& v : y) v = static_cast<float>(random.symbol()) / 4 + static_cast<float>(random.between(-8, 8)) / 16;
+  const float grid[] = {0, (1 + kInCell) / 2, 1 + kInCell};
+  const Staircase staircase{0.05f, grid, layers - 1};
+  TileEncoder encoder(model, size, z);
+  for (int phase = 0; phase < kPhases; ++phase) {
+    encoder.begin_phase();
+    encoder.quantize(y.data(), mean.data(), gain.data(), staircase, decoded.data());
+  }
+  std::vector<std::uint8_t> bytes = encoder.finish();
+  LayerWriter writer(*model->y_tables, size, z, encoder.symbols(), y);
+  std::vector<std::vector<std::int16_t>> levels = {encoder.symbols()};
+  double before = 1e30;
+  for (int layer = 1; layer < layers; ++layer) {
+    const auto part = writer.write(*model, layers - 1 - layer, 0.05f);
+    CHECK(8.0 * static_cast<double>(part.size()) <= 1.01 * writer.bits() + 48 * lanes_for(size));
+    bytes.insert(bytes.end(), part.begin(), part.end());
+    levels.push_back(writer.levels());
+    double error = 0;
+    bool children = true;
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const int level = levels[layer][i % plane * channels + i / plane], coarse = levels[layer - 1][i % plane * channels + i / plane];
+      children &= coarse == (level < 0 ? -(-level / 2) : level / 2);
+      const float off = y[i] - value_in_layer(level, layers - 1 - layer) / static_cast<float>(1 << layer);
+      error += off * off;
+    }
+    CHECK(children);
+    CHECK(error <= before);
+    before = error;
+  }
+  for (const bool simd : {true, false}) {
+    const auto reading = setting.model(simd, 1);
+    TileDecoder decoder(*reading, size, bytes, true);
+    for (int phase = 0; phase < kPhases; ++phase) decoder.read_phase();
+    CHECK(decoder.fault() == Fault::none);
+    std::span<const std::uint8_t> rest = std::span(bytes).subspan(decoder.bytes_read());
+    Symbols symbols = std::move(decoder).take();
+    CHECK(symbols.y == levels[0]);
+    LayerReader reader(*reading->y_tables, size, symbols.z, symbols.y);
+    for (int layer = 1; layer < layers; ++layer) {
+      std::size_t read = 0;
+      CHECK(reader.read(*reading, rest, read) == Fault::none);
+      CHECK(symbols.y == levels[layer]);
+      rest = rest.subspan(read);
+    }
+    CHECK(rest.empty());
+    // Damage and early ends are found, or read as something else, and never more than that.
+    symbols.y = levels[0];
+    std::vector<std::uint8_t> hostile(bytes.end() - std::min<std::ptrdiff_t>(bytes.size(), 64), bytes.end());
+    hostile[random.between(0, static_cast<int>(hostile.size()) - 1)] ^= 16;
+    std::size_t read = 0;
+    LayerReader(*reading->y_tables, size, symbols.z, symbols.y).read(*reading, hostile, read);
+    CHECK(read <= hostile.size());
+    CHECK(LayerReader(*reading->y_tables, size, symbols.z, symbols.y).read(*reading, std::span(bytes).first(2), read) == Fault::truncated);
+    std::fill(symbols.y.begin(), symbols.y.end(), std::int16_t{kLargestSymbol});
+    CHECK(LayerReader(*reading->y_tables, size, symbols.z, symbols.y).read(*reading, std::span(bytes).last(64), read) != Fault::none);
+  }
+}
+
+void test_layers() {
+  unsigned seed = 400;
+  for (const Widths widths : {kSmall, kWider}) {
+    const Setting setting(++seed, widths);
+    for (const Size size : kSizes)
+      for (const int layers : {2, 4}) check_layers(setting, size, layers, ++seed);
+  }
 }
 
 void test_tiles() {
@@ -120,5 +197,6 @@ void test_misuse() {
 void test_tile_encoder() {
   test_search();
   test_tiles();
+  test_layers();
   test_misuse();
 }

@@ -21,7 +21,15 @@ FAST = (KERNELS, "cpp/src/layers")
 SMALL = (
     *(
         f"cpp/src/{name}"
-        for name in ("context", "rans", "scale_network", "tile_decoder", "trellis", "viterbi_avx2")
+        for name in (
+            "context",
+            "rans",
+            "refinement",
+            "scale_network",
+            "tile_decoder",
+            "trellis",
+            "viterbi_avx2",
+        )
     ),
     *(
         f"cpp/decoder/{name}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from softstair.bundle import Bundle, open_bundle
     from softstair.calls import StreamInfo, decode, encode, info, latents
-    from softstair.codec import Latents, Reader
+    from softstair.codec import Latents, Reader, truncate
     from softstair.errors import (
         BundleError,
         PartialPicture,
@@ -43,12 +43,13 @@ __all__ = [
     "info",
     "latents",
     "open_bundle",
+    "truncate",
 ]
 
 
 # Where what is offered lies, if not among the errors.
 _PLACES = dict.fromkeys(("StreamInfo", "decode", "encode", "info", "latents"), "softstair.calls")
-_PLACES |= dict.fromkeys(("Latents", "Reader"), "softstair.codec")
+_PLACES |= dict.fromkeys(("Latents", "Reader", "truncate"), "softstair.codec")
 _PLACES |= dict.fromkeys(("Bundle", "open_bundle"), "softstair.bundle")
 
 

@@ -165,8 +165,10 @@ class TileDecoder:
     """Reads the symbols of a tile phase by phase."""
 
     @overload
-    def __init__(self, model: Model, data: bytes, height: int, width: int) -> None:
-        """Reads z. Raises ValueError 'truncated' or 'corrupt'."""
+    def __init__(self, model: Model, data: bytes, height: int, width: int, layered: bool = False) -> None:
+        """
+        Reads z. layered: others may follow this layer. Raises ValueError 'truncated' or 'corrupt'.
+        """
 
     @overload
     def __init__(self, model: Model, height: int, width: int) -> None:
@@ -231,11 +233,12 @@ class TileEncoder:
         rate_weight: float,
         grid: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
         decoded: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")],
+        behind: int = 0,
     ) -> None:
         """
         Quantize (y - mean) * gain for the phase begun and write mean + value / gain to
         `decoded`, planes float32 (C, height, width). rate_weight: squared steps a bit; grid: the
-        fine grid in steps, or empty.
+        fine grid in steps, or empty. behind: layers that will split the cells.
         """
 
     def put(
@@ -261,6 +264,63 @@ class TileEncoder:
     @property
     def symbols(self) -> NDArray[numpy.int16]:
         """Symbols decided so far, int16 (height, width, C)."""
+
+class LayerReader:
+    """Reads layers of a tile behind the first."""
+
+    def __init__(
+        self,
+        model: Model,
+        z: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        levels: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+    ) -> None:
+        """levels: of the first layer, int16 (height, width, C)."""
+
+    def read(self, model: Model, data: bytes) -> int:
+        """
+        Read the next layer; how many bytes it took. model: at its steps. Raises ValueError 'truncated' or
+        'corrupt'.
+        """
+
+    @property
+    def levels(self) -> NDArray[numpy.int16]:
+        """Levels of the last layer, int16 (height, width, C)."""
+
+class LayerWriter:
+    """Decides and codes layers of a tile behind the first."""
+
+    def __init__(
+        self,
+        model: Model,
+        z: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        levels: Annotated[
+            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+        residual: Annotated[
+            NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+        ],
+    ) -> None:
+        """
+        levels: of the first layer, int16 (height, width, C). residual: what is quantized, float32
+        (C, height, width), in its steps.
+        """
+
+    def write(self, model: Model, behind: int, rate_weight: float) -> bytes:
+        """The next layer. model: at its steps. behind: how many layers come after it."""
+
+    @property
+    def bits(self) -> float:
+        """What the shares of the last layer alone charged."""
+
+    @property
+    def levels(self) -> NDArray[numpy.int16]:
+        """Levels of the last layer, int16 (height, width, C)."""
 
 def search(
     states: int,

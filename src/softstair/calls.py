@@ -41,6 +41,8 @@ class StreamInfo:
     no tile is learned, in which case mode and rate position have no meaning. tiles: how many there are.
     exact_tiles: how many of them are exact, at least in part. pack: the fingerprint of the pack that
     changed the bundle, in hex, or None. reduced_tiles: how many would be exact, but are in fewer colours.
+    layers: how many are there as a whole, of how many the file was made with; both 1 if it is in none. The
+    rate position is that of the last one that is there.
     """
 
     width: int
@@ -53,6 +55,8 @@ class StreamInfo:
     exact_tiles: int
     pack: str | None = None
     reduced_tiles: int = 0
+    layers: int = 1
+    made_layers: int = 1
 
 
 def encode(
@@ -68,6 +72,7 @@ def encode(
     effort: int | None = None,
     mode: str | None = None,
     progressive: bool = False,
+    layers: int | None = None,
     bundle: Bundle | None = None,
     threads: int | None = None,
     max_memory: int = MAX_MEMORY,
@@ -89,6 +94,8 @@ def encode(
         mode: how symbols are chosen: scalar, rdoq, tcq4, tcq8, tcq16 or tcq32; by default the
             bundle's own.
         progressive: show all of a large picture early, less sharp, while its file arrives.
+        layers: 2 to 4: one file that ``truncate`` cuts to smaller ones, each of half as wide steps as the one
+            before. What is asked for is the whole file; it takes more bytes than one without layers.
         bundle: by default the shipped one.
         threads: by default all usable cores.
         max_memory: approximate limit of the process's memory in bytes, picture included.
@@ -106,11 +113,12 @@ def encode(
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr, lossless)
     if like is not None:
         return _encode_like(
-            image, like, rate, (effort, mode, progressive or None), bundle, threads, max_memory
+            image, like, rate, (effort, mode, progressive or None, layers), bundle, threads, max_memory
         )
     _check(bundle, threads)
     bundle = bundle or open_bundle()
-    chosen = choose_mode(bundle, effort, mode)
+    _check_layers(layers, effort)
+    chosen = choose_mode(bundle, effort, mode) if layers is None else mode
     picture = picture_from(image)
     for note in picture.notes:
         warnings.warn(note.text, PictureChanged, stacklevel=2)
@@ -120,6 +128,7 @@ def encode(
         bundle,
         mode=chosen,
         progressive=progressive,
+        layers=layers,
         threads=threads,
         max_memory=max_memory,
     ).data
@@ -140,6 +149,15 @@ def _encode_like(
     for note in picture.notes:
         warnings.warn(note.text, PictureChanged, stacklevel=3)
     return encode_like(picture, old, bundle, threads=threads, max_memory=max_memory).data
+
+
+def _check_layers(layers: Any, effort: int | None) -> None:
+    if layers is None:
+        return
+    if not isinstance(layers, Integral) or layers is True:
+        raise UsageError(f"Layers must be a whole number, not {layers!r}.")
+    if effort is not None:
+        raise UsageError("Layers have a mode of their own; leave effort out.")
 
 
 def _check(bundle: Any, threads: Any) -> None:
@@ -220,12 +238,14 @@ def info(data: Buffer) -> StreamInfo:
         header.height,
         header.colour.name.lower(),
         str(header.mode),
-        header.position,
+        reader.shown_position,
         header.fingerprint.hex(),
         header.grid.count,
         0 if reader.is_reduced else len(reader.exact),
         None if header.pack is None else header.pack.hex(),
         len(reader.exact) if reader.is_reduced else 0,
+        reader.layers,
+        header.layers,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+POSITIONS_PER_LAYER = 32  # rate positions: steps of a layer are half as wide as those of the one before
+
 
 class Mode(StrEnum):
     """A mode; its value is the name that people and recipes use."""

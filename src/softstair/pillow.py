@@ -60,6 +60,7 @@ _OPTIONS: dict[str, type] = {
     "effort": Integral,
     "mode": str,
     "progressive": bool,
+    "layers": Integral,
     "bundle": Bundle,
     "threads": Integral,
 }
@@ -264,7 +265,7 @@ def _own(image: Image.Image, options: dict[str, Any]) -> bytes | None:
         same = (bundle.fingerprint, mode, position_of(wanted, bundle.last_position))
     except SoftstairError:
         return None  # whoever encodes will say it
-    if wanted.is_exact or same != (header.needs, header.mode, header.position):
+    if wanted.is_exact or header.layers > 1 or same != (header.needs, header.mode, header.position):
         return None
     return _kept(image, data)
 

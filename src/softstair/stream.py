@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +28,7 @@ from softstair.errors import (
 )
 from softstair.exact import MAX_SIDE as MAX_EXACT_SIDE
 from softstair.exact import pack_samples, unpack_samples
-from softstair.mode import BY_WIRE, Mode
+from softstair.mode import BY_WIRE, POSITIONS_PER_LAYER, Mode
 from softstair.tiles import MAX_LAYOUT, ONE_TILE, TileGrid
 
 MAGIC = b"\xa5STR"
@@ -38,6 +38,7 @@ MAX_SIDE = 65536
 MAX_PIXELS = 16384 * 16384  # default limit of a decoder
 MAX_METADATA = 16 << 20  # bytes of all metadata of a stream, inflated
 _DEFLATED_MOST = 1032  # bytes that one of a deflated block can stand for
+_NEVER = 1 << 62  # an offset beyond all files
 Buffer = bytes | bytearray | memoryview
 _CRC = struct.Struct("<I")
 
@@ -60,6 +61,8 @@ class _Flag(IntFlag):
 
 
 _READ = sum(_Flag)  # an int: ~ of flags keeps to them
+_LAYERED = 6  # number of a mode: rdoq, in layers
+MOST_LAYERS = 4
 _FLAGS_OF_1 = 0x0F  # alpha, and one for each of the first kinds of metadata
 _KINDS = ("icc", "exif", "xmp", "iptc")  # of metadata, by their number
 
@@ -78,7 +81,8 @@ class Metadata:
 class Header:
     """Everything a reader needs to know before it decodes.
 
-    fingerprint: of the bundle. pack: of the pack that changed it, if one did.
+    fingerprint: of the bundle. pack: of the pack that changed it, if one did. layers: how many the file was
+    made with; the rate position is that of the first.
     """
 
     fingerprint: bytes
@@ -89,6 +93,7 @@ class Header:
     position: int  # rate position
     layout: int = ONE_TILE  # of the tiles
     pack: bytes | None = None
+    layers: int = 1
 
     @property
     def needs(self) -> bytes:
@@ -107,7 +112,8 @@ class Stream:
 
     alpha: uint8 plane, height * width bytes, row by row. exact: of which tiles the payload is an exact one.
     cuts: in progressive order, how many bytes of each payload are its first part; those of all tiles come
-    before what is left of any. is_reduced: exact payloads are of the picture in fewer colours.
+    before what is left of any. is_reduced: exact payloads are of the picture in fewer colours. layer_ends: in
+    layers, where each ends in every payload; payloads of a file that was cut lack the last ones.
     """
 
     header: Header
@@ -117,6 +123,7 @@ class Stream:
     exact: frozenset[int] = frozenset()
     cuts: tuple[int, ...] | None = None
     is_reduced: bool = False
+    layer_ends: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,12 +154,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """Where the bytes of a stream go."""
+    """Where the bytes of a stream go. layers: of a file in layers, those of each; part of the tiles."""
 
     header: int
     tiles: int
     alpha: int
     metadata: int
+    layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -232,6 +240,7 @@ def join_stream(
     cuts: Sequence[int] | None = None,
     *,
     is_reduced: bool = False,
+    layer_ends: Sequence[tuple[int, ...]] | None = None,
 ) -> bytes:
     """Serialise a stream from its parts; tiles in raster order, the rest as in ``Stream``."""
     head = bytearray(MAGIC)
@@ -240,28 +249,42 @@ def join_stream(
     head += bytes([VERSION]) + _varint(flags)
     head += header.fingerprint + (header.pack or b"")
     head += _varint(header.width) + _varint(header.height)
-    head += bytes([header.colour, header.mode.wire, header.position])
+    head += bytes([header.colour, header.mode.wire if layer_ends is None else _LAYERED, header.position])
+    head += b"" if layer_ends is None else bytes([header.layers])
     head += _varint(header.layout)
-    parts = [tiles]
-    if cuts is not None:
-        parts = [[tile[:cut] for tile, cut in zip(tiles, cuts, strict=True)]]
-        parts += [[tile[cut:] for tile, cut in zip(tiles, cuts, strict=True)]]
-    for of_tile in zip(*parts, strict=True):
-        head += b"".join(_varint(len(part)) for part in of_tile)
+    if layer_ends is not None:
+        ends = [(0, *of_tile) for of_tile in layer_ends]
+    elif cuts is not None:
+        ends = [(0, cut, len(tile)) for tile, cut in zip(tiles, cuts, strict=True)]
+    else:
+        ends = [(0, len(tile)) for tile in tiles]
+    for of_tile in ends:
+        head += b"".join(_varint(end - start) for start, end in pairwise(of_tile))
     if exact:
         head += sum(1 << index for index in exact).to_bytes(-(-len(tiles) // 8), "little")
     head_crc = zlib.crc32(head)
     pieces = [bytes(head)]
-    for part in chain.from_iterable(parts):
-        pieces += [part, _CRC.pack(zlib.crc32(part, head_crc))]
-    return b"".join([*pieces, extras.packed])
+    for part in range(max(map(len, ends), default=1) - 1):
+        for tile, of_tile in zip(tiles, ends, strict=True):
+            start, end = of_tile[part : part + 2]
+            if len(tile) >= end:
+                pieces += [tile[start:end], _CRC.pack(zlib.crc32(tile[start:end], head_crc))]
+        if layer_ends is not None and part == 0:
+            pieces.append(extras.packed)
+    return b"".join(pieces if layer_ends is not None else [*pieces, extras.packed])
 
 
 def write_stream(stream: Stream) -> bytes:
     """Serialise a stream."""
     extras = pack_extras(stream.alpha, stream.metadata, stream.header.grid)
     return join_stream(
-        stream.header, stream.tiles, extras, stream.exact, stream.cuts, is_reduced=stream.is_reduced
+        stream.header,
+        stream.tiles,
+        extras,
+        stream.exact,
+        stream.cuts,
+        is_reduced=stream.is_reduced,
+        layer_ends=stream.layer_ends,
     )
 
 
@@ -280,16 +303,24 @@ def with_metadata(data: Buffer, metadata: Metadata, *, max_pixels: int = MAX_PIX
     flags |= _Flag.ALPHA if reader.has_alpha else 0
     flags |= _Flag.EXACT_ALPHA if reader.has_exact_alpha else 0
     parts = reader.parts()
-    start = parts.header + parts.tiles
+    start = reader.extras_start
     alpha = bytes(data[start : start + parts.alpha])
     extras = Extras(flags, alpha + packed)
-    return join_stream(reader.header, tiles, extras, reader.exact, reader.cuts, is_reduced=reader.is_reduced)
+    return join_stream(
+        reader.header,
+        tiles,
+        extras,
+        reader.exact,
+        reader.cuts,
+        is_reduced=reader.is_reduced,
+        layer_ends=reader.layer_ends,
+    )
 
 
 class StreamReader:
     """A stream of which the header and the index were read; tiles are, when they are asked for.
 
-    exact: tiles whose payload is an exact one.
+    exact: tiles whose payload is an exact one. layers: how many are there as a whole, at least 1.
 
     Raises:
         NotAStairFile: wrong magic.
@@ -316,12 +347,20 @@ class StreamReader:
                 f"The tile index at byte {cursor.offset} has {count} entries, {cursor.left} bytes are left; "
                 "the file is not complete."
             )
-        parts = 1 + self._kind.progressive  # of a payload, each with a checksum
+        self._layered = self.header.layers > 1
+        parts = self.header.layers if self._layered else 1 + self._kind.progressive  # of a payload
         self._lengths = [[cursor.varint("tile index") for _ in range(parts)] for _ in range(count)]
         self.exact = cursor.exact_tiles(count) if self._kind.exact_tiles else frozenset()
         self._head_crc = zlib.crc32(self._data[: cursor.offset])
-        stored = (lengths[part] + _CRC.size for part in range(parts) for lengths in self._lengths)
-        self._offsets = list(accumulate(stored, initial=cursor.offset))
+        stored = [lengths[part] + _CRC.size for part in range(parts) for lengths in self._lengths]
+        if self._layered:  # alpha and metadata come after the first layer
+            self.extras_start = cursor.offset + sum(stored[:count])
+            self._offsets = list(accumulate(stored[:count], initial=cursor.offset))
+            self._offsets[-1:] = accumulate(stored[count:], initial=self._extras_end())
+        else:
+            self._offsets = list(accumulate(stored, initial=cursor.offset))
+            self.extras_start = self._offsets[-1]
+        self.layers = max(1, sum(end <= len(self._data) for end in self.layer_boundaries))
 
     @property
     def has_alpha(self) -> bool:
@@ -339,8 +378,25 @@ class StreamReader:
 
     @property
     def ends(self) -> Sequence[int]:
-        """Where tiles end, with their checksums, in bytes."""
+        """Where tiles end, with their checksums, in bytes; in layers, tiles of the first one."""
+        if self._layered:
+            return [*self._offsets[1 : self.grid.count], self.extras_start]
         return self._offsets[-self.grid.count :]
+
+    @property
+    def layer_boundaries(self) -> Sequence[int]:
+        """Where the file may be cut and is whole, with fewer layers: in bytes, after each."""
+        return self._offsets[self.grid.count :: self.grid.count] if self._layered else []
+
+    @property
+    def layer_ends(self) -> tuple[tuple[int, ...], ...] | None:
+        """As in ``Stream``."""
+        return tuple(tuple(accumulate(of_tile)) for of_tile in self._lengths) if self._layered else None
+
+    @property
+    def shown_position(self) -> int:
+        """The rate position of the last layer that is there."""
+        return self.header.position + POSITIONS_PER_LAYER * (self.layers - 1)
 
     @property
     def first_ends(self) -> Sequence[int]:
@@ -359,16 +415,20 @@ class StreamReader:
             TruncatedStream: the data ends before the tile does.
             CorruptStream: its checksum fails.
         """
-        return b"".join(self._part(index, part) for part in range(len(self._lengths[index])))
+        parts = self.layers if self._layered else len(self._lengths[index])
+        return b"".join(self._part(index, part) for part in range(parts))
 
     def beginning(self, index: int) -> bytes:
         """What is there of a tile that the data ends in, or nothing. No checksum covers its last part.
+
+        In layers, of the first one.
 
         Raises:
             CorruptStream: the checksum of a part that is whole fails.
         """
         found = b""
-        for part, length in enumerate(self._lengths[index]):
+        lengths = self._lengths[index][:1] if self._layered else self._lengths[index]
+        for part, length in enumerate(lengths):
             start = self._offsets[part * self.grid.count + index]
             if start + length + _CRC.size > len(self._data):
                 return found + bytes(self._data[start : start + length])
@@ -389,9 +449,26 @@ class StreamReader:
         Raises:
             StreamError: truncated or corrupt, too large, or something follows it.
         """
-        cursor = _Cursor(self._data, self._offsets[-1])
+        cursor = _Cursor(self._data, self.extras_start)
         alpha = self._read_alpha(cursor) if self._kind.alpha else None
         return alpha, self._read_metadata(cursor)
+
+    def check_layers(self) -> None:
+        """Whether the file ends with a layer, if it has one that is whole.
+
+        Raises:
+            TruncatedStream: it ends within another.
+            CorruptStream: something follows the last.
+        """
+        boundaries = self.layer_boundaries
+        if not boundaries or len(self._data) < boundaries[0] or len(self._data) in boundaries:
+            return
+        if len(self._data) > (end := boundaries[-1]):
+            raise CorruptStream(f"{len(self._data) - end} bytes follow the end of the stream at byte {end}.")
+        raise TruncatedStream(
+            f"The file ends at byte {len(self._data)}, within layer {self.layers + 1} of "
+            f"{self.header.layers}; softstair truncate --layers {self.layers} leaves what is complete."
+        )
 
     def parts(self) -> Parts:
         """Where the bytes go; checksums of alpha and metadata are checked for it, and nothing inflated.
@@ -399,13 +476,16 @@ class StreamReader:
         Raises:
             StreamError: truncated or corrupt.
         """
-        first, end = self._offsets[0], self._offsets[-1]
+        first, end = self._offsets[0], self.extras_start
         cursor = _Cursor(self._data, end)
         for _ in range(self._alpha_blocks):
             cursor.checked("alpha")
         alpha_end = cursor.offset
         self._packed_metadata(cursor)
-        return Parts(first, end - first, alpha_end - end, cursor.offset - alpha_end)
+        others = [after - before for before, after in pairwise(self.layer_boundaries[: self.layers])]
+        layers = (end - first, *others) if self._layered else ()
+        tiles = end - first + sum(others)
+        return Parts(first, tiles, alpha_end - end, cursor.offset - alpha_end, layers)
 
     def most_metadata(self) -> int:
         """Bytes that the metadata takes at most once it is inflated; 0 where it is damaged."""
@@ -414,6 +494,15 @@ class StreamReader:
         except StreamError:
             return 0
         return min(MAX_METADATA, _DEFLATED_MOST * parts.metadata)
+
+    def _extras_end(self) -> int:
+        """Where alpha and metadata end; beyond all bytes if these end before."""
+        cursor = _Cursor(self._data, self.extras_start)
+        try:
+            cursor.skip_extras(self._kind, self._alpha_blocks)
+        except TruncatedStream:
+            return _NEVER
+        return cursor.offset if cursor.offset <= len(self._data) else _NEVER
 
     @property
     def _alpha_blocks(self) -> int:
@@ -444,7 +533,7 @@ class StreamReader:
 
     def _packed_metadata(self, cursor: _Cursor) -> list[tuple[str, bytes]]:
         packed = list(cursor.metadata(self._kind))
-        if cursor.left:
+        if cursor.left and not self._layered:
             raise CorruptStream(f"{cursor.left} bytes follow the end of the stream at byte {cursor.offset}.")
         return packed
 
@@ -471,11 +560,13 @@ def read_summary(source: Source) -> Summary:
     found: list[tuple[str, bytes]] = []
     with suppress(StreamError):
         count = header.grid.count
-        parts = count * (1 + kind.progressive)
-        lengths = [cursor.varint("tile index") for _ in range(parts)]
+        parts = max(header.layers, 1 + kind.progressive)
+        lengths = [cursor.varint("tile index") for _ in range(parts * count)]
         if kind.exact_tiles:
             cursor.exact_tiles(count)
-        cursor.skip(sum(lengths) + parts * _CRC.size)
+        if header.layers > 1:
+            lengths = lengths[::parts]  # the first layer's
+        cursor.skip(sum(lengths) + len(lengths) * _CRC.size)
         if kind.alpha:
             for _ in range(count if kind.exact_alpha else 1):
                 cursor.skip(cursor.varint("length of alpha") + _CRC.size)
@@ -492,7 +583,10 @@ def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
     reader = StreamReader(data, max_pixels=max_pixels)
     tiles = tuple(reader.tile(index) for index in range(reader.grid.count))
     extras = reader.extras()
-    return Stream(reader.header, tiles, *extras, reader.exact, reader.cuts, reader.is_reduced)
+    reader.check_layers()
+    return Stream(
+        reader.header, tiles, *extras, reader.exact, reader.cuts, reader.is_reduced, reader.layer_ends
+    )
 
 
 def measure_parts(data: Buffer) -> Parts:
@@ -500,6 +594,7 @@ def measure_parts(data: Buffer) -> Parts:
     reader = StreamReader(data, max_pixels=MAX_SIDE * MAX_SIDE)
     for index in range(reader.grid.count):
         reader.tile(index)
+    reader.check_layers()
     return reader.parts()
 
 
@@ -507,6 +602,7 @@ def measure_parts(data: Buffer) -> Parts:
 class _Kind:
     """What version and flags say. bare: without a word on what they are, the kinds of metadata."""
 
+    version: int
     alpha: bool
     exact_alpha: bool
     exact_tiles: bool
@@ -544,13 +640,36 @@ class _Cursor:
         colour, mode, position = self.take(3, "colour, mode and rate position")
         if colour not in list(Colour):
             raise UnsupportedStream(f"The stream has unknown colour {colour}; update this release.")
+        layers = 1
+        if mode == _LAYERED and kind.version == VERSION:
+            mode, layers = Mode.RDOQ.wire, self.layers(kind)
         if mode not in BY_WIRE:
             raise UnsupportedStream(f"The stream has unknown mode {mode}; update this release.")
         layout = self.varint("tile layout")
         if layout > MAX_LAYOUT:
             raise UnsupportedStream(f"The stream has unknown tile layout {layout}; update this release.")
-        header = Header(fingerprint, width, height, Colour(colour), BY_WIRE[mode], position, layout, pack)
+        header = Header(
+            fingerprint, width, height, Colour(colour), BY_WIRE[mode], position, layout, pack, layers
+        )
         return header, kind
+
+    def layers(self, kind: _Kind) -> int:
+        """How many a layered stream was made with."""
+        (layers,) = self.take(1, "number of layers")
+        if not 2 <= layers <= MOST_LAYERS:
+            raise UnsupportedStream(f"The stream has {layers} layers; update this release.")
+        if kind.exact_tiles or kind.progressive:
+            raise CorruptStream("The stream is in layers and has another order or exact tiles, too.")
+        return layers
+
+    def skip_extras(self, kind: _Kind, alpha_blocks: int) -> None:
+        """Pass over alpha and metadata, unchecked."""
+        for _ in range(alpha_blocks):
+            self.skip(self.varint("length of alpha") + _CRC.size)
+        for place in range(self.varint("count of metadata") if kind.bare is None else len(kind.bare)):
+            if kind.bare is None:
+                self.take(1, f"kind of metadata {place}")
+            self.skip(self.varint("length of metadata") + _CRC.size)
 
     def kind(self) -> _Kind:
         (version,) = self.take(1, "version")
@@ -559,7 +678,7 @@ class _Cursor:
             if flags & ~_FLAGS_OF_1:
                 raise UnsupportedStream(f"The stream has unknown flags {flags:#04x}; update this release.")
             bare = tuple(kind for kind in range(3) if flags >> 1 + kind & 1)
-            return _Kind(bool(flags & _Flag.ALPHA), False, False, False, False, False, bare)
+            return _Kind(1, bool(flags & _Flag.ALPHA), False, False, False, False, False, bare)
         if version != VERSION:
             raise UnsupportedStream(
                 f"The stream has version {version}, this release reads 1 and {VERSION}; update it."
@@ -576,7 +695,7 @@ class _Cursor:
             raise CorruptStream(f"The flags {flags:#04x} say what exact tiles are of, but there are none.")
         pack = bool(flags & _Flag.PACK)
         kinds = None if flags & _Flag.METADATA else ()
-        return _Kind(alpha, exact_alpha, exact_tiles, pack, progressive, reduced, kinds)
+        return _Kind(VERSION, alpha, exact_alpha, exact_tiles, pack, progressive, reduced, kinds)
 
     def exact_tiles(self, count: int) -> frozenset[int]:
         """The bitmap of tiles with an exact payload."""

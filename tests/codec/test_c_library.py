@@ -29,7 +29,7 @@ from softstair.quantize.context import Context, to_tensors
 from softstair.stream import read_stream, write_stream
 
 from .. import c_library
-from ..c_library import LIBRARY, ROOT, Failure, golden_stream
+from ..c_library import CORRUPT, EXIF, LIBRARY, ROOT, TRUNCATED, Failure, golden_stream
 from ..conftest import GOLDEN
 from ..contexts import random_place
 from ..format.test_golden import (
@@ -37,9 +37,11 @@ from ..format.test_golden import (
     CONTEXT_CASES,
     CONTEXT_FOLDER,
     FOLDER,
+    LAYER_CASES,
     OLDER,
     SHIPPED,
     SHIPPED_BUNDLES,
+    V2,
     context_bundle,
 )
 
@@ -112,6 +114,36 @@ def test_progressive_order_is_another_way_to_the_same_pixels(library, tiny):
     assert np.array_equal(library.decode(tiny, data), library.decode(tiny, golden_stream("tiled")))
     with pytest.raises(Failure):
         library.decode(tiny, data[:-5])
+
+
+@pytest.mark.parametrize("name", LAYER_CASES)
+def test_golden_streams_in_layers(name, library, tiny, tiny_bundle):
+    expected = json.loads((V2 / "expected.json").read_text())[name]
+    data, (original, position, layers) = (V2 / f"{name}.stair").read_bytes(), LAYER_CASES[name]
+    with np.load(V2 / expected["pixels"]) as stored:
+        reference = [stored[f"arr_{layer}"].astype(int) for layer in range(layers)]
+    for layer in range(layers):
+        cut = softstair.truncate(data, layers=layer + 1)
+        assert library.symbol_hash(tiny, cut) == expected["symbols"][layer]
+        assert np.abs(library.decode(tiny, cut) - reference[layer]).max() <= 1
+        assert library.info(cut).rate_position == position - 32 * (layers - 1 - layer)
+        assert library.metadata(cut, EXIF) == original.metadata.exif
+        shown, damage = library.decode_partial(tiny, cut[:-1])
+        with pytest.warns(softstair.PartialPicture):
+            same = softstair.decode(cut[:-1], bundle=tiny_bundle, allow_partial=True)
+        assert np.abs(shown.astype(int) - same).max() <= 1
+        assert ("layers are shown" in damage) == (layer > 0)
+        if layer:
+            assert (
+                damage
+                == f"The picture is not complete: the file ends early: {layer} of {layers} layers are shown."
+            )
+        with pytest.raises(Failure) as failure:
+            library.decode(tiny, cut[:-1])
+        assert failure.value.code == TRUNCATED
+    with pytest.raises(Failure) as failure:
+        library.decode(tiny, data + b"x")
+    assert failure.value.code == CORRUPT
 
 
 @pytest.mark.parametrize("divisor", [1, 2, 4, 8, 16])

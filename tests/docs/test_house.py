@@ -33,6 +33,7 @@ PUBLIC = {
     "info",
     "latents",
     "open_bundle",
+    "truncate",
 }
 
 

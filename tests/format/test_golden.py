@@ -16,7 +16,7 @@ from PIL import Image
 
 import softstair
 from softstair.bundle import CONTEXT, Bundle, find_bundle, read_bundle
-from softstair.codec import decode_picture, read_symbols
+from softstair.codec import decode_picture, read_symbols, truncate
 from softstair.errors import BundleNotFound
 from softstair.mode import Mode
 from softstair.pictures import Picture
@@ -58,6 +58,13 @@ V2_CASES: dict[str, tuple[Picture, int | None]] = {
         Picture(screen_with_photograph(96, 2100, slice(16, 96), slice(32, 800))[0]),
         60,
     ),
+}
+
+# Of streams in layers: pictures, rate positions of the last layer, how many layers.
+LAYER_CASES = {
+    "layers": (Picture(photograph(75, 90), SCREEN[:75, :90, 0], KINDS), 150, 4),
+    "layers-four-lanes": (Picture(photograph(260, 257, 5)[..., 0]), 100, 3),
+    "layers-tiles": (Picture(photograph(48, 2100)[..., 0]), 90, 2),
 }
 
 CONTEXT_FOLDER = (
@@ -144,6 +151,22 @@ def test_golden_streams_of_version_2(name, tiny_bundle):
     assert np.abs(picture.array - reference).max() <= (0 if exact else 1)
     if picture.alpha is not None:
         np.testing.assert_array_equal(picture.alpha, reference[..., -1])
+
+
+@pytest.mark.parametrize("name", LAYER_CASES)
+def test_golden_streams_in_layers(name, tiny_bundle):
+    """The file, and what it is cut to behind each layer."""
+    expected = json.loads((V2 / "expected.json").read_text())[name]
+    data, (original, _, layers) = (V2 / f"{name}.stair").read_bytes(), LAYER_CASES[name]
+    with np.load(V2 / pixel_file(name)) as stored:
+        reference = [stored[f"arr_{layer}"].astype(int) for layer in range(layers)]
+    for layer in range(layers):
+        cut = truncate(data, layers=layer + 1)
+        assert symbol_hash(cut, tiny_bundle) == expected["symbols"][layer]
+        picture = decode_picture(cut, tiny_bundle)
+        assert picture.metadata == original.metadata
+        assert np.abs(picture.array - reference[layer]).max() <= 1
+    assert cut == data
 
 
 @pytest.mark.parametrize("name", SHIPPED_BUNDLES)

@@ -163,9 +163,9 @@ class Bundle:
         """Modes that streams of this bundle can have."""
         return tuple(mode for mode in Mode if mode in self._staircases.modes)
 
-    def at(self, position: int, mode: Mode, *, simd: bool = True) -> Setting:
-        """All there is at a rate position in a mode, with or without vector kernels."""
-        return self.integers.at(position, mode, simd=simd)
+    def at(self, position: int, mode: Mode, *, simd: bool = True, layer: int = 0) -> Setting:
+        """All there is at a rate position in a mode, as of ``Integers``."""
+        return self.integers.at(position, mode, simd=simd, layer=layer)
 
     def mode_named(self, name: str) -> Mode:
         """A mode that the bundle has.

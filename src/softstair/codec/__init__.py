@@ -17,6 +17,7 @@ from .encoder import (
 )
 from .latents import Latents, pooled_latents
 from .quality import DEFAULT_QUALITY, position_of_quality
+from .truncation import truncate
 from .workers import networks_of, usable_cores
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "position_of",
     "position_of_quality",
     "read_symbols",
+    "truncate",
     "usable_cores",
 ]

@@ -62,6 +62,8 @@ def encode_like(
     """
     reader, threads = StreamReader(old, max_pixels=MAX_PIXELS), threads or usable_cores()
     header, grid = reader.header, reader.grid
+    if header.layers > 1:
+        raise UsageError("The old file is in layers, which cannot be coded like it; encode the picture anew.")
     was = decode_picture(old, bundle, threads=threads, max_memory=max_memory)
     if was.pixels.shape != picture.pixels.shape:
         raise UsageError(

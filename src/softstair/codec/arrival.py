@@ -22,10 +22,12 @@ class Reader:
     """Shows a .stair file while its bytes arrive.
 
     A tile is shown when its z was read, after each phase, less sharp, and when it is whole; of a picture in
-    several tiles, when a tile is whole, and in progressive order when its first part is, too. What is shown
-    of an only tile that is not whole was verified by nothing.
+    several tiles, when a tile is whole, and in progressive order when its first part is, too. A file in
+    layers is shown so with the first, and then with each. What is shown of an only tile that is not whole
+    was verified by nothing.
 
-    complete: all of the file was fed. bundle, threads, max_pixels and max_memory are as for ``decode``.
+    complete: all of the file was fed, in layers all that it was made with. bundle, threads, max_pixels and
+    max_memory are as for ``decode``.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Reader:
         self._bundle, self._threads = bundle, threads
         self._max_pixels, self._max_memory = max_pixels, max_memory
         self._data = b""
+        self._layers = 0  # that were shown as a whole
         self._shown = (0, 0)  # tiles that are whole; parts of an only one, or first parts of all
         self._arriving: _core.TileDecoder | None = None
         self._given = 0  # bytes of its payload that it has
@@ -65,6 +68,8 @@ class Reader:
             reader = StreamReader(self._data, max_pixels=self._max_pixels)
         except TruncatedStream:
             return None
+        if reader.layer_boundaries and reader.layer_boundaries[0] <= len(self._data):
+            return self._next_layer(reader)
         whole = sum(end <= len(self._data) for end in reader.ends)
         for index in range(self._shown[0], whole):
             reader.tile(index)  # raises if it is damaged
@@ -84,9 +89,20 @@ class Reader:
         self._shown = now
         return self._repainted(reader, changed)
 
-    def _decoded(self, view: View) -> Decoded:
+    def _next_layer(self, reader: StreamReader) -> Pixels | None:
+        """The picture, if there are more whole layers than were shown."""
+        boundaries = reader.layer_boundaries
+        if len(self._data) > boundaries[-1]:
+            reader.check_layers()  # raises
+        if reader.layers == self._layers:
+            return None
+        self._layers, self._arriving, self._canvas = reader.layers, None, None
+        self.complete = reader.layers == len(boundaries)
+        return self._decoded(View(), boundaries[reader.layers - 1]).picture.array
+
+    def _decoded(self, view: View, end: int | None = None) -> Decoded:
         return decode_view(
-            self._data,
+            self._data[:end],
             view,
             self._bundle,
             threads=self._threads,

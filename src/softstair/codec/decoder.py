@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from softstair.bundle import Bundle, find_bundle
-from softstair.errors import CorruptStream, StreamError, UsageError
+from softstair.errors import CorruptStream, StreamError, TruncatedStream, UsageError
+from softstair.mode import POSITIONS_PER_LAYER
 from softstair.pictures import Picture, for_a_part
 from softstair.quantize.grids import STRIDE
 from softstair.stream import (
@@ -96,7 +97,8 @@ class Decoded:
     missing: tiles that the view needed but were damaged or not there, and are grey. cut: tiles that
     the file ends in, shown as far as their bytes reach, which nothing verified. Both only with
     ``allow_partial``. damaged: those of the missing that were there. needed: how many tiles the view
-    needed. complete_extras: False if alpha and metadata were damaged or not there and left out.
+    needed. complete_extras: False if alpha and metadata were damaged or not there and left out. layers: if
+    the file ends within one, how many are whole, and how many it was made with.
     """
 
     picture: Picture
@@ -105,6 +107,7 @@ class Decoded:
     damaged: tuple[int, ...]
     needed: int
     complete_extras: bool
+    layers: tuple[int, int] | None = None
 
     @property
     def damage(self) -> str | None:
@@ -114,6 +117,8 @@ class Decoded:
             parts.append(f"{len(self.damaged)} of {self.needed} tiles were damaged and are grey")
         if ends := self._ends_early():
             parts.append(ends)
+        if self.layers is not None:
+            parts.append("the file ends early: {} of {} layers are shown".format(*self.layers))
         if not self.complete_extras:
             parts.append("alpha and metadata were damaged or missing and were left out")
         return "; ".join(parts) or None
@@ -181,6 +186,7 @@ def decode_view(
         else:
             windows = _synthesised(work, reader, source, region)
     alpha, metadata, complete_extras = _extras(reader, view, region)
+    layers = _layers(reader, view) if complete_extras else None
     if region != reader.grid.whole or view.divisor > 1:
         metadata = for_a_part(metadata, *view.shown(header))
     cover = ExactCover(reader, source)
@@ -206,6 +212,7 @@ def decode_view(
         tuple(sorted(source.damaged)),
         source.needed,
         complete_extras,
+        layers,
     )
 
 
@@ -218,7 +225,7 @@ def read_symbols(
         return
     header, bundle = reader.header, bundle_of(reader.header, bundle)
     networks = networks_of(bundle, threads or usable_cores(), header.mode)
-    coder = TileCoder(bundle, networks, header.mode)
+    coder = TileCoder(bundle, networks, header.mode, layers=header.layers)
     for index in range(reader.grid.count):
         box = reader.grid.box(index)
         geometry = Geometry(box.columns, box.rows)
@@ -251,7 +258,7 @@ def _begin(
 ) -> _Work:
     fixed += exact_bytes(reader.grid, region) if reader.exact else 0
     plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
-    workers = Workers(bundle, reader.header.mode, threads, plan.workers)
+    workers = Workers(bundle, reader.header.mode, threads, plan.workers, reader.header.layers)
     windows = TileGrid(reader.header.height, reader.header.width, plan.window)
     return _Work(workers, windows, LatentPlane(reader.grid, lambda indices: source.latents(workers, indices)))
 
@@ -265,8 +272,9 @@ def _synthesised(
     field = 0 if in_one_piece or source.hides(region) else workers.synthesis_field()
     needed = region.cells(STRIDE).grown(field, windows.whole.cells(STRIDE)).times(STRIDE)
     source.check(needed.within(windows.whole), workers.whole)
-    position = reader.header.position
-    return synthesise_windows(workers.whole, work.plane, position, windows, region, field, source.is_blank)
+    return synthesise_windows(
+        workers.whole, work.plane, reader.shown_position, windows, region, field, source.is_blank
+    )
 
 
 def _previewed(
@@ -275,7 +283,7 @@ def _previewed(
     """A quarter of the pixels of a region, made without the synthesis, as ``_synthesised`` makes all."""
     header = reader.header
     source.check(region)
-    hat = bundle.at(header.position, header.mode).hat
+    hat = bundle.at(reader.shown_position, header.mode).hat
     networks = networks_of(bundle, threads, header.mode)
     return preview_windows(networks, hat, work.plane, work.windows, region)
 
@@ -304,6 +312,17 @@ def _extras(reader: StreamReader, view: View, region: Box) -> tuple[Pixels | Non
     if region != reader.grid.whole:
         plane = plane[region.slices].copy()
     return _reduced(plane, view.divisor), metadata, True
+
+
+def _layers(reader: StreamReader, view: View) -> tuple[int, int] | None:
+    """As in ``Decoded``; raises unless that is allowed."""
+    try:
+        reader.check_layers()
+    except TruncatedStream:
+        if not view.allow_partial:
+            raise
+        return reader.layers, reader.header.layers
+    return None
 
 
 def _fixed_bytes(reader: StreamReader, view: View, region: Box) -> int:
@@ -342,9 +361,10 @@ def bundle_of(header: Header, bundle: Bundle | None) -> Bundle:
             f"The stream was made with bundle {header.fingerprint.hex()}{pack}, not with {bundle.name} "
             f"({bundle.fingerprint.hex()}); leave out --model and --pack or name the right ones."
         )
-    if header.position > bundle.last_position:
+    finest = header.position + POSITIONS_PER_LAYER * (header.layers - 1)
+    if finest > bundle.last_position:
         raise CorruptStream(
-            f"The stream has rate position {header.position}; the bundle ends at {bundle.last_position}."
+            f"The stream has rate position {finest}; the bundle ends at {bundle.last_position}."
         )
     bundle.mode_named(header.mode)
     return bundle

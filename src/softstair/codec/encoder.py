@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from numbers import Integral, Real
 
 import numpy as np
 
 from softstair.bundle import Bundle
 from softstair.errors import LimitExceeded, TargetOutOfReach, UsageError
-from softstair.mode import Mode
+from softstair.mode import POSITIONS_PER_LAYER, Mode
 from softstair.pictures import Picture, check_size, fill_hidden
 from softstair.quantize.grids import STRIDE
-from softstair.stream import NO_BUNDLE, Colour, Header, join_stream, pack_extras
+from softstair.quantize.layers import in_layers
+from softstair.stream import MOST_LAYERS, NO_BUNDLE, Colour, Header, join_stream, pack_extras
 from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
 from .budget import MAX_MEMORY, Plan, check_exact, exact_tile_bytes, latent_bytes, plan_encoder
@@ -138,6 +139,7 @@ def encode_picture(
     *,
     mode: str | None = None,
     progressive: bool = False,
+    layers: int | None = None,
     threads: int | None = None,
     max_memory: int = MAX_MEMORY,
 ) -> Encoded:
@@ -146,19 +148,24 @@ def encode_picture(
     Args:
         mode: by default the bundle's own.
         progressive: first all of the picture less sharp, where it has several tiles.
+        layers: 2 to 4, so that the file can be cut behind each; mode and order are theirs.
         threads: by default all usable cores.
         max_memory: bytes that the process may take for it, about, the picture included.
 
     Raises:
         LimitExceeded: more pixels than a decoder accepts by default, or more memory than allowed.
         TargetOutOfReach: no rate position meets the target.
-        UsageError: a quality or position outside its range, or a mode that the bundle lacks.
+        UsageError: a quality or position outside its range, a mode that the bundle lacks, or layers and
+            what they exclude.
     """
+    if layers is not None and rate.is_exact:
+        raise UsageError("A lossless file has no layers; ask for a quality below 100.")
     encoder = PictureEncoder(
         picture,
         bundle,
         mode=mode,
         progressive=progressive,
+        layers=layers,
         threads=threads,
         max_memory=max_memory,
         many=rate.is_target,
@@ -173,7 +180,8 @@ class PictureEncoder:
     Args:
         many: keep the latents, if memory allows, so that they are computed once.
         decodes: a target will be a PSNR, for which the picture is decoded, too.
-        mode, progressive, threads, max_memory: as for ``encode_picture``, as are the errors.
+        mode, progressive, layers, threads, max_memory: as for ``encode_picture``, as are the errors. The
+            rate position is that of the last layer.
     """
 
     def __init__(
@@ -183,6 +191,7 @@ class PictureEncoder:
         *,
         mode: str | None = None,
         progressive: bool = False,
+        layers: int | None = None,
         threads: int | None = None,
         max_memory: int = MAX_MEMORY,
         many: bool = True,
@@ -190,6 +199,10 @@ class PictureEncoder:
     ) -> None:
         height, width = picture.pixels.shape[:2]
         check_size(width, height, "The picture")
+        if layers is not None:
+            mode = _mode_of_layers(layers, mode, progressive)
+        self._layers = layers or 1
+        self._first = POSITIONS_PER_LAYER * (self._layers - 1)  # rate position of the coarsest file
         self._bundle, self._mode = bundle, choose_mode(bundle, mode=mode)
         self._grid = TileGrid(height, width, choose_layout(height, width))
         self._progressive = progressive and self._grid.count > 1  # one tile has that order anyway
@@ -238,6 +251,7 @@ class PictureEncoder:
             return self._encoded(form, position)
         after = position + 1
         setting = self._bundle.at(after, self._mode)
+        setting = in_layers(setting) if self._layers > 1 else setting
         if setting.thresholds is not None:
             return self._encoded(form, position)
         weight = weight_within(
@@ -257,6 +271,8 @@ class PictureEncoder:
     @cached_property
     def _forms(self) -> tuple[Form, ...]:
         """All that may be best; the learned one first, the one without any loss last."""
+        if self._layers > 1:
+            return (self._learned(None),)
         cells = exact_cells(self._picture.pixels)
         if cells is None:
             return (self._learned(None),)
@@ -309,7 +325,7 @@ class PictureEncoder:
             decodes=self._decodes or several,
             forms=2 if several else 1,
         )
-        workers = Workers(self._bundle, self._mode, self._threads, plan.workers)
+        workers = Workers(self._bundle, self._mode, self._threads, plan.workers, self._layers)
         picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
         if cells is None:
             return Form(PictureCoder(picture, grid, workers, plan, keep=keep))
@@ -326,6 +342,12 @@ class PictureEncoder:
         if rate.target_psnr is not None:
             return self._reaching(rate.target_psnr)
         position = position_of(rate, self._bundle.last_position)
+        if position < self._first:
+            quality = math.ceil(quality_of_position(self._first, self._bundle.last_position))
+            raise UsageError(
+                f"The last of {self._layers} layers needs a rate position of at least {self._first}, not "
+                f"{position}; ask for fewer layers or for a quality from {quality} on."
+            )
         return self._form_at(position), position
 
     def _form_at(self, position: int) -> Form:
@@ -343,7 +365,7 @@ class PictureEncoder:
 
     def _within(self, limit: int) -> tuple[Form, int | None]:
         """The best of at most so many bytes: exact if that fits."""
-        last = self._bundle.last_position
+        first, last = self._first, self._bundle.last_position
         if len(self._forms) > 1 and self._size(self._exact, None) <= limit:
             return self._exact, None
         found: list[tuple[Form, int | None]] = []
@@ -354,7 +376,7 @@ class PictureEncoder:
                     found.append((form, None))
                 continue
             try:
-                found.append((form, largest_within(partial(self._size, form), limit, last)))
+                found.append((form, first + largest_within(self._sizes(form), limit, last - first)))
             except TargetOutOfReach as error:
                 missed.append(error)
         if not found:
@@ -368,7 +390,7 @@ class PictureEncoder:
         form, position = found[0]
         if len(found) > 1:
             form, position = min(found, key=lambda pair: pair[0].error(pair[1] or 0))
-        if position == last and self._size(self._exact, None) <= limit:
+        if position == last and self._layers == 1 and self._size(self._exact, None) <= limit:
             return self._exact, None
         return form, position
 
@@ -381,11 +403,23 @@ class PictureEncoder:
                     found.append((form, None))
                 continue
             with suppress(TargetOutOfReach):
-                position = smallest_reaching(partial(self._psnr, form), floor, self._bundle.last_position)
-                found.append((form, position))
+                last = self._bundle.last_position - self._first
+                found.append((form, self._first + smallest_reaching(self._psnrs(form), floor, last)))
+        if not found and self._layers > 1:
+            raise TargetOutOfReach(
+                f"Layers do not reach {floor:g} dB with this bundle; ask for less, or leave layers out."
+            )
         if not found:
             found.append((self._exact, None))
         return found[0] if len(found) == 1 else min(found, key=lambda pair: self._size(*pair))
+
+    def _sizes(self, form: Form) -> Callable[[int], int]:
+        """Bytes by how far a position lies behind the first that is possible."""
+        return lambda beyond: self._size(form, self._first + beyond)
+
+    def _psnrs(self, form: Form) -> Callable[[int], float]:
+        """The same for dB."""
+        return lambda beyond: self._psnr(form, self._first + beyond)
 
     def _psnr(self, form: Form, position: int) -> float:
         """In dB, over all samples that can be seen."""
@@ -411,10 +445,25 @@ class PictureEncoder:
         if form.coder is None:
             fingerprint, pack, mode, position = NO_BUNDLE, None, Mode.SCALAR, 0
         assert position is not None  # what is learned has one
-        header = Header(fingerprint, grid.width, grid.height, self._colour, mode, position, grid.layout, pack)
-        tiles = form.code(position, rate_weight).tiles
-        cuts = self._cuts(form, tiles, position) if self._progressive and form.coder is not None else None
-        return join_stream(header, tiles, self._extras, form.exact, cuts, is_reduced=form.lost > 0)
+        header = Header(
+            fingerprint,
+            grid.width,
+            grid.height,
+            self._colour,
+            mode,
+            position - self._first,
+            grid.layout,
+            pack,
+            self._layers,
+        )
+        coded = form.code(position, rate_weight)
+        cuts = (
+            self._cuts(form, coded.tiles, position) if self._progressive and form.coder is not None else None
+        )
+        ends = coded.layer_ends if self._layers > 1 else None
+        return join_stream(
+            header, coded.tiles, self._extras, form.exact, cuts, is_reduced=form.lost > 0, layer_ends=ends
+        )
 
     def _cuts(self, form: Form, tiles: Sequence[bytes], position: int) -> list[int]:
         """Where the first phase of each payload ends, in bytes; exact ones have nothing to show early."""
@@ -423,6 +472,19 @@ class PictureEncoder:
             cells = self._grid.box(index).cells(STRIDE)
             cuts.append(0 if index in form.exact else first_part(model, payload, cells.rows, cells.columns))
         return cuts
+
+
+def _mode_of_layers(layers: int, mode: str | None, progressive: bool) -> str:
+    """The mode that layers are made of.
+
+    Raises:
+        UsageError: there cannot be so many, or something else was asked for that they decide.
+    """
+    if not 2 <= layers <= MOST_LAYERS:
+        raise UsageError(f"A file has 2 to {MOST_LAYERS} layers, not {layers}.")
+    if mode is not None or progressive:
+        raise UsageError("Layers have a mode and an order of their own; leave mode and progressive out.")
+    return Mode.RDOQ
 
 
 def _plan(

@@ -48,7 +48,7 @@ class Form:
             ExactPayload(tile, self.images[index]).pack() if index in self.images else tile
             for index, tile in enumerate(learned.tiles)
         )
-        return Payloads(tiles, learned.table_bits, learned.learned_bytes)
+        return replace(learned, tiles=tiles)
 
     def error(self, position: int) -> float:
         """Squared error at a rate position, over all samples that can be seen."""

@@ -48,7 +48,7 @@ def pooled_latents(data: Buffer, cells: int, bundle: Bundle | None, threads: int
         raise UsageError("The picture is exact in every tile and has no latents.")
     bundle = bundle_of(reader.header, bundle)
     source = TileSource(reader, partial_allowed=False)
-    workers = Workers(bundle, reader.header.mode, threads or usable_cores(), 1)
+    workers = Workers(bundle, reader.header.mode, threads or usable_cores(), 1, reader.header.layers)
     whole = reader.grid.whole.cells(STRIDE)
     sums = np.zeros((2, bundle.channels, cells, cells))
     counts = np.zeros((cells, cells))

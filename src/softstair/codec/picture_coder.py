@@ -9,6 +9,7 @@ import numpy as np
 
 from softstair import _core
 from softstair.engine import Planes
+from softstair.mode import POSITIONS_PER_LAYER
 from softstair.pictures import Picture
 from softstair.tiles import TileGrid
 
@@ -19,6 +20,7 @@ from .tile import Analysed, CodedTile, TileCoder
 from .windows import analyse_box, synthesise_windows
 from .workers import Workers
 
+_Outcome = tuple[bytes, float, tuple[int, ...]]  # payload, what tables charge, where layers end
 _REMEMBERED = 3  # codings of a picture: a search ends beside what it will return
 
 
@@ -27,15 +29,17 @@ class Payloads:
     """Payloads of all tiles at a rate position.
 
     table_bits: what the tables alone charge for what is learned, which has so many ``learned_bytes``.
+    layer_ends: where layers end in each.
     """
 
     tiles: tuple[bytes, ...]
     table_bits: float
     learned_bytes: int
+    layer_ends: tuple[tuple[int, ...], ...] = ()
 
 
 class PictureCoder:
-    """Codes one picture at as many rate positions as are asked for.
+    """Codes one picture at as many rate positions as are asked for; in layers, of the last one.
 
     Args:
         keep: hold the latents of all tiles, so that they are computed once; else once a position.
@@ -72,7 +76,7 @@ class PictureCoder:
         key = position, rate_weight
         if key not in self._coded:
             coded = self._code_tiles(range(self._grid.count), position, rate_weight)
-            self._remember(key, [(tile.payload, tile.table_bits) for tile in coded])
+            self._remember(key, [(tile.payload, tile.table_bits, tile.layer_ends) for tile in coded])
         return self._coded[key]
 
     def error(self, position: int) -> float:
@@ -81,18 +85,18 @@ class PictureCoder:
             self._measured[position] = self._measure(position)
         return self._measured[position]
 
-    def _remember(self, key: tuple[int, float | None], tiles: Iterable[tuple[bytes, float]]) -> None:
-        payloads, table_bits = zip(*tiles, strict=True)
-        self._coded[key] = Payloads(payloads, sum(table_bits), sum(map(len, payloads)))
+    def _remember(self, key: tuple[int, float | None], tiles: Iterable[_Outcome]) -> None:
+        payloads, table_bits, layer_ends = zip(*tiles, strict=True)
+        self._coded[key] = Payloads(payloads, sum(table_bits), sum(map(len, payloads)), layer_ends)
         if len(self._coded) > _REMEMBERED:
             del self._coded[next(iter(self._coded))]
 
     def _measure(self, position: int) -> float:
-        coded: dict[int, tuple[bytes, float]] = {}
+        coded: dict[int, _Outcome] = {}
 
         def decoded(indices: Sequence[int]) -> Iterator[Planes]:
             for index, tile in zip(indices, self._code_tiles(indices, position), strict=True):
-                coded[index] = tile.payload, tile.table_bits
+                coded[index] = tile.payload, tile.table_bits, tile.layer_ends
                 yield tile.latents
 
         whole, plane = self._grid.whole, LatentPlane(self._grid, decoded)
@@ -116,11 +120,13 @@ class PictureCoder:
     ) -> Iterator[CodedTile]:
         """As many tiles at a time as may be worked on."""
 
-        def work(coder: TileCoder, analysed: Analysed) -> CodedTile:
-            return coder.code(analysed, position, rate_weight=rate_weight)
+        first = position - POSITIONS_PER_LAYER * (self._workers.whole.layers - 1)
 
-        for first in range(0, len(indices), self._workers.count):
-            batch = indices[first : first + self._workers.count]
+        def work(coder: TileCoder, analysed: Analysed) -> CodedTile:
+            return coder.code(analysed, first, rate_weight=rate_weight)
+
+        for start in range(0, len(indices), self._workers.count):
+            batch = indices[start : start + self._workers.count]
             analysed = [self._analysed(index) for index in batch if index not in self._left_out]
             coded = self._workers.map(work, analysed)
             yield from (self._nothing(index) if index in self._left_out else next(coded) for index in batch)

@@ -23,6 +23,7 @@ from softstair.engine import Networks, Planes
 from softstair.errors import CorruptStream
 from softstair.mode import Mode
 from softstair.quantize.grids import Z
+from softstair.quantize.layers import in_layers, in_planes, level_before, value_in_layer
 from softstair.quantize.phases import PHASES
 from softstair.quantize.setting import Setting
 from softstair.quantize.staircase import rounded
@@ -42,8 +43,8 @@ class Settings(Protocol):
     def channels(self) -> int:
         """Number of latents at a place."""
 
-    def at(self, position: int, mode: Mode) -> Setting:
-        """All there is at a rate position in a mode."""
+    def at(self, position: int, mode: Mode, *, layer: int = 0) -> Setting:
+        """All there is at a rate position in a mode, so many layers on."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,14 @@ class Begun:
 
 @dataclass(frozen=True)
 class Decided:
-    """A tile whose symbols are decided. tile: their encoder. latents: y^, (1, C, rows, columns)."""
+    """A tile whose symbols are decided. tile: their encoder. latents: y^, (1, C, rows, columns).
+
+    z: as of ``Begun``.
+    """
 
     tile: _core.TileEncoder
     latents: Planes
+    z: npt.NDArray[np.int16]
 
     @property
     def table_bits(self) -> float:
@@ -85,36 +90,47 @@ class Decided:
 class CodedTile:
     """A tile as coded.
 
-    payload: bytes. latents: y^, (1, C, rows, columns). table_bits: what the tables alone charge.
+    payload: bytes. latents: y^, (1, C, rows, columns). table_bits: what the tables alone charge. layer_ends:
+    where layers end in the payload.
     """
 
     payload: bytes
     latents: Planes
     table_bits: float
+    layer_ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Symbols:
     """Symbols of a tile, int16: z (h, w, Z) and y (rows, columns, C).
 
-    Those of y are in steps; in the modes of a trellis, in half steps.
+    Those of y are in steps; in the modes of a trellis, in half steps. layer: whose steps, from 0.
     """
 
     z: npt.NDArray[np.int16]
     y: npt.NDArray[np.int16]
+    layer: int = 0
 
 
 class TileCoder:
     """Codes and decodes tiles with the networks and integers of one codec in one mode.
 
     settings: a bundle, or the integers of a codec in training. parallel: float networks may run while a
-    thread of its own reads symbols.
+    thread of its own reads symbols. layers: how many tiles are made of; a rate position is then that of the
+    first.
     """
 
-    def __init__(self, settings: Settings, networks: Networks, mode: Mode, *, parallel: bool = False) -> None:
-        self.channels, self.mode = settings.channels, mode
+    def __init__(
+        self, settings: Settings, networks: Networks, mode: Mode, *, parallel: bool = False, layers: int = 1
+    ) -> None:
+        self.channels, self.mode, self.layers = settings.channels, mode, layers
         self._networks, self._parallel = networks, parallel
-        self._at: Callable[[int], Setting] = lru_cache(maxsize=2)(lambda d: settings.at(d, mode))
+
+        def at(position: int, layer: int = 0) -> Setting:
+            setting = settings.at(position, mode, layer=layer)
+            return in_layers(setting) if layers > 1 else setting
+
+        self._at = lru_cache(maxsize=2 * layers)(at)
 
     def analyse(self, pixels: npt.NDArray[np.uint8]) -> Analysed:
         """Latents of pixels (H, W, 3); the same at every rate."""
@@ -134,7 +150,10 @@ class TileCoder:
         decide: stands in for the mode's own search. rate_weight: of the search, by default the mode's.
         """
         decided = self.decide(self.begin(analysed, position), decide, rate_weight=rate_weight)
-        return CodedTile(decided.tile.finish(), decided.latents, decided.table_bits)
+        payload = decided.tile.finish()
+        if self.layers > 1:
+            return self._refine(analysed, position, decided, payload, rate_weight)
+        return CodedTile(payload, decided.latents, decided.table_bits)
 
     def choose_z(self, analysed: Analysed, position: int) -> npt.NDArray[np.int16]:
         """Symbols of z at a rate position, (h, w, Z)."""
@@ -167,12 +186,37 @@ class TileCoder:
             tile.begin_phase()
             mean = begun.means.of_phase(decoded, phase)
             if decide is None:
-                tile.quantize(y, mean, setting.inverse_step, weight, setting.grid, decoded[0])
+                tile.quantize(
+                    y, mean, setting.inverse_step, weight, setting.grid, decoded[0], self.layers - 1
+                )
                 continue
             symbols = decide((y - mean) * setting.inverse_step[:, None, None])
             tile.put(np.ascontiguousarray(symbols.transpose(1, 2, 0)))
             _put_back(tile.symbols, mean, phase, setting, decoded)
-        return Decided(tile, decoded)
+        return Decided(tile, decoded, begun.z)
+
+    def _refine(
+        self, analysed: Analysed, position: int, first: Decided, payload: bytes, rate_weight: float | None
+    ) -> CodedTile:
+        """The layers behind the first: what is quantized is what the first one was, its means kept."""
+        setting, levels = self._at(position), first.tile.symbols
+        error = (analysed.latents - first.latents)[0] * setting.inverse_step[:, None, None]
+        residual = np.ascontiguousarray(error + in_planes(value_in_layer(levels, self.layers - 1)))
+        writer = _core.LayerWriter(setting.model, first.z, levels, residual)
+        weight = setting.rate_weight if rate_weight is None else rate_weight
+        ends, bits = [len(payload)], first.table_bits
+        for layer in range(1, self.layers):
+            payload += writer.write(self._at(position, layer).model, self.layers - 1 - layer, weight)
+            ends.append(len(payload))
+            bits += writer.bits
+        latents = self._refined(first.latents, writer.levels, self.layers - 1, setting)
+        return CodedTile(payload, latents, bits, tuple(ends))
+
+    def _refined(self, first: Planes, levels: npt.NDArray[np.int16], layer: int, setting: Setting) -> Planes:
+        """y^ of a layer from that of the first, whose setting is given: the means are the same."""
+        before = value_in_layer(level_before(levels, layer), self.layers - 1)
+        moved = value_in_layer(levels, self.layers - 1 - layer) / np.float32(1 << layer) - before
+        return first + in_planes(moved)[None] * setting.step[:, None, None]
 
     def decode(
         self,
@@ -187,7 +231,7 @@ class TileCoder:
         Raises:
             CorruptStream: the payload is not what an encoder wrote.
         """
-        if not self._parallel:
+        if not self._parallel or self.layers > 1:
             return self.reconstruct(self.read_symbols(payload, geometry, position, index), position, borders)
         # Reading is serial, and needs no means: these follow a phase behind, the first of z alone.
         tile = self.open_tile(payload, geometry, position, index)
@@ -205,7 +249,21 @@ class TileCoder:
         tile = self.open_tile(payload, geometry, position, index)
         for _ in range(PHASES):
             self.read_phase(tile, index)
+        if self.layers > 1:
+            return self._read_layers(tile, payload, position, index)
         return Symbols(tile.z, tile.y)
+
+    def _read_layers(self, tile: _core.TileDecoder, payload: bytes, position: int, index: int) -> Symbols:
+        """Symbols of the last layer of a payload, of which the first was read."""
+        layer, read = 0, tile.bytes_read
+        reader = _core.LayerReader(self._at(position).model, tile.z, tile.y)
+        with _of_tile(index):
+            while read < len(payload):
+                layer += 1
+                if layer == self.layers:
+                    raise ValueError("corrupt")
+                read += reader.read(self._at(position, layer).model, payload[read:])
+        return Symbols(tile.z, reader.levels, layer)
 
     def read_beginning(self, payload: bytes, geometry: Geometry, position: int, index: int = 0) -> Symbols:
         """Symbols of a payload that may end early: zero where it says nothing, of as many rows as z tells of.
@@ -237,9 +295,12 @@ class TileCoder:
         rows, columns, channels = symbols.y.shape
         means = self.means_of(symbols.z, rows, columns, position, borders)
         decoded = np.zeros((1, channels, rows, columns), np.float32)
+        first = level_before(symbols.y, symbols.layer) if symbols.layer else symbols.y
         for phase in range(PHASES):
             wait_for(phase)
-            self.put_back(symbols.y, position, means, phase, decoded)
+            self.put_back(first, position, means, phase, decoded)
+        if symbols.layer:
+            return self._refined(decoded, symbols.y, symbols.layer, self._at(position))
         return decoded
 
     def synthesise(self, latents: Planes, geometry: Geometry, position: int) -> npt.NDArray[np.uint8]:
@@ -249,7 +310,9 @@ class TileCoder:
     def open_tile(self, payload: bytes, geometry: Geometry, position: int, index: int) -> _core.TileDecoder:
         """A reader of a payload that has read z."""
         with _of_tile(index):
-            return _core.TileDecoder(self._at(position).model, payload, geometry.rows, geometry.columns)
+            return _core.TileDecoder(
+                self._at(position).model, payload, geometry.rows, geometry.columns, self.layers > 1
+            )
 
     def read_phase(self, tile: _core.TileDecoder, index: int) -> None:
         """Read the next phase of a tile's symbols."""

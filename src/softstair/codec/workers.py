@@ -57,10 +57,11 @@ class Workers:
     Transforms are large enough to keep all threads busy; entropy coding is serial within a tile.
     """
 
-    def __init__(self, bundle: Bundle, mode: Mode, threads: int, count: int) -> None:
+    def __init__(self, bundle: Bundle, mode: Mode, threads: int, count: int, layers: int = 1) -> None:
         each = max(1, threads // count)
-        self.whole = TileCoder(bundle, networks_of(bundle, threads, mode), mode)
-        self._each = TileCoder(bundle, networks_of(bundle, each, mode), mode, parallel=each > 1)
+        self.whole = TileCoder(bundle, networks_of(bundle, threads, mode), mode, layers=layers)
+        networks = networks_of(bundle, each, mode)
+        self._each = TileCoder(bundle, networks, mode, parallel=each > 1, layers=layers)
         self._bundle, self._threads, self._mode, self.count = bundle, threads, mode, count
 
     def analysis_field(self) -> int:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "encode": "Compress pictures to .stair files.",
     "decode": "Bring .stair files back as PNG, JPEG or WebP.",
     "info": "Say what a .stair file holds, without decoding it.",
+    "truncate": "Cut a .stair file in layers to a smaller one.",
     "models": "List the installed bundles and packs.",
     "pack": "Turn a pack and its bundle into one bundle.",
     "view": "Look at photographs and .stair files on a page of your own browser.",

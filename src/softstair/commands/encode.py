@@ -33,7 +33,7 @@ class Encoding:
     """
 
     rate: Rate
-    mode: str
+    mode: str | None
     strip: frozenset[str]
     model: str | None
     pack: str | None
@@ -42,13 +42,14 @@ class Encoding:
     max_memory: int
     keeps_sources: bool = False
     progressive: bool = False
+    layers: int | None = None
     like: bytes | None = None
 
     @property
     def settings(self) -> bytes:
         """Memory and threads decide no byte of a file."""
         deciding = [__version__, self.fingerprint, self.rate, self.mode, sorted(self.strip)]
-        deciding += [self.progressive, self.like]
+        deciding += [self.progressive, self.layers, self.like]
         return msgspec.json.encode(deciding)
 
     def __call__(self, source: bytes, job: Job) -> Product:
@@ -71,6 +72,7 @@ class Encoding:
                 bundle,
                 mode=self.mode,
                 progressive=self.progressive,
+                layers=self.layers,
                 threads=self.threads,
                 max_memory=self.max_memory,
             )
@@ -166,6 +168,11 @@ class _Page(click.ParamType[int | str]):
 @click.option(
     "--progressive", is_flag=True, help="Show all of a large picture early, while its file arrives."
 )
+@click.option(
+    "--layers",
+    type=click.IntRange(2, 4),
+    help="Make one file that truncate cuts to smaller ones: 2 to 4 qualities, the last as asked for.",
+)
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
 @click.option(
     "--max-memory", type=options.Size(), help="Approximate limit of memory for each picture; 2G by default."
@@ -204,6 +211,7 @@ def command(
     mode: str | None,
     like: str | None,
     progressive: bool,
+    layers: int | None,
     jobs: int | None,
     max_memory: int | None,
     strip: str,
@@ -232,15 +240,20 @@ def command(
             "The workers of a cluster set how many pictures are coded at once; leave out --jobs."
         )
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr, lossless or None)
-    if like is not None and (rate != Rate() or effort or mode or progressive or page is not None):
+    others = effort or mode or progressive or layers
+    if like is not None and (rate != Rate() or others or page is not None):
         raise UsageError("--like takes rate, mode and order from the old file; leave the other options out.")
     if like is not None and (len(sources) > 1 or Path(sources[0]).is_dir()):
         raise UsageError("--like is for one picture; name that alone.")
+    if layers is not None and (effort or mode or progressive):
+        raise UsageError(
+            "--layers has a mode and an order of its own; leave --effort, --mode and --progressive out."
+        )
     kinds = options.kinds_of(strip)
     work_list = plan(sources, output, ".stair", source_suffixes(), missing_suffixes())
     work_list = _on_pages(_checked(work_list), page)
     bundle = open_bundle(model, pack=pack)
-    chosen = choose_mode(bundle, effort, mode)
+    chosen = choose_mode(bundle, effort, mode) if layers is None else None
     cores = jobs or usable_cores()
     workers = min(cores, len(work_list.jobs))
     runner = run_here(workers)
@@ -257,6 +270,7 @@ def command(
         MAX_MEMORY if max_memory is None else max_memory,
         skip_larger,
         progressive,
+        layers,
         None if like is None else files.read(like),
     )
     running.run_all(

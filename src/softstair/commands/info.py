@@ -34,7 +34,8 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
             "height": header.height,
             "colour": header.colour.name.lower(),
             "mode": header.mode if learned else None,
-            "rate position": header.position if learned else None,
+            "rate position": reader.shown_position if learned else None,
+            "layers": None if header.layers == 1 else f"{reader.layers} of {header.layers}",
             "tiles": header.grid.count,
             "exact tiles": 0 if reader.is_reduced else len(reader.exact),
             "reduced tiles": len(reader.exact) if reader.is_reduced else 0,
@@ -44,6 +45,7 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
             "bits per pixel": round(8 * len(data) / (header.width * header.height), 4),
             "header bytes": parts.header,
             "tile bytes": parts.tiles,
+            "layer bytes": ", ".join(map(str, parts.layers)) or None,
             "alpha bytes": parts.alpha,
             "metadata bytes": parts.metadata,
         }

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from softstair import _core
-from softstair.mode import Mode
+from softstair.mode import POSITIONS_PER_LAYER, Mode
 
 from .context import Context
 from .rates import POSITIONS_PER_OCTAVE, POSITIONS_PER_POINT, hat_weights, interpolate, nearest_point
@@ -92,14 +92,17 @@ class Integers:
         """The rate position of the finest steps; the coarsest have 0."""
         return (self.points - 1) * POSITIONS_PER_POINT
 
-    def at(self, position: int, mode: Mode, *, simd: bool = True) -> Setting:
+    def at(self, position: int, mode: Mode, *, simd: bool = True, layer: int = 0) -> Setting:
         """The setting of a rate position in a mode, with or without vector kernels.
+
+        layer: of so many layers on, whose steps are those of the position halved as often.
 
         Raises:
             ValueError: the parts do not fit each other.
         """
         coding = self.codings[mode]
-        exponent = (interpolate(self.gains, position) + position).astype(np.int32)
+        finer = position + POSITIONS_PER_LAYER * layer
+        exponent = (interpolate(self.gains, position) + finer).astype(np.int32)
         in_steps = exponent - np.int32(coding.staircase.step)
         inverse_step, grid = _power(in_steps), coding.staircase.grid(position)
         z_channels = self.hyper_channels
@@ -110,7 +113,7 @@ class Integers:
             coding.tables.core,
             self.base,
             coding.staircase.skip,
-            interpolate(self.scale.rate_bias, position),
+            interpolate(self.scale.rate_bias, finer),
             in_steps,
             mode.states,
             self._place if simd or self.context.place is None else self.context.place.build(simd=False),
@@ -118,14 +121,14 @@ class Integers:
             self._hyper_rate(position),
         )
         return Setting(
-            position,
+            finer,
             mode,
             model,
             gain=_power(exponent),
             step=np.float32(1) / inverse_step,
             inverse_step=inverse_step,
             grid=grid,
-            hat=hat_weights(position, self.points),
+            hat=hat_weights(finer, self.points),
             rate_weight=coding.rate_weight,
             thresholds=thresholds_at(coding.thresholds, position, grid) if coding.thresholds else None,
             z_thresholds=thresholds_at(self.z_thresholds, position) if self.z_thresholds else None,
