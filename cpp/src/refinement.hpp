@@ -13,8 +13,8 @@
 
 namespace softstair {
 
-// Where a level m > 0 of a layer lies in its cell, in steps beyond m; levels of the last layer lie at m.
-constexpr float kInCell = 0.125f;
+// Where a level m > 0 lies in its cell, in steps beyond m: of a layer that others come after, and of the last.
+constexpr float kInCell = 0.125f, kInLastCell = -0.09375f;
 
 // What an encoder minds of the squared error of the next layer.
 constexpr float kAhead = 0.5f;
@@ -112,7 +112,7 @@ class LayerWriter {
 
 // Where a level lies, in steps. behind: how many layers come after its own.
 inline float value_in_layer(int level, int behind) {
-  const float beyond = behind > 0 ? kInCell : 0;
+  const float beyond = behind > 0 ? kInCell : kInLastCell;
   return static_cast<float>(level) + (level > 0 ? beyond : level < 0 ? -beyond : 0);
 }
 

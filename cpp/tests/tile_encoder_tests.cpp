@@ -114,7 +114,7 @@ void check_layers(const Setting& setting, Size size, int layers, unsigned seed) 
     CHECK(read <= hostile.size());
     CHECK(LayerReader(*reading->y_tables, size, symbols.z, symbols.y).read(*reading, std::span(bytes).first(2), read) == Fault::truncated);
     std::fill(symbols.y.begin(), symbols.y.end(), std::int16_t{kLargestSymbol});
-    CHECK(LayerReader(*reading->y_tables, size, symbols.z, symbols.y).read(*reading, std::span(bytes).last(64), read) != Fault::none);
+    CHECK(LayerReader(*reading->y_tables, size, symbols.z, symbols.y).read(*reading, hostile, read) != Fault::none);
   }
 }
 

@@ -1,8 +1,8 @@
 """Layers: quantizers of the mode rdoq whose steps are halved, each splitting the cells of the one before.
 
 Levels of a layer are those of the next one without their lowest bit, towards zero, so that around zero cells
-are wider than elsewhere. A latent lies an eighth of a step beyond its level, but on it in the last layer.
-docs/format/stream.md says how layers are read; the core reads them.
+are wider than elsewhere. docs/format/stream.md says how layers are read, and where in its cell a latent is
+taken to lie; the core reads them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .setting import Setting
 Floats = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int16]
 
-_IN_CELL = np.float32(1 / 8)  # steps
+_IN_CELL, _IN_LAST_CELL = np.float32(1 / 8), np.float32(-3 / 32)  # steps beyond a level
 _FIRST = np.array([0, (1 + _IN_CELL) / 2, 1 + _IN_CELL], np.float32)  # members of the first layer's fine grid
 _WEIGHT = 2.0  # times the mode's rate weight: what layers to come lose by a level is minded by itself
 
@@ -29,7 +29,7 @@ def in_layers(setting: Setting) -> Setting:
 
 def value_in_layer(levels: Levels, behind: int) -> Floats:
     """Where levels lie, in steps of their layer. behind: how many layers come after it."""
-    beyond = _IN_CELL if behind else np.float32(0)
+    beyond = _IN_CELL if behind else _IN_LAST_CELL
     values: Floats = levels + beyond * np.sign(levels).astype(np.float32)
     return values
 
