@@ -44,7 +44,7 @@ class Fuzzer {
     }
   }
 
-  // A stream of one tile: its header and payload, then alpha, with checksums put right.
+  // A stream of one tile: its header and payload, then alpha, or parts of the payload, with checksums put right.
   void damage_inside(Data& stream) {
     std::size_t at = 14;
     const auto varint = [&] {
@@ -57,9 +57,13 @@ class Fuzzer {
       return value;
     };
     varint(), varint();
-    at += 3;
+    const std::size_t layers = at + 3 < stream.size() && stream[at + 1] == 6 ? stream[at + 3] : 1;
+    at += layers > 1 ? 4 : 3;
     if (varint() != 0) return damage(stream, 0, stream.size());
-    const std::size_t length = varint(), head = at + (stream[4] == 2 && (stream[5] & 4) != 0 ? 1 : 0);  // a bitmap of one tile
+    const std::size_t length = varint();
+    std::vector<std::size_t> others;
+    for (std::size_t layer = 1; layer < std::min<std::size_t>(layers, 4); ++layer) others.push_back(varint());
+    const std::size_t head = at + (stream[4] == 2 && (stream[5] & 4) != 0 ? 1 : 0);  // a bitmap of one tile
     if (head + length + 4 > stream.size()) return;
     if (below(3) == 0)
       damage(stream, 14, head);
@@ -67,6 +71,12 @@ class Fuzzer {
       damage(stream, head, head + length);
     put(stream, head + length, softstair::crc32({stream.data() + head, length}, softstair::crc32({stream.data(), head})));
     at = head + length + 4;
+    for (const std::size_t other : others) {  // of a stream without alpha and metadata
+      if (at + other + 4 > stream.size()) return;
+      damage(stream, at, at + other);
+      put(stream, at + other, softstair::crc32({stream.data() + at, other}, softstair::crc32({stream.data(), head})));
+      at += other + 4;
+    }
     if (at >= stream.size() || below(2)) return;
     const std::size_t block = varint();
     if (at + block + 4 > stream.size()) return;

@@ -7,7 +7,7 @@ from io import BytesIO
 from PIL import Image
 
 from softstair.pictures import Picture
-from softstair.stream import NO_BUNDLE, Header, measure_parts, read_header
+from softstair.stream import MAX_SIDE, NO_BUNDLE, StreamReader, measure_parts
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -21,10 +21,10 @@ def facts_of_photo(picture: Picture, data: bytes) -> Facts:
 
 def facts_of_stair(data: bytes, picture: Picture) -> Facts:
     """Of a .stair file that could be opened."""
-    header, parts = read_header(data), measure_parts(data)
+    reader, parts = StreamReader(data, max_pixels=MAX_SIDE * MAX_SIDE), measure_parts(data)
     return (
         (".stair file", f"{_whole(len(data))} bytes"),
-        *_learned(header),
+        *_learned(reader),
         ("Pixels", f"{_whole(parts.tiles)} bytes"),
         *((("Transparency", f"{_whole(parts.alpha)} bytes"),) if parts.alpha else ()),
         *((("Metadata", f"{_whole(parts.metadata)} bytes"),) if parts.metadata else ()),
@@ -32,12 +32,14 @@ def facts_of_stair(data: bytes, picture: Picture) -> Facts:
     )
 
 
-def _learned(header: Header) -> Facts:
+def _learned(reader: StreamReader) -> Facts:
+    header = reader.header
     if header.fingerprint == NO_BUNDLE:
         return (("Exact", "every pixel"),)
     return (
-        ("Rate position", str(header.position)),
+        ("Rate position", str(reader.shown_position)),
         ("Mode", str(header.mode)),
+        *((("Layers", f"{reader.layers} of {header.layers}"),) if header.layers > 1 else ()),
         ("Bundle", header.fingerprint.hex()),
         *(() if header.pack is None else (("Pack", header.pack.hex()),)),
     )
