@@ -38,7 +38,7 @@ Fingerprint fingerprint_of(const Entries& entries) {
   Sha256 digest;
   const auto add = [&](const std::string& name) {
     const Bytes content = entries.at(name);
-    const std::string head = name + '\0' + std::to_string(content.size()) + '\0';
+    const std::string head = name + '\0' + decimal(content.size()) + '\0';
     digest.add({reinterpret_cast<const std::uint8_t*>(head.data()), head.size()});
     digest.add(content);
   };

@@ -37,8 +37,8 @@ class Cursor {
 
   Bytes take(std::uint64_t count, const char* part) {
     if (count > left())
-      throw Error(missing_, "The " + std::string(part) + " at byte " + std::to_string(at_) + " of " + what_ + " needs " +
-                                std::to_string(count) + " bytes, " + std::to_string(left()) +
+      throw Error(missing_, "The " + std::string(part) + " at byte " + decimal(at_) + " of " + what_ + " needs " +
+                                decimal(count) + " bytes, " + decimal(left()) +
                                 " are left; the file is not complete.");
     const Bytes piece = bytes_.subspan(at_, static_cast<std::size_t>(count));
     at_ += piece.size();

@@ -2,12 +2,21 @@
 // What can go wrong between bytes and a picture. The C face turns it into a code and a text.
 #pragma once
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
 #include "softstair.h"
 
 namespace softstair {
+
+// std::to_string would bring a kilobyte of tables into every page.
+inline std::string decimal(std::uint64_t number) {
+  std::string digits;
+  do digits.insert(digits.begin(), static_cast<char>('0' + number % 10));
+  while (number /= 10);
+  return digits;
+}
 
 // One line for a terminal, whatever names a damaged file has.
 inline std::string printable(std::string text) {

@@ -26,10 +26,10 @@ class Planner {
   }
 
  private:
-  [[noreturn]] void fail(const std::string& why) const {
+  [[noreturn]] void fail(const char* why) const {
     throw Error(STAIR_INVALID_BUNDLE, "The graph " + name_ + " of the bundle " + why + ".");
   }
-  void need(bool condition, const std::string& why) const {
+  void need(bool condition, const char* why) const {
     if (!condition) fail(why);
   }
 
@@ -47,7 +47,7 @@ class Planner {
   bool is_plane(const std::string& name) const { return planes_.count(name) != 0; }
   int plane(const std::string& name) const {
     const auto found = planes_.find(name);
-    if (found == planes_.end()) fail("has an operator whose input " + name + " is no plane");
+    if (found == planes_.end()) fail(("has an operator whose input " + name + " is no plane").c_str());
     return found->second;
   }
   const Constant* constant(const std::string& name) const {
@@ -56,7 +56,7 @@ class Planner {
   }
   const Constant& needed_constant(const Node& node, std::size_t input) const {
     if (input >= node.inputs.size() || constant(node.inputs[input]) == nullptr)
-      fail("has an operator " + node.operation + " without a constant that it needs");
+      fail(("has an operator " + node.operation + " without a constant that it needs").c_str());
     return *constant(node.inputs[input]);
   }
 
@@ -114,7 +114,7 @@ class Planner {
     } else if (operation == "Concat") {
       planes_[out] = concatenate(node);
     } else {
-      fail("holds the operator " + operation + ", which is none that bundles may use");
+      fail(("holds the operator " + operation + ", which is none that bundles may use").c_str());
     }
     return index;
   }
@@ -217,7 +217,7 @@ class Planner {
 
   // Depth to space in channels (row, column, channel), written out as seven moves of whole blocks.
   std::size_t blocks(std::size_t index) {
-    const std::string wrong = "has transpositions that are not a depth to space";
+    constexpr const char* wrong = "has transpositions that are not a depth to space";
     constexpr const char* kMoves[7] = {"Transpose", "Squeeze", "Reshape", "Transpose", "Reshape", "Reshape", "Transpose"};
     need(index + 7 <= graph_.nodes.size(), wrong);
     std::vector<std::int64_t> numbers[7];

@@ -34,8 +34,8 @@ void check_bundle(const Bundle* bundle, const Stream& stream) {
                                         (bundle == nullptr ? ", which is not there." : ", not with bundle " + hexadecimal(bundle->fingerprint()) + "."));
   const int finest = header.position + kPositionsPerLayer * (header.layers - 1);
   if (finest > bundle->last_position())
-    throw Error(STAIR_CORRUPT, "Rate position " + std::to_string(finest) + " is beyond the bundle's last, " +
-                                   std::to_string(bundle->last_position()) + ".");
+    throw Error(STAIR_CORRUPT, "Rate position " + decimal(finest) + " is beyond the bundle's last, " +
+                                   decimal(bundle->last_position()) + ".");
   if (!bundle->has_mode(header.mode)) throw Error(STAIR_CORRUPT, std::string("The bundle has no mode ") + kModes[header.mode] + ".");
 }
 
@@ -115,10 +115,10 @@ class ExactPlane {
  private:
   const std::vector<std::uint32_t>& image(int index) {
     if (const auto known = tiles_.find(index); known != tiles_.end()) return known->second;
-    const std::string name = "image of tile " + std::to_string(index);
+    const std::string name = "image of tile " + decimal(index);
     const ExactPayload payload = stream_.exact_payload(index);
     if (!stream_.needs_bundle() && !payload.learned.empty())
-      throw Error(STAIR_CORRUPT, "The stream has a learned part in tile " + std::to_string(index) + ", but names no bundle.");
+      throw Error(STAIR_CORRUPT, "The stream has a learned part in tile " + decimal(index) + ", but names no bundle.");
     const Box box = stream_.grid().box(index);
     std::vector<std::uint32_t> image = decode_vp8l(payload.image, box.rows(), box.columns(), name);
     for (const std::uint32_t pixel : image)
@@ -170,7 +170,7 @@ class Painter {
       : bundle_(bundle), stream_(stream), divisor_(view.divisor), wanted_(channels), limits_(limits), progress_(progress), whole_(stream.grid().whole()), presence_(stream, view.partial), exact_(stream, presence_) {
     region_ = view.region.value_or(whole_);
     if (region_.rows() < 1 || region_.columns() < 1 || !(region_.meets(whole_) && region_.within(whole_) == region_))
-      throw Error(STAIR_USAGE, "The region is not inside the picture of " + std::to_string(whole_.right) + "x" + std::to_string(whole_.bottom) + " pixels.");
+      throw Error(STAIR_USAGE, "The region is not inside the picture of " + decimal(whole_.right) + "x" + decimal(whole_.bottom) + " pixels.");
     region_ = region_.cells(divisor_).times(divisor_).within(whole_);
     if (!stream.needs_bundle()) return;
     synthesis_ = &bundle->synthesis(stream.header().mode);
@@ -215,9 +215,9 @@ class Painter {
       least = fixed + 8 * area(run) + (synthesis_ == nullptr ? 0 : learned_bytes(run, largest));
       if (least <= limits_.max_memory) return window;
     }
-    throw Error(STAIR_LIMIT, "The picture of " + std::to_string(whole_.right) + "x" + std::to_string(whole_.bottom) + " pixels needs about " +
-                                 std::to_string(least / 1000000) + " MB of memory, more than the limit of " +
-                                 std::to_string(limits_.max_memory / 1000000) + " MB; raise the limit.");
+    throw Error(STAIR_LIMIT, "The picture of " + decimal(whole_.right) + "x" + decimal(whole_.bottom) + " pixels needs about " +
+                                 decimal(least / 1000000) + " MB of memory, more than the limit of " +
+                                 decimal(limits_.max_memory / 1000000) + " MB; raise the limit.");
   }
 
   // What latents and networks take: y^ of a row of windows, and a tile or a window at work.

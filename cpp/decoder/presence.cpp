@@ -77,21 +77,21 @@ std::string Presence::damage(bool whole_extras) const {
   const auto add = [&](const std::string& part) {
     if (!part.empty()) text += (text.empty() ? "The picture is not complete: " : "; ") + part;
   };
-  if (!damaged_.empty()) add(std::to_string(damaged_.size()) + " of " + std::to_string(needed_) + " tiles were damaged and are grey");
+  if (!damaged_.empty()) add(decimal(damaged_.size()) + " of " + decimal(needed_) + " tiles were damaged and are grey");
   add(ends_early());
   if (stream_.ends_within_a_layer())
-    add("the file ends early: " + std::to_string(stream_.layers()) + " of " + std::to_string(stream_.header().layers) + " layers are shown");
+    add("the file ends early: " + decimal(stream_.layers()) + " of " + decimal(stream_.header().layers) + " layers are shown");
   if (!whole_extras) add("alpha and metadata were damaged or missing and were left out");
   return text.empty() ? text : text + ".";
 }
 
 std::string Presence::ends_early() const {
   const std::size_t absent = missing_.size() - damaged_.size();
-  const std::string of = " of " + std::to_string(needed_) + " tiles ";
-  if (cut_.empty()) return absent == 0 ? "" : "the file ends early: " + std::to_string(absent) + of + "are grey";
+  const std::string of = " of " + decimal(needed_) + " tiles ";
+  if (cut_.empty()) return absent == 0 ? "" : "the file ends early: " + decimal(absent) + of + "are grey";
   if (needed_ == 1) return "the file ends early and is shown as far as its bytes reach";
-  const std::string shown = "the file ends early: " + std::to_string(cut_.size()) + of + "as far as the bytes reach";
-  return absent == 0 ? shown : shown + ", " + std::to_string(absent) + " grey";
+  const std::string shown = "the file ends early: " + decimal(cut_.size()) + of + "as far as the bytes reach";
+  return absent == 0 ? shown : shown + ", " + decimal(absent) + " grey";
 }
 
 }  // namespace softstair

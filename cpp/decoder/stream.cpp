@@ -29,19 +29,19 @@ std::uint32_t varint(Cursor& cursor, const char* name) {
       return static_cast<std::uint32_t>(value);
     }
   }
-  throw Error(STAIR_CORRUPT, "The " + std::string(name) + " before byte " + std::to_string(cursor.offset()) + " is longer than a number may be.");
+  throw Error(STAIR_CORRUPT, "The " + std::string(name) + " before byte " + decimal(cursor.offset()) + " is longer than a number may be.");
 }
 
 int side(Cursor& cursor, const char* name) {
   const std::uint32_t value = varint(cursor, name);
   if (value == 0) throw Error(STAIR_CORRUPT, "The " + std::string(name) + " is zero.");
   if (value > kLargestSide)
-    throw Error(STAIR_LIMIT, "The " + std::string(name) + " is " + std::to_string(value) + ", more than the format's limit of 65536.");
+    throw Error(STAIR_LIMIT, "The " + std::string(name) + " is " + decimal(value) + ", more than the format's limit of 65536.");
   return static_cast<int>(value);
 }
 
 [[noreturn]] void unknown(const char* what, std::uint32_t value) {
-  throw Error(STAIR_UNSUPPORTED, "The stream has unknown " + std::string(what) + " " + std::to_string(value) + "; a newer release may read it.");
+  throw Error(STAIR_UNSUPPORTED, "The stream has unknown " + std::string(what) + " " + decimal(value) + "; a newer release may read it.");
 }
 
 void check(Cursor& cursor, std::uint32_t found, const std::string& name) {
@@ -64,12 +64,12 @@ Stream::Stream(Bytes bytes, std::uint64_t max_pixels) : cursor_(bytes, STAIR_TRU
   read_header();
   const std::uint64_t pixels = static_cast<std::uint64_t>(header_.width) * header_.height;
   if (pixels > max_pixels)
-    throw Error(STAIR_LIMIT, "The picture has " + std::to_string(header_.width) + "x" + std::to_string(header_.height) +
-                                 " pixels, more than the limit of " + std::to_string(max_pixels) + "; raise the limit if you trust the file.");
+    throw Error(STAIR_LIMIT, "The picture has " + decimal(header_.width) + "x" + decimal(header_.height) +
+                                 " pixels, more than the limit of " + decimal(max_pixels) + "; raise the limit if you trust the file.");
   grid_.emplace(header_.height, header_.width, header_.layout);
   const auto count = static_cast<std::size_t>(grid_->count());
   if (count > cursor_.left())  // an entry has at least a byte
-    throw Error(STAIR_TRUNCATED, "The tile index needs " + std::to_string(count) + " bytes, " + std::to_string(cursor_.left()) +
+    throw Error(STAIR_TRUNCATED, "The tile index needs " + decimal(count) + " bytes, " + decimal(cursor_.left()) +
                                      " are left; the file is not complete.");
   const std::size_t parts = this->parts();
   for (std::size_t i = 0; i < parts * count; ++i) lengths_.push_back(varint(cursor_, "tile index"));
@@ -154,7 +154,7 @@ bool Stream::reduced() const { return header_.version == 2 && (header_.flags & k
 bool Stream::progressive() const { return header_.version == 2 && (header_.flags & kProgressive) != 0; }
 
 Bytes Stream::tile(int index) const {
-  const std::string name = "tile " + std::to_string(index);
+  const std::string name = "tile " + decimal(index);
   if (parts() == 1) return piece(index, name);
   const std::size_t first = parts() * index;
   if (joined_parts() == 1) return piece(first, name);
@@ -197,8 +197,8 @@ Bytes Stream::piece(std::size_t part, const std::string& name) const {
   const Bytes bytes = cursor_.whole();
   switch (state(part)) {
     case Piece::cut:
-      throw Error(STAIR_TRUNCATED, "The " + name + " ends at byte " + std::to_string(offsets_[part] + lengths_[part] + 4) + ", the file at byte " +
-                                       std::to_string(bytes.size()) + "; the file is not complete.");
+      throw Error(STAIR_TRUNCATED, "The " + name + " ends at byte " + decimal(offsets_[part] + lengths_[part] + 4) + ", the file at byte " +
+                                       decimal(bytes.size()) + "; the file is not complete.");
     case Piece::damaged:
       throw Error(STAIR_CORRUPT, "The checksum of " + name + " is wrong; the file is damaged.");
     case Piece::whole:
@@ -215,7 +215,7 @@ Cursor Stream::after_tiles() const {
 
 ExactPayload Stream::exact_payload(int index) const {
   const Bytes payload = tile(index);
-  Cursor cursor(payload, STAIR_CORRUPT, "the payload of tile " + std::to_string(index));
+  Cursor cursor(payload, STAIR_CORRUPT, "the payload of tile " + decimal(index));
   const Bytes learned = cursor.take(varint(cursor, "learned part"), "learned part");
   return {learned, payload.subspan(cursor.offset())};
 }
@@ -240,7 +240,7 @@ std::vector<std::uint8_t> Stream::inflated(Bytes deflated, const char* name, std
   std::vector<std::uint8_t> content;
   const Inflated result = inflate(deflated, limit, content);
   if (result == Inflated::too_long)
-    throw Error(STAIR_LIMIT, "The " + std::string(name) + " inflates to more than " + std::to_string(limit) + " bytes.");
+    throw Error(STAIR_LIMIT, "The " + std::string(name) + " inflates to more than " + decimal(limit) + " bytes.");
   if (result != Inflated::done) throw Error(STAIR_CORRUPT, "The " + std::string(name) + " is not one whole deflated block.");
   return content;
 }
@@ -264,7 +264,7 @@ std::vector<std::uint8_t> Stream::exact_alpha(Cursor& cursor) const {
   std::vector<std::uint8_t> plane(width * header_.height);
   for (int index = 0; index < grid_->count(); ++index) {
     const Box box = grid_->box(index);
-    const auto samples = decode_vp8l(blocks[index], box.rows(), box.columns(), "alpha of tile " + std::to_string(index));
+    const auto samples = decode_vp8l(blocks[index], box.rows(), box.columns(), "alpha of tile " + decimal(index));
     for (int y = 0; y < box.rows(); ++y)
       for (int x = 0; x < box.columns(); ++x)
         plane[(box.top + y) * width + box.left + x] = static_cast<std::uint8_t>(samples[static_cast<std::size_t>(y) * box.columns() + x] >> 8);
@@ -294,10 +294,10 @@ std::optional<std::vector<std::uint8_t>> Stream::metadata(int kind) const {
   }
   if (layered()) {
     if (ends_within_a_layer())
-      throw Error(cursor_.whole().size() > boundaries_.back() ? STAIR_CORRUPT : STAIR_TRUNCATED, "The file ends at byte " + std::to_string(cursor_.whole().size()) +
-                                                                        ", which is no end of one of its " + std::to_string(header_.layers) + " layers.");
+      throw Error(cursor_.whole().size() > boundaries_.back() ? STAIR_CORRUPT : STAIR_TRUNCATED, "The file ends at byte " + decimal(cursor_.whole().size()) +
+                                                                        ", which is no end of one of its " + decimal(header_.layers) + " layers.");
   } else if (cursor.left() != 0)
-    throw Error(STAIR_CORRUPT, std::to_string(cursor.left()) + " bytes follow the end of the stream at byte " + std::to_string(cursor.offset()) + ".");
+    throw Error(STAIR_CORRUPT, decimal(cursor.left()) + " bytes follow the end of the stream at byte " + decimal(cursor.offset()) + ".");
   return found;
 }
 

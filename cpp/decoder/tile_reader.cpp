@@ -119,7 +119,7 @@ Fault TileReader::read(int index, Symbols& symbols) const {
 
 void TileReader::check(Fault fault, int index) {
   if (fault == Fault::none) return;
-  throw Error(STAIR_CORRUPT, "The payload of tile " + std::to_string(index) + " cannot be decoded: it is " +
+  throw Error(STAIR_CORRUPT, "The payload of tile " + decimal(index) + " cannot be decoded: it is " +
                                  (fault == Fault::truncated ? "truncated." : "corrupt."));
 }
 

@@ -105,8 +105,8 @@ class Reader {
     bits_.read(1);  // whether alpha is used: a hint
     need(bits_.read(3) == 0);
     if (bits_.overrun() || stored_width != width || stored_height != height)
-      throw Error(STAIR_CORRUPT, "The " + what_ + " is " + std::to_string(stored_width) + "x" + std::to_string(stored_height) + " pixels where " +
-                                     std::to_string(width) + "x" + std::to_string(height) + " were expected.");
+      throw Error(STAIR_CORRUPT, "The " + what_ + " is " + decimal(stored_width) + "x" + decimal(stored_height) + " pixels where " +
+                                     decimal(width) + "x" + decimal(height) + " were expected.");
     std::vector<Transform> transforms;
     int inner = width;
     while (bits_.read(1) != 0) {

@@ -29,9 +29,9 @@ const Weights& layer(const ScaleNetwork::Layers& layers, const std::string& name
   return found->second;
 }
 
-void require_multiple(int value, int of, const char* what) {
-  if (value <= 0 || value % of != 0 || value > 4096)
-    throw std::invalid_argument(std::string(what) + " must be a multiple of " + std::to_string(of));
+template <int kOf>
+void require_multiple(int value, const char* wrong) {
+  if (value <= 0 || value % kOf != 0 || value > 4096) throw std::invalid_argument(wrong);
 }
 
 // Class of a position, or of the distance between two: classes add by XOR, as coordinates do.
@@ -72,10 +72,11 @@ void ScaleNetwork::read_widths(const Layers& layers) {
   hyper_latents_ = layer(layers, "hyper").inputs;
   hyper_width_ = layer(layers, "hyper").outputs;
   width_ = layer(layers, "mix").outputs;
-  require_multiple(latents_, 4 * kPanel, "the number of latent channels");
-  require_multiple(hyper_latents_, 2, "the number of z channels");
-  require_multiple(hyper_width_, kPanel, "the width of the hyper layers");
-  require_multiple(width_, kPanel, "the width of the scale layers");
+  static_assert(kPanel == 16, "what follows says so");
+  require_multiple<64>(latents_, "the number of latent channels must be a multiple of 64");
+  require_multiple<2>(hyper_latents_, "the number of z channels must be a multiple of 2");
+  require_multiple<16>(hyper_width_, "the width of the hyper layers must be a multiple of 16");
+  require_multiple<16>(width_, "the width of the scale layers must be a multiple of 16");
 }
 
 void ScaleNetwork::add_layers(const Layers& layers, bool simd) {
