@@ -363,7 +363,9 @@ def test_ctrl_c_while_it_starts(tmp_path):
         ended.add(process.returncode)
         if b"Interrupted." in said:
             assert b"Traceback" not in said
-            assert process.returncode == 130
+            # An extension that was running Python code in its own way makes the interpreter end by the
+            # signal itself; a shell calls both 130.
+            assert process.returncode in (130, -signal.SIGINT)
     assert 130 in ended
 
 
