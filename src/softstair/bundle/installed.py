@@ -27,6 +27,7 @@ _EARLIER = {
     "2537f7ec0b53ca4b": "photo-s",
     "964fbc18c006d743": "photo",
     "087020fa78318de7": "photo",
+    "bb1da3813cd9f114": "photo-psnr",
 }
 
 
