@@ -76,6 +76,8 @@ def test_names_that_differ_in_case_are_two_files_only_where_folders_tell_them_ap
     save(tmp_path / "from" / "Lake.png"), save(tmp_path / "from" / "lake.png")
     run("encode", tmp_path / "from", "-o", tmp_path / "to", *TINY)
     assert {path.name for path in (tmp_path / "to").glob("?*.stair")} == {"Lake.stair", "lake.stair"}
+    old = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}  # no name can have accents
+    assert run("encode", tmp_path / "from", "-o", tmp_path / "ascii", *TINY, **old).returncode == 0
     assert files.tells_apart(tmp_path / "not" / "yet")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
