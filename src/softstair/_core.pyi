@@ -7,6 +7,22 @@ from typing import Annotated, overload
 import numpy
 from numpy.typing import NDArray
 
+# C-contiguous arrays of one, two or three dimensions, on the CPU; what is not to be written may be read-only.
+FloatCube = Annotated[
+    NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+]
+FloatRow = Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)]
+Int16Cube = Annotated[
+    NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
+]
+Int16Matrix = Annotated[
+    NDArray[numpy.int16], dict(shape=(None, None), order="C", device="cpu", writable=False)
+]
+Int16Row = Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)]
+Int32Row = Annotated[NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)]
+UInt16Row = Annotated[NDArray[numpy.uint16], dict(shape=(None,), order="C", device="cpu", writable=False)]
+FloatCubeToWrite = Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")]
+
 def simd_available() -> bool:
     """True if vector kernels are built in and usable here."""
 
@@ -19,36 +35,16 @@ def jpeg_is_damaged(data: bytes) -> bool:
 class Tables:
     """A set of integer CDFs, one row after the other."""
 
-    def __init__(
-        self,
-        cdf: Annotated[NDArray[numpy.uint16], dict(shape=(None,), order="C", device="cpu", writable=False)],
-        offsets: Annotated[
-            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-    ) -> None:
+    def __init__(self, cdf: UInt16Row, offsets: Int32Row) -> None:
         """Raises ValueError unless every row runs strictly from 0 to 2**14."""
 
     @property
     def rows(self) -> int: ...
-    def encode(
-        self,
-        rows: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
-        symbols: Annotated[
-            NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        lanes: int,
-    ) -> bytes:
+    def encode(self, rows: Int16Row, symbols: Int16Row, lanes: int) -> bytes:
         """Code symbols, int16 (n,), each by its row, int16 (n,)."""
 
-    def decode(
-        self,
-        data: bytes,
-        rows: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
-        lanes: int,
-    ) -> NDArray[numpy.int16]:
-        """
-        The symbols again, int16 (n,). Raises ValueError 'truncated' or 'corrupt'.
-        """
+    def decode(self, data: bytes, rows: Int16Row, lanes: int) -> NDArray[numpy.int16]:
+        """The symbols again, int16 (n,). Raises ValueError 'truncated' or 'corrupt'."""
 
 class ScaleNetwork:
     """Integer weights, shared by all pictures."""
@@ -56,36 +52,24 @@ class ScaleNetwork:
     def __init__(
         self,
         layers: dict[str, tuple[NDArray[numpy.int16], NDArray[numpy.int32]]],
-        phase_bias: Annotated[
-            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
+        phase_bias: Int32Row,
         simd: bool = True,
     ) -> None:
-        """
-        Raises ValueError if a layer is missing, misshapen or could overflow int32.
-        """
+        """Raises ValueError if a layer is missing, misshapen or could overflow int32."""
 
 class PlaceNetwork:
     """What latents of a place say of others of the same phase there."""
 
     def __init__(
         self,
-        weight: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        near: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        expected: Annotated[
-            NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        gain: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
-        bias: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        weight: Int16Cube,
+        near: Int16Cube,
+        expected: Int16Row,
+        gain: Int16Row,
+        bias: Int16Row,
         simd: bool = True,
     ) -> None:
-        """
-        Raises ValueError if anything is misshapen, looks ahead or could overflow int32.
-        """
+        """Raises ValueError if anything is misshapen, looks ahead or could overflow int32."""
 
 class HyperNetwork:
     """Mean and scale of every z from what was read before."""
@@ -93,33 +77,17 @@ class HyperNetwork:
     def __init__(
         self,
         channels: int,
-        live: Annotated[NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)],
-        around: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        before: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None), order="C", device="cpu", writable=False)
-        ],
-        head: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        own: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
+        live: Int32Row,
+        around: Int16Cube,
+        before: Int16Matrix,
+        head: Int16Cube,
+        own: Int16Cube,
         tables: Tables,
     ) -> None:
         """Raises ValueError if anything is misshapen or could overflow int32."""
 
-    def rows(
-        self,
-        z: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        rate: Annotated[NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)],
-    ) -> tuple[NDArray[numpy.int16], NDArray[numpy.int16]]:
-        """
-        Table rows of the live channels of z (h, w, Z) and what is coded with them, int16 (h, w, n).
-        """
+    def rows(self, z: Int16Cube, rate: Int32Row) -> tuple[NDArray[numpy.int16], NDArray[numpy.int16]]:
+        """Table rows of the live channels of z (h, w, Z) and what is coded with them, int16 (h, w, n)."""
 
 class Model:
     """All that decides how the symbols of one rate position are read."""
@@ -131,12 +99,8 @@ class Model:
         y_tables: Tables,
         base: int,
         skip: int,
-        rate_bias: Annotated[
-            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
-        exponent: Annotated[
-            NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)
-        ],
+        rate_bias: Int32Row,
+        exponent: Int32Row,
         states: int = 1,
         place: PlaceNetwork | None = None,
         hyper: HyperNetwork | None = None,
@@ -144,31 +108,20 @@ class Model:
     ) -> None:
         """states: of the trellis; 1 is scalar quantization. place, hyper: context networks, or None."""
 
-    def log_scale(
-        self,
-        z: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        height: int,
-        width: int,
-    ) -> NDArray[numpy.int16]:
+    def log_scale(self, z: Int16Cube, height: int, width: int) -> NDArray[numpy.int16]:
         """s(z^), int16 (height, width, C), 1/32 octave."""
 
     def decode(
         self, data: bytes, height: int, width: int
     ) -> tuple[NDArray[numpy.int16], NDArray[numpy.int16]]:
-        """
-        Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.
-        """
+        """Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'."""
 
 class TileDecoder:
     """Reads the symbols of a tile phase by phase."""
 
     @overload
     def __init__(self, model: Model, data: bytes, height: int, width: int, layered: bool = False) -> None:
-        """
-        Reads z. layered: others may follow this layer. Raises ValueError 'truncated' or 'corrupt'.
-        """
+        """Reads z. layered: others may follow this layer. Raises ValueError 'truncated' or 'corrupt'."""
 
     @overload
     def __init__(self, model: Model, height: int, width: int) -> None:
@@ -181,9 +134,7 @@ class TileDecoder:
         """
 
     def append(self, data: bytes) -> None:
-        """
-        Read on, as far as whole lines of positions reach; unverified. Raises ValueError 'corrupt'.
-        """
+        """Read on, as far as whole lines of positions reach; unverified. Raises ValueError 'corrupt'."""
 
     @property
     def z(self) -> NDArray[numpy.int16]:
@@ -207,32 +158,18 @@ class TileDecoder:
 class TileEncoder:
     """Decides and codes the symbols of a tile phase by phase."""
 
-    def __init__(
-        self,
-        model: Model,
-        z: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        height: int,
-        width: int,
-    ) -> None: ...
+    def __init__(self, model: Model, z: Int16Cube, height: int, width: int) -> None: ...
     def begin_phase(self) -> NDArray[numpy.int16]:
-        """
-        Table rows of the next phase, int16 (height, width, C / 4); -1 where nothing is coded.
-        """
+        """Table rows of the next phase, int16 (height, width, C / 4); -1 where nothing is coded."""
 
     def quantize(
         self,
-        y: Annotated[
-            NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        mean: Annotated[
-            NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        gain: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        y: FloatCube,
+        mean: FloatCube,
+        gain: FloatRow,
         rate_weight: float,
-        grid: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
-        decoded: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")],
+        grid: FloatRow,
+        decoded: FloatCubeToWrite,
         behind: int = 0,
     ) -> None:
         """
@@ -241,12 +178,7 @@ class TileEncoder:
         fine grid in steps, or empty. behind: layers that will split the cells.
         """
 
-    def put(
-        self,
-        symbols: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-    ) -> None:
+    def put(self, symbols: Int16Cube) -> None:
         """Use given symbols, int16 (height, width, C), for the phase begun."""
 
     def finish(self) -> bytes:
@@ -257,9 +189,7 @@ class TileEncoder:
 
     @property
     def coded(self) -> tuple[NDArray[numpy.int16], NDArray[numpy.int16]]:
-        """
-        Table rows and levels of all coded latents, int16 (n,) each, in coding order.
-        """
+        """Table rows and levels of all coded latents, int16 (n,) each, in coding order."""
 
     @property
     def symbols(self) -> NDArray[numpy.int16]:
@@ -268,16 +198,7 @@ class TileEncoder:
 class LayerReader:
     """Reads layers of a tile behind the first."""
 
-    def __init__(
-        self,
-        model: Model,
-        z: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        levels: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-    ) -> None:
+    def __init__(self, model: Model, z: Int16Cube, levels: Int16Cube) -> None:
         """levels: of the first layer, int16 (height, width, C)."""
 
     def read(self, model: Model, data: bytes) -> int:
@@ -293,19 +214,7 @@ class LayerReader:
 class LayerWriter:
     """Decides and codes layers of a tile behind the first."""
 
-    def __init__(
-        self,
-        model: Model,
-        z: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        levels: Annotated[
-            NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-        residual: Annotated[
-            NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-        ],
-    ) -> None:
+    def __init__(self, model: Model, z: Int16Cube, levels: Int16Cube, residual: FloatCube) -> None:
         """
         levels: of the first layer, int16 (height, width, C). residual: what is quantized, float32
         (C, height, width), in its steps.
@@ -325,35 +234,25 @@ class LayerWriter:
 def search(
     states: int,
     tables: Tables,
-    residual: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
-    rows: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    residual: FloatRow,
+    rows: Int16Row,
     rate_weight: float,
-    grid: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    grid: FloatRow,
     lanes: int,
     simd: bool = True,
 ) -> NDArray[numpy.int16]:
     """Levels, int16 (n,), of residuals in steps, float32 (n,)."""
 
-def follow(
-    states: int,
-    levels: Annotated[NDArray[numpy.int16], dict(shape=(None,), order="C", device="cpu", writable=False)],
-    lanes: int,
-) -> NDArray[numpy.int16]:
+def follow(states: int, levels: Int16Row, lanes: int) -> NDArray[numpy.int16]:
     """Quantizer, 0 or 1, of every level, int16 (n,)."""
 
 def reconstruct_phase(
     phase: int,
-    symbols: Annotated[
-        NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-    ],
+    symbols: Int16Cube,
     states: int,
-    grid: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
-    mean: Annotated[
-        NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
-    ],
-    step: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)],
-    decoded: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")],
+    grid: FloatRow,
+    mean: FloatCube,
+    step: FloatRow,
+    decoded: FloatCubeToWrite,
 ) -> None:
-    """
-    Write mean + value * step of one phase into `decoded`, all (C, height, width) but the symbols.
-    """
+    """Write mean + value * step of one phase into `decoded`, all (C, height, width) but the symbols."""
