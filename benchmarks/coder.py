@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from softstair import _core, open_bundle
 from softstair.codec import networks_of
 from softstair.codec.tile import Symbols, TileCoder
+from softstair.evaluate.data import read_rgb
 from softstair.mode import Mode
 from softstair.quantize.phases import PHASES, phase_map
 from softstair.quantize.staircase import UNIFORM
@@ -36,8 +36,7 @@ def main() -> None:
     parser.add_argument("--portable", action="store_true", help="without vector kernels")
     arguments = parser.parse_args()
     for path in arguments.pictures:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = read_rgb(path)
         print(f"\n{path.name}, {pixels.shape[1]} x {pixels.shape[0]}, rate position {arguments.position}\n")
         print("| mode | latents coded | bytes | over the tables | scale network | choosing levels |", end=" ")
         print("search alone | ns a latent | writing | reading y alone | reading all symbols |")
@@ -83,20 +82,11 @@ def row(pixels: npt.NDArray[np.uint8], mode: Mode, position: int, runs: int, *, 
     read_y = median(lambda: tables.decode(y_stream, rows, lanes), runs)
     read = median(lambda: model.decode(payload, *size), runs)
     over = 100 * (len(payload) / (sum(tile.cross_entropy()) / 8) - 1)
-    cells = (
-        mode,
-        f"{len(rows)} of {y.size}",
-        str(len(payload)),
-        f"{over:+.3f} %",
-        f"{scale + phases:.2f}",
-        f"{choosing:.2f}",
-        f"{search:.2f}",
-        f"{1e6 * search / len(rows):.1f}",
-        f"{write:.2f}",
-        f"{read_y:.2f}",
-        f"{read:.2f}",
+    return (
+        f"| {mode} | {len(rows)} of {y.size} | {len(payload)} | {over:+.3f} % | {scale + phases:.2f} | "
+        f"{choosing:.2f} | {search:.2f} | {1e6 * search / len(rows):.1f} | {write:.2f} | {read_y:.2f} | "
+        f"{read:.2f} |"
     )
-    return f"| {' | '.join(cells)} |"
 
 
 @dataclass(frozen=True)

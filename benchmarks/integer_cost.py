@@ -10,10 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
+from softstair.evaluate.data import read_rgb
 from softstair.learn.checkpoint import load_snapshot
 from softstair.learn.codec import Codec
 from softstair.learn.recipe import read_recipe
@@ -30,7 +29,7 @@ def main() -> None:
     torch.set_num_threads(1)
     codec = Codec(read_recipe(arguments.recipe).shape).eval()
     load_snapshot(arguments.snapshot, codec)
-    pictures = [np.asarray(Image.open(path).convert("RGB")) for path in arguments.pictures]
+    pictures = [read_rgb(path) for path in arguments.pictures]
     print("| rate position | bpp in float | bpp in integers | cost |")
     print("| --- | --- | --- | --- |")
     # The gains keep their integer grid in both: they move the symbols themselves.

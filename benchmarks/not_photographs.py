@@ -24,14 +24,14 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from softstair.bundle import Bundle, open_bundle
 from softstair.codec import PictureEncoder, Rate, decode_picture, encode_picture
+from softstair.evaluate import psnr
+from softstair.evaluate.data import Pixels, read_rgb
 from softstair.pictures import Picture
 
-Pixels = npt.NDArray[np.uint8]
 SETS = ("screens", "documents", "rendered")
 QUALITIES = (50, 75, 90)
 AVIF_QUALITIES = (25, 40, 50, 60, 75, 90, 97, 100)
@@ -105,7 +105,7 @@ def main() -> None:
 
 def rows_of(paths: Sequence[Path], bundle: Bundle) -> Iterator[Row]:
     for path in paths:
-        pixels = read(path)
+        pixels = read_rgb(path)
         webp = len(written(pixels, "WEBP", lossless=True, method=4, quality=100))
         avifs = [avif(pixels, quality) for quality in AVIF_QUALITIES]
         with patch(_NO_CELLS, lambda pixels: None):
@@ -143,7 +143,7 @@ def summary(name: str, quality: int, rows: Sequence[Row]) -> str:
 
 
 def photograph(path: Path, bundle: Bundle) -> str:
-    picture, best, sizes = Picture(read(path)), {True: np.inf, False: np.inf}, {}
+    picture, best, sizes = Picture(read_rgb(path)), {True: np.inf, False: np.inf}, {}
     for _ in range(TIMES):
         for exact in (True, False):
             with nullcontext() if exact else patch(_NO_CELLS, lambda pixels: None):
@@ -157,16 +157,6 @@ def written(pixels: Pixels, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def read(path: Path) -> Pixels:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def psnr(pixels: Pixels, decoded: Pixels) -> float:
-    error = float(np.square(pixels.astype(np.float32) - decoded).mean(dtype=np.float64))
-    return float(np.inf) if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 if __name__ == "__main__":

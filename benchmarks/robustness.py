@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 import softstair
+from softstair.evaluate import psnr
+from softstair.evaluate.data import Pixels, read_rgb
 
-Pixels = npt.NDArray[np.uint8]
 POSITIONS = (40, 80, 120)
 EFFORT = 5  # the default
 GENERATIONS = (1, 2, 5, 10, 20, 50)
@@ -32,7 +32,7 @@ SIDE, CROP = 384, 256
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("photographs", nargs="+", type=Path)
-    photographs = [read(path) for path in parser.parse_args().photographs]
+    photographs = [read_rgb(path) for path in parser.parse_args().photographs]
     print("| picture | rate position | bytes | Softstair, dB | AVIF: bytes | dB | JPEG: bytes | dB |")
     print("| --- |" + " --: |" * 7)
     for name, pixels in unusual():
@@ -156,11 +156,6 @@ def opened(data: bytes) -> Pixels:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def read(path: Path) -> Pixels:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
 def centre(pixels: Pixels) -> Pixels:
     top, left = (pixels.shape[0] - CROP) // 2, (pixels.shape[1] - CROP) // 2
     return np.ascontiguousarray(pixels[top : top + CROP, left : left + CROP])
@@ -168,11 +163,6 @@ def centre(pixels: Pixels) -> Pixels:
 
 def decibels(one: Pixels, other: Pixels) -> str:
     return f"{psnr(one, other):.2f}"
-
-
-def psnr(one: Pixels, other: Pixels) -> float:
-    error = np.square(one.astype(float) - other).mean()
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
 if __name__ == "__main__":

@@ -21,15 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 import softstair
 from softstair.bundle import PREVIEW, Bundle
-from softstair.evaluate.metrics import psnr
+from softstair.evaluate import psnr
+from softstair.evaluate.data import Pixels, read_rgb
 from softstair.stream import read_stream, write_stream
 
-Pixels = npt.NDArray[np.uint8]
 TILE = 2048
 TILINGS = {"12": (3, 2), "100": (6, 4)}  # columns and rows of tiles, by megapixels
 DIVISORS = (4, 8, 16)
@@ -75,7 +73,7 @@ def main() -> None:
     parser.add_argument("--quality", type=float, default=75)
     arguments = parser.parse_args()
     bundle = softstair.open_bundle(arguments.bundle)
-    pixels = np.asarray(Image.open(arguments.photograph).convert("RGB"))
+    pixels = read_rgb(arguments.photograph)
     files = {f"{pixels[..., 0].size / 1e6:.1f}": softstair.encode(pixels, arguments.quality, bundle=bundle)}
     for name, (columns, rows) in TILINGS.items():
         files[name] = tiled(pixels, bundle, arguments.quality, columns, rows)

@@ -12,22 +12,22 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
 
 import softstair
 from softstair.bundle import Bundle
+from softstair.evaluate.data import read_rgb
 
 ROUNDS, THREADS, POSITION, LARGE_ROUNDS = 12, 2, 80, 2
 
 
 def main(photograph: str, large: str, *sources: str) -> None:
     bundles = [softstair.open_bundle(source) for source in sources]
-    with Image.open(photograph) as small, Image.open(large) as big:
-        pixels, many = np.asarray(small.convert("RGB")), np.asarray(big.convert("RGB"))[:3000, :4000]
+    pixels, many = read_rgb(Path(photograph)), read_rgb(Path(large))[:3000, :4000]
     actions = {"unit": convolution()}
     for bundle in bundles:
         stream = encode(pixels, bundle)

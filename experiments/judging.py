@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from softstair.codec.tile import Begun, TileCoder
+from softstair.codec.tile import Begun, Decided, TileCoder
 from softstair.evaluate import delta_rate, psnr, ssimulacra2
 from softstair.evaluate.data import Pixels
 from softstair.evaluate.judges import find_judges
@@ -35,24 +36,20 @@ from softstair.quantize.setting import Coding, Integers
 from softstair.quantize.staircase import Staircase
 
 MEASURING, SIDE = 2**31, 256
+HELD_OUT = Path("train/heldout.tar")
 LONGEST = 512  # side of a held-out picture, for time
 
 
-def _butteraugli(picture: Pixels, decoded: Pixels) -> float:
-    (judge,) = find_judges(["butteraugli"])
-    return -float(judge.judge(picture, decoded, None)["butteraugli"])  # as others, it rises with quality
-
-
-def _cvvdp(picture: Pixels, decoded: Pixels) -> float:
-    (judge,) = find_judges(["cvvdp"])
-    return float(judge.judge(picture, decoded, None)["cvvdp"])
+def _mark(name: str, picture: Pixels, decoded: Pixels) -> float:
+    (judge,) = find_judges([name])
+    return float(judge.judge(picture, decoded, None)[name])
 
 
 JUDGES: dict[str, Callable[[Pixels, Pixels], float]] = {
     "psnr": psnr,
     "ssimulacra2": ssimulacra2,
-    "butteraugli": _butteraugli,
-    "cvvdp": _cvvdp,
+    "butteraugli": lambda picture, decoded: -_mark("butteraugli", picture, decoded),  # rises as others do
+    "cvvdp": partial(_mark, "cvvdp"),
 }
 Curves = npt.NDArray[np.float64]  # a row a position: bits a pixel, then what every judge says
 
@@ -79,6 +76,14 @@ class Measured:
         samples = begin_crops(codec, integers, crops)
         return cls(codec, replace(integers, z_tables=measure_z_tables(codec, samples)), samples)
 
+    def coder(self, mode: Mode, coding: Coding) -> TileCoder:
+        """The product's coder with these integers and a coding of a mode."""
+        return TileCoder(replace(self.integers, codings={mode: coding}), TorchNetworks(self.codec), mode)
+
+    def decide(self, coder: TileCoder, picture: npt.NDArray[np.uint8], position: int) -> Decided:
+        """A picture (3, H, W), its symbols decided."""
+        return coder.decide(coder.begin(analysed(self.codec, picture), position))
+
 
 def read_ending(path: Path, name: str | None) -> Recipe:
     """A recipe, or the one of its endings that has a name."""
@@ -92,7 +97,7 @@ def load_held_out(recipe: Recipe, data_root: Path, crops: int) -> HeldOut:
     pictures = load_pictures([data_root / name for name in recipe.data.validation])
     return HeldOut(
         Crops(train, recipe.seed).batch(MEASURING, crops, SIDE),
-        [np.ascontiguousarray(_even(picture).transpose(2, 0, 1)) for picture in pictures],
+        [np.ascontiguousarray(even(picture).transpose(2, 0, 1)) for picture in pictures],
     )
 
 
@@ -115,14 +120,12 @@ def curves(
     names: Sequence[str],
 ) -> Curves:
     """Means over pictures: a row a position, bits a pixel and what the named judges say."""
-    coder = TileCoder(replace(of.integers, codings={mode: coding}), TorchNetworks(of.codec), mode)
-    rows = []
+    coder, rows = of.coder(mode, coding), []
     for position in positions:
         for picture in pictures:
-            decided = coder.decide(coder.begin(analysed(of.codec, picture), position))
+            decided = of.decide(coder, picture, position)
             decoded = pixels_of(of.codec, decided.latents, position)
-            original = np.ascontiguousarray(picture.transpose(1, 2, 0))
-            marks = [JUDGES[name](original, decoded) for name in names]
+            marks = [JUDGES[name](interleaved(picture), decoded) for name in names]
             rows.append([decided.table_bits / picture[0].size, *marks])
     return np.reshape(rows, (len(positions), len(pictures), -1)).mean(1)
 
@@ -140,11 +143,15 @@ def pixels_of(codec: Codec, decoded: npt.NDArray[np.float32], position: int) -> 
     """What decoded latents look like, uint8 (H, W, 3)."""
     hat = hat_weights(torch.tensor([position]), codec.shape.rate_points)
     pixels = codec.synthesis(torch.from_numpy(decoded), hat)[0]
-    rounded = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    return np.ascontiguousarray(rounded.transpose(1, 2, 0))
+    return interleaved((pixels.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
 
 
-def _even(pixels: Pixels) -> Pixels:
-    """Cut to sides that need no padding."""
+def interleaved(planes: npt.NDArray[np.uint8]) -> Pixels:
+    """(3, H, W) as (H, W, 3)."""
+    return np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+
+def even(pixels: Pixels) -> Pixels:
+    """Cut to at most 512 pixels a side, and to sides that need no padding."""
     height, width = (min(side, LONGEST) // 32 * 32 for side in pixels.shape[:2])
-    return pixels[:height, :width]
+    return np.ascontiguousarray(pixels[:height, :width])

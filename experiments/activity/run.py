@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from experiments.judging import JUDGES, LONGEST, gains
+from experiments.judging import HELD_OUT, JUDGES, even, gains
 
 from softstair import _core
 from softstair.bundle import Bundle, open_bundle
@@ -26,7 +26,6 @@ from softstair.mode import Mode
 from softstair.quantize.grids import STRIDE
 from softstair.quantize.phases import PHASES, phase_map
 
-HELD_OUT = Path("train/heldout.tar")
 POSITIONS = (24, 48, 72, 104)
 LUMA = (0.299, 0.587, 0.114)
 LEVELS = 64
@@ -41,15 +40,11 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=2, help="take every so many pictures")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    pictures = load_pictures([arguments.data_root / HELD_OUT])[:: arguments.every]
-    cut = [np.ascontiguousarray(one[:LONGEST, :LONGEST]) for one in pictures]
-    cut = [one[: one.shape[0] // 32 * 32, : one.shape[1] // 32 * 32] for one in cut]
+    pictures = [even(one) for one in load_pictures([arguments.data_root / HELD_OUT])[:: arguments.every]]
     search = Search(arguments.bundle)
     curves = {}
     for exponent in arguments.exponents:
-        rows = [
-            [measured(search, np.ascontiguousarray(one), at, exponent) for one in cut] for at in POSITIONS
-        ]
+        rows = [[measured(search, one, at, exponent) for one in pictures] for at in POSITIONS]
         curves[exponent] = np.mean(rows, 1)
         found = gains(curves[arguments.exponents[0]], curves[exponent])
         print(exponent, " ".join(f"{name} {gain:+.2f} %" for name, gain in zip(JUDGES, found, strict=True)))

@@ -15,17 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 import softstair
 import softstair.pillow
 from softstair.codec import networks_of, position_of_quality
 from softstair.codec.tile import TileCoder
-from softstair.evaluate.metrics import psnr
+from softstair.evaluate import psnr
+from softstair.evaluate.data import Pixels, read_rgb
 from softstair.mode import Mode
 
-Pixels = npt.NDArray[np.uint8]
 SIDE = 64  # of what is edited
 AWAY = 64  # pixels around an edit that do not count as elsewhere
 SHOWN = (1, 2, 5, 10, 20, 50)
@@ -90,7 +89,7 @@ def main() -> None:
     parser.add_argument("--quality", type=float, default=75)
     arguments = parser.parse_args()
     times, quality = arguments.times, arguments.quality
-    pictures = [np.asarray(Image.open(path).convert("RGB"))[:256, :384] for path in arguments.photographs]
+    pictures = [read_rgb(path)[:256, :384] for path in arguments.photographs]
     names = ", ".join(path.stem for path in arguments.photographs)
     bundle = softstair.open_bundle()
     print(

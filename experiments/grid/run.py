@@ -7,21 +7,18 @@ python -m experiments.grid.run --table ROWS.json
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from experiments.judging import HeldOut, Measured, coding_of, load_held_out, pixels_of
+from experiments.harness import Row, asked, read_rows, write_rows
+from experiments.judging import HeldOut, Measured, coding_of, interleaved, load_held_out, pixels_of
 
 from softstair.codec.tile import TileCoder
-from softstair.evaluate import measure_grid
+from softstair.evaluate import markdown_table, measure_grid
 from softstair.learn.checkpoint import load_codec
 from softstair.learn.integer.measure import analysed
 from softstair.learn.recipe import Quantizer, Recipe, read_recipe
-from softstair.learn.torch_networks import TorchNetworks
 from softstair.mode import Mode
 from softstair.quantize.grids import STRIDE
 
@@ -34,22 +31,15 @@ def main() -> None:
     parser.add_argument("recipe", type=Path, nargs="?")
     parser.add_argument("snapshot", type=Path, nargs="?")
     parser.add_argument("--name", help="of the network in the table; by default the recipe's")
-    parser.add_argument("--data-root", type=Path)
-    parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
-    if arguments.table:
-        print(table(json.loads(arguments.table.read_text())), end="")
-        return
+    arguments = asked(parser, table)
     recipe = read_recipe(arguments.recipe)
     name = arguments.name or recipe.name
     codec = load_codec(recipe, arguments.snapshot)
     held_out = load_held_out(recipe, arguments.data_root, CROPS)
     found = grids(recipe, Measured.of(codec, held_out.crops), held_out)
-    rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
-    rows = [row for row in rows if row["name"] != name]
+    rows = [row for row in read_rows(arguments.output) if row["name"] != name]
     rows += [{"name": name, "position": position, **values} for position, values in found.items()]
-    arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+    write_rows(arguments.output, rows)
 
 
 def grids(recipe: Recipe, of: Measured, held_out: HeldOut) -> dict[int, dict[str, float]]:
@@ -60,10 +50,7 @@ def grids(recipe: Recipe, of: Measured, held_out: HeldOut) -> dict[int, dict[str
         "trellis, no zeros": (Mode.TCQ32, Quantizer(trellis.step)),
         "trellis": (Mode.TCQ32, trellis),
     }
-    coders = {}
-    for way, (mode, quantizer) in ways.items():
-        integers = replace(of.integers, codings={mode: coding_of(of, mode, quantizer)})
-        coders[way] = TileCoder(integers, TorchNetworks(of.codec), mode)
+    coders = {way: of.coder(one[0], coding_of(of, *one)) for way, one in ways.items()}
     pictures = held_out.pictures[:PICTURES]
     return {
         position: {
@@ -79,24 +66,18 @@ def _grid(
     """Steps across the lines over those beside them, all smooth places of the pictures together."""
     across = beside = 0.0
     for picture in pictures:
-        latents = analysed(of.codec, picture)
-        decoded = latents.latents if coder is None else coder.decide(coder.begin(latents, position)).latents
-        original = np.ascontiguousarray(picture.transpose(1, 2, 0))
-        grid = measure_grid(original, pixels_of(of.codec, decoded, position), STRIDE)
+        known = analysed(of.codec, picture) if coder is None else of.decide(coder, picture, position)
+        grid = measure_grid(interleaved(picture), pixels_of(of.codec, known.latents, position), STRIDE)
         places = grid.smooth * picture.size
         across += places * grid.across
         beside += places * grid.beside
     return across / beside
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     ways = [key for key in rows[0] if key not in ("name", "position")]
-    lines = [f"| network, position | {' | '.join(ways)} |", "| --- |" + " --: |" * len(ways)]
-    for row in rows:
-        lines.append(
-            f"| {row['name']}, {row['position']} | " + " | ".join(f"{row[w]:.2f}" for w in ways) + " |"
-        )
-    return "\n".join(lines) + "\n"
+    cells = ([f"{row['name']}, {row['position']}", *(f"{row[way]:.2f}" for way in ways)] for row in rows)
+    return markdown_table(["network, position", *ways], cells)
 
 
 if __name__ == "__main__":

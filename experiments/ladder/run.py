@@ -17,6 +17,7 @@ from experiments.harness import Arm, Means, measure
 from safetensors.numpy import load, save
 
 from softstair.bundle import Bundle, Manifest, read_bundle, to_json, write_bundle
+from softstair.evaluate import markdown_table
 from softstair.learn.checkpoint import hash_file, load_codec
 from softstair.learn.data import Crops, load_pictures
 from softstair.learn.export.bundle import export_bundle
@@ -55,7 +56,7 @@ def main() -> None:
             mode = Mode.SCALAR if name == "dead zone" else Mode(name)
             arms.append(Arm(f"{kind}/{name}", bundle, mode, POSITIONS))
     data_set = arguments.data_root / arguments.data_set
-    print(report(measure(arms, data_set, folder, HERE / f"{arguments.data_set}.json")), end="")
+    print(report(measure(arms, data_set, folder, HERE / f"{arguments.data_set}.json")))
 
 
 def make_bundle(recipe: Recipe, arguments: argparse.Namespace, folder: Path, kind: str) -> Path:
@@ -104,21 +105,18 @@ def open_file(path: Path) -> Bundle:
 def report(means: Means) -> str:
     """Delta rates of all arms against rounding, with measured and with Gaussian tables."""
     titles = {kind: title for kind, title in (TITLES | LOST).items() if f"{kind}/scalar" in means.arms}
-    lines = [
-        f"{means.pictures} pictures, rate positions {', '.join(map(str, POSITIONS))}; BD-rate, PSNR, PCHIP,",
-        "bytes of whole files, against rounding with measured tables (in brackets: with Gaussian ones).",
-        "",
-        f"| symbols | {' | '.join(titles.values())} |",
-        "| --- |" + " --: |" * len(titles),
-    ]
-    for name in NAMES:
-        against = [
-            [means.bits(f"{anchor}/scalar", f"{kind}/{name}") for anchor in ("measured", "gaussian")]
-            for kind in titles
-        ]
-        cells = [f"{one:+.2f} % ({other:+.2f} %)" for one, other in against]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+
+    def cell(kind: str, name: str) -> str:
+        anchors = ("measured", "gaussian")
+        one, other = (means.bits(f"{anchor}/scalar", f"{kind}/{name}") for anchor in anchors)
+        return f"{one:+.2f} % ({other:+.2f} %)"
+
+    rows = ([name, *(cell(kind, name) for kind in titles)] for name in NAMES)
+    return (
+        f"{means.pictures} pictures, rate positions {', '.join(map(str, POSITIONS))}; BD-rate, PSNR, PCHIP,\n"
+        "bytes of whole files, against rounding with measured tables (in brackets: with Gaussian ones).\n\n"
+        + markdown_table(["symbols", *titles.values()], rows)
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How many latents a network needs for high rates, and what they cost a decoder.
 
-    python experiments/latents/run.py bound --data-root DATA
-    python experiments/latents/run.py times [SHAPE...]
+    python -m experiments.latents.run bound --data-root DATA
+    python -m experiments.latents.run times [SHAPE...]
 
 bound: PSNR of held-out pictures, not quantized, if only so many principal components of 16x16 patches are
 kept. times: milliseconds of ONNX Runtime for 768x512 pixels, the least of eight in turns, also in units of
@@ -11,16 +11,15 @@ one dense 3x3 convolution of 128 channels at 64x96, on one thread, in the same r
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime as ort
+from benchmarks.units import convolution, in_turn
 
 from softstair.engine.onnx_runtime import OnnxNetworks
+from softstair.evaluate import markdown_table
 from softstair.learn.codec import Codec
 from softstair.learn.data import Pixels, load_pictures
 from softstair.learn.export.graphs import export_graphs
@@ -85,13 +84,13 @@ def bound(data_root: Path) -> str:
     rng = np.random.default_rng(0)
     samples = np.concatenate([rng.permutation(patches(pixels))[:PATCHES] for pixels in training])
     mean, (_, vectors) = samples.mean(0), np.linalg.eigh(np.cov(samples.T))
-    rows = ["| latents | mean PSNR | hardest picture |", "| --: | --: | --: |"]
+    rows = []
     for count in COUNTS:
         lost = vectors[:, : vectors.shape[1] - count]  # eigenvalues rise
         errors = [np.square((patches(p) - mean) @ lost).sum(1).mean() / len(lost) for p in held_out]
         values = -10 * np.log10(errors)
-        rows.append(f"| {count} | {np.mean(values):.1f} | {np.min(values):.1f} |")
-    return "\n".join(rows)
+        rows.append((count, f"{np.mean(values):.1f}", f"{np.min(values):.1f}"))
+    return markdown_table(("latents", "mean PSNR", "hardest picture"), rows, words=0)
 
 
 def patches(pixels: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -104,24 +103,17 @@ def patches(pixels: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def times(names: list[str]) -> str:
     """A row a shape: means, synthesis and analysis with one and two threads."""
-    actions: dict[tuple[str, str, int], Callable[[], object]] = {("", "unit", 1): unit()}
+    actions: dict[str, Callable[[], object]] = {"unit": convolution()}
     for name in names:
         for threads in (1, 2):
-            actions |= {(name, part, threads): act for part, act in parts(SHAPES[name], threads).items()}
-    least = dict.fromkeys(actions, np.inf)
-    for _ in range(ROUNDS):
-        for key, act in actions.items():
-            act()
-            start = time.perf_counter()
-            act()
-            least[key] = min(least[key], time.perf_counter() - start)
-    one = least["", "unit", 1]
+            made = parts(SHAPES[name], threads)
+            actions |= {f"{name}: {part}, {threads}": action for part, action in made.items()}
+    least = in_turn(actions, ROUNDS)
+    one = least["unit"]
     heads = [f"{part}, {threads}" for part in ("means", "synthesis", "analysis") for threads in (1, 2)]
-    rows = [f"| shape; unit {1e3 * one:.1f} ms | {' | '.join(heads)} |", "| --- |" + " --: |" * len(heads)]
-    for name in names:
-        taken = [least[name, part, t] for part in ("means", "synthesis", "analysis") for t in (1, 2)]
-        rows.append(f"| {name} | {' | '.join(f'{1e3 * s:.1f} ({s / one:.2f})' for s in taken)} |")
-    return "\n".join(rows)
+    taken = {name: [least[f"{name}: {head}"] for head in heads] for name in names}
+    rows = ([name, *(f"{1e3 * s:.1f} ({s / one:.2f})" for s in seconds)] for name, seconds in taken.items())
+    return markdown_table([f"shape; unit {1e3 * one:.1f} ms", *heads], rows)
 
 
 def parts(settings: dict[str, Any], threads: int) -> dict[str, Callable[[], object]]:
@@ -143,22 +135,6 @@ def parts(settings: dict[str, Any], threads: int) -> dict[str, Callable[[], obje
         "synthesis": lambda: graphs.synthesis(y, hat),
         "analysis": lambda: graphs.analysis(picture),
     }
-
-
-def unit() -> Callable[[], object]:
-    """One dense 3x3 convolution of 128 channels at 64x96, on one thread."""
-    rng = np.random.default_rng(0)
-    shape = [1, 128, 64, 96]
-    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"]
-    weights = onnx.numpy_helper.from_array(rng.standard_normal((128, 128, 3, 3), np.float32), "w")
-    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
-    graph = onnx.helper.make_graph([node], "unit", values[:1], values[1:], [weights])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    given = {"x": rng.standard_normal(shape, np.float32)}
-    return lambda: session.run(None, given)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from scipy.interpolate import PchipInterpolator
 
 import softstair
 from softstair.codec import PictureEncoder
+from softstair.evaluate import markdown_table
 from softstair.evaluate.data import read_rgb
 from softstair.evaluate.metrics import psnr, ssimulacra2
 from softstair.pictures import Picture
@@ -89,21 +90,19 @@ def tables(title: str, found: list[dict[str, npt.NDArray[np.float64]]]) -> str:
     for name in JUDGES:
         lines += [f"At equal {name}, {len(found)} photographs:", ""]
         jxl = f"JPEG XL {name}" in mean
-        columns = ["cut", "bits a pixel", *(f"against {mode}" for mode in MODES), "against simulcast", name]
-        lines += ["| " + " | ".join([*columns, *(["JPEG XL of so many bytes"] if jxl else [])]) + " |"]
-        lines += ["| --- " + "| --: " * (len(columns) - 1 + jxl) + "|"]
+        heads = ["cut", "bits a pixel", *(f"against {mode}" for mode in MODES), "against simulcast", name]
+        rows = []
         for layer in range(LAYERS):
             ratios = [100 * np.expm1(mean[f"{of} {name}"][layer]) for of in (*MODES, "simulcast")]
             cells = [str(layer + 1), f"{mean['bpp'][layer]:.3f}", *(f"{ratio:+.1f} %" for ratio in ratios)]
             cells += [f"{mean[name][layer]:.2f}"] + ([f"{mean[f'JPEG XL {name}'][layer]:.2f}"] if jxl else [])
-            lines += ["| " + " | ".join(cells) + " |"]
-        lines += [""]
+            rows.append(cells)
+        lines += [markdown_table([*heads, *(["JPEG XL of so many bytes"] if jxl else [])], rows), ""]
     return "\n".join(lines)
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("name")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bundle", default="photo")

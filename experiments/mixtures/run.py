@@ -7,7 +7,6 @@ python -m experiments.mixtures.run table ROWS.json
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ import msgspec
 import numpy as np
 import torch
 from experiments.grid.run import grids
+from experiments.harness import Row, read_rows, write_rows
 from experiments.judging import Measured, coding_of, curves, gains, load_held_out
 
+from softstair.evaluate import markdown_table
 from softstair.learn.log import commit
 from softstair.learn.recipe import Recipe, read_recipe
 from softstair.learn.stages.pretrain import pretrain
@@ -53,7 +54,7 @@ def main() -> None:
     if arguments.command == "train":
         train(arguments)
     else:
-        print(table(json.loads(arguments.rows.read_text())), end="")
+        print(table(read_rows(arguments.rows)))
 
 
 def recipe_of(name: str, steps: int, seed: int) -> Recipe:
@@ -98,26 +99,20 @@ def train(arguments: argparse.Namespace) -> None:
         "curves": np.round(found, 5).tolist(),
         "grid": round(sum(grid) / len(grid), 3),
     }
-    rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
-    rows = [other for other in rows if (other["name"], other["seed"]) != (row["name"], row["seed"])]
-    arguments.output.write_text(json.dumps([*rows, row], indent=1) + "\n")
+    same = (row["name"], row["seed"])
+    rows = [other for other in read_rows(arguments.output) if (other["name"], other["seed"]) != same]
+    write_rows(arguments.output, [*rows, row])
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     """Every arm against the control of its seed."""
-    lines = [
-        "| trained on | seed | steps | " + " | ".join(JUDGES) + " |",
-        "| --- |" + " --: |" * (2 + len(JUDGES)),
-    ]
     controls = {row["seed"]: np.array(row["curves"]) for row in rows if row["name"] == CONTROL}
-    for row in rows:
+    cells = []
+    for row in sorted(rows, key=lambda row: (row["name"], row["seed"])):
         found = gains(controls[row["seed"]], np.array(row["curves"]))
-        lines.append(
-            f"| {row['name']} | {row['seed']} | {row['steps']} | "
-            + " | ".join(f"{gain:+.1f} %" for gain in found)
-            + f" | {row['grid']:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+        bits = (f"{gain:+.1f} %" for gain in found)
+        cells.append([row["name"], row["seed"], row["steps"], *bits, f"{row['grid']:.2f}"])
+    return markdown_table(["trained on", "seed", "steps", *JUDGES, "grid"], cells)
 
 
 if __name__ == "__main__":

@@ -10,24 +10,29 @@ what judges say differs. Pixels half of one and half of the other are judged, to
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-from experiments.judging import JUDGES, HeldOut, Measured, coding_of, load_held_out, pixels_of, read_ending
+from experiments.harness import Row, asked, write_rows
+from experiments.judging import (
+    JUDGES,
+    HeldOut,
+    Measured,
+    coding_of,
+    interleaved,
+    load_held_out,
+    pixels_of,
+    read_ending,
+)
 
-from softstair.codec.tile import TileCoder
+from softstair.evaluate import markdown_table
 from softstair.learn.checkpoint import load_codec
 from softstair.learn.codec import Codec
-from softstair.learn.integer.measure import analysed
 from softstair.learn.recipe import Recipe
 from softstair.learn.stages.finetune import finetune
-from softstair.learn.torch_networks import TorchNetworks
 from softstair.mode import Mode
 
 MODE, POSITIONS, CROPS, EVERY = Mode.TCQ32, (24, 56, 88), 24, 3
@@ -39,20 +44,13 @@ def main() -> None:
     parser.add_argument("recipe", type=Path, nargs="?")
     parser.add_argument("snapshot", type=Path, nargs="?")
     parser.add_argument("--ending", help="of a recipe that has several")
-    parser.add_argument("--data-root", type=Path)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
-    if arguments.table:
-        print(table(json.loads(arguments.table.read_text())), end="")
-        return
+    arguments = asked(parser, table)
     torch.set_num_threads(1)
     recipe = read_ending(arguments.recipe, arguments.ending)
     codecs = trained(recipe, arguments.snapshot, arguments.data_root, arguments.steps)
     held_out = load_held_out(recipe, arguments.data_root, CROPS)
-    rows = judged(recipe, load_codec(recipe, arguments.snapshot), codecs, held_out)
-    arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+    write_rows(arguments.output, judged(recipe, load_codec(recipe, arguments.snapshot), codecs, held_out))
 
 
 def trained(recipe: Recipe, snapshot: Path, data_root: Path, steps: int) -> dict[str, Codec]:
@@ -67,26 +65,22 @@ def trained(recipe: Recipe, snapshot: Path, data_root: Path, steps: int) -> dict
     return codecs
 
 
-def judged(
-    recipe: Recipe, encoder: Codec, codecs: dict[str, Codec], held_out: HeldOut
-) -> list[dict[str, Any]]:
+def judged(recipe: Recipe, encoder: Codec, codecs: dict[str, Codec], held_out: HeldOut) -> list[Row]:
     """A row for every position and way to decode: means over pictures."""
     of = Measured.of(encoder, held_out.crops)
-    coding = coding_of(of, MODE, recipe.export.modes[MODE])
-    coder = TileCoder(replace(of.integers, codings={MODE: coding}), TorchNetworks(encoder), MODE)
+    coder = of.coder(MODE, coding_of(of, MODE, recipe.export.modes[MODE]))
     rows = []
     for position in POSITIONS:
         marks: dict[str, list[list[float]]] = {}
         bits = []
         for picture in held_out.pictures[::EVERY]:
-            decided = coder.decide(coder.begin(analysed(encoder, picture), position))
+            decided, original = of.decide(coder, picture, position), interleaved(picture)
             bits.append(decided.table_bits / picture[0].size)
-            original = np.ascontiguousarray(picture.transpose(1, 2, 0))
             shown = {aim: pixels_of(codecs[aim], decided.latents, position) for aim in AIMS}
             both = shown["mse"].astype(np.uint16) + shown["eye"]
             shown["half of each"] = ((both + 1) // 2).astype(np.uint8)
             for aim, pixels in shown.items():
-                marks.setdefault(aim, []).append([of(original, pixels) for of in JUDGES.values()])
+                marks.setdefault(aim, []).append([judge(original, pixels) for judge in JUDGES.values()])
         for aim, values in marks.items():
             means = dict(zip(JUDGES, np.mean(values, 0).round(4).tolist(), strict=True))
             rows.append(
@@ -96,16 +90,15 @@ def judged(
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     """As they are; butteraugli is better where it is lower."""
-    lines = [f"| bpp | synthesis for | {' | '.join(JUDGES)} |", "| --: | --- |" + " --: |" * len(JUDGES)]
-    for row in rows:
-        marks = {name: -row[name] if name == "butteraugli" else row[name] for name in JUDGES}
-        shown = " | ".join(
-            f"{value:.3f}" if name == "cvvdp" else f"{value:.2f}" for name, value in marks.items()
-        )
-        lines.append(f"| {row['bpp']:.3f} | {row['synthesis']} | {shown} |")
-    return "\n".join(lines) + "\n"
+
+    def mark(row: Row, name: str) -> str:
+        value = -row[name] if name == "butteraugli" else row[name]
+        return f"{value:.3f}" if name == "cvvdp" else f"{value:.2f}"
+
+    cells = ([row["synthesis"], f"{row['bpp']:.3f}", *(mark(row, name) for name in JUDGES)] for row in rows)
+    return markdown_table(["synthesis for", "bpp", *JUDGES], cells)
 
 
 if __name__ == "__main__":

@@ -22,14 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageFile
 
 import softstair
 from softstair.errors import PartialPicture, SoftstairError
-from softstair.evaluate.metrics import psnr, ssimulacra2
+from softstair.evaluate import psnr, ssimulacra2
+from softstair.evaluate.data import Pixels, read_rgb
 
-Pixels = npt.NDArray[np.uint8]
 SHARES = (3, 10, 25, 50, 75, 100)  # per cent
 
 
@@ -129,8 +128,7 @@ def main() -> None:
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     found: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     for path in arguments.photographs:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = read_rgb(path)
         for key, make in shown(pixels, arguments.quality, arguments.effort).items():
             try:
                 other = make()
@@ -153,8 +151,7 @@ def main() -> None:
             cells.append("-" if mean is None else f"{mean[0]:.2f} / {mean[1]:.1f}")
         print(f"| {share} | {' | '.join(cells)} |")
     if arguments.large is not None:
-        with Image.open(arguments.large) as image:
-            orders(np.asarray(image.convert("RGB"))[500:2036, :3072], 60)
+        orders(read_rgb(arguments.large)[500:2036, :3072], 60)
 
 
 if __name__ == "__main__":

@@ -7,33 +7,23 @@ python -m experiments.quality.run --table ROWS.json
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from experiments.judging import JUDGES, LONGEST
+from experiments.harness import Row, asked, write_rows
+from experiments.judging import HELD_OUT, JUDGES, LONGEST
 
-from softstair.evaluate import softstair_codec
+from softstair.evaluate import markdown_table, softstair_codec
 from softstair.learn.data import load_pictures
 from softstair.peers import Codec, find_peers
 
-HELD_OUT = Path("train/heldout.tar")
 OURS, POSITIONS_A_QUALITY = (50, 60, 70, 80, 90), 1.6
 THEIRS = (("jpeg-420", 85), ("jpeg-420", 90), ("avif-420", 70))
-Row = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("bundle", nargs="?", default="photo")
-    parser.add_argument("--data-root", type=Path)
-    parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
-    if arguments.table:
-        print(table(json.loads(arguments.table.read_text())), end="")
-        return
+    arguments = asked(parser, table)
     own = softstair_codec(arguments.bundle, [round(POSITIONS_A_QUALITY * quality) for quality in OURS])
     codecs: list[tuple[Codec, str, float, float]] = [
         (own, "softstair", quality, round(POSITIONS_A_QUALITY * quality)) for quality in OURS
@@ -50,13 +40,13 @@ def main() -> None:
             marks = {judge: round(of(pixels, decoded), 5) for judge, of in JUDGES.items()}
             bpp = round(8 * len(data) / pixels[..., 0].size, 5)
             rows.append({"picture": index, "codec": name, "quality": quality, "bpp": bpp, **marks})
-    arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+    write_rows(arguments.output, rows)
 
 
 def table(rows: list[Row]) -> str:
     """Our quality that is as good as each of theirs, judge by judge; nothing where it lies outside."""
     judges = [name for name in JUDGES if name != "psnr"]
-    lines = [f"| as good as | bpp | {' | '.join(judges)} |", "| --- | --: |" + " --: |" * len(judges)]
+    cells = []
     for name, quality in THEIRS:
         found = []
         for judge in judges:
@@ -64,9 +54,8 @@ def table(rows: list[Row]) -> str:
             wanted = mean(rows, name, quality, judge)
             inside = values[0] <= wanted <= values[-1]
             found.append(f"{np.interp(wanted, values, OURS):.0f}" if inside else "")
-        bpp = mean(rows, name, quality, "bpp")
-        lines.append(f"| {name}, quality {quality} | {bpp:.2f} | {' | '.join(found)} |")
-    return "\n".join(lines) + "\n"
+        cells.append([f"{name}, quality {quality}", f"{mean(rows, name, quality, 'bpp'):.2f}", *found])
+    return markdown_table(["as good as", "bpp", *judges], cells)
 
 
 def mean(rows: list[Row], codec: str, quality: float, value: str) -> float:

@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+from experiments.judging import HELD_OUT, even
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from softstair.bundle import Bundle, open_bundle
 from softstair.codec import networks_of
 from softstair.codec.tile import TileCoder
-from softstair.evaluate import psnr
+from softstair.evaluate import markdown_table, psnr
 from softstair.learn.data import Pixels, load_pictures
 from softstair.mode import Mode
 from softstair.quantize.rates import hat_weights
 
-HELD_OUT, LONGEST = Path("train/heldout.tar"), 512
 POSITIONS, CALIBRATED, ROUNDS = (24, 56, 88, 120, 152), 4, 9
 Feed = dict[str, npt.NDArray[np.float32]]
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     arguments = parser.parse_args()
     bundle = open_bundle(arguments.bundle)
-    pictures = [_even(one) for one in load_pictures([arguments.data_root / HELD_OUT])]
+    pictures = [even(one) for one in load_pictures([arguments.data_root / HELD_OUT])]
     calibrating = [feed for one in pictures[:CALIBRATED] for _, feed in decoded(bundle, one)]
     whole, eight = sessions(bundle, calibrating)
     rows: dict[int, list[tuple[float, float]]] = {}
@@ -50,10 +50,9 @@ def main() -> None:
             rows.setdefault(position, []).append((marks[0], marks[1]))
     print("# The synthesis in 8 bits\n")
     print(f"`experiments/weights/activations.py`, bundle {bundle.name}: PSNR of held-out pictures.\n")
-    print("| rate position | in float32, dB | weights and activations in 8 bits, dB |\n| --: | --: | --: |")
-    for position, both in rows.items():
-        means = np.mean(both, 0)
-        print(f"| {position} | {means[0]:.2f} | {means[1]:.2f} |")
+    heads = ("rate position", "in float32, dB", "weights and activations in 8 bits, dB")
+    cells = ((position, *(f"{mean:.2f}" for mean in np.mean(both, 0))) for position, both in rows.items())
+    print(markdown_table(heads, cells, words=0))
     milliseconds = times((whole, eight), bundle)
     print(f"\n768x512, one thread: {milliseconds[0]:.0f} ms, and {milliseconds[1]:.0f} ms in 8 bits.")
 
@@ -112,11 +111,6 @@ def times(both: Sequence[Any], bundle: Bundle) -> list[float]:
             session.run(None, feed)
             found.append(1000 * (time.perf_counter() - start))
     return [statistics.median(found) for found in taken]
-
-
-def _even(pixels: Pixels) -> Pixels:
-    rows, columns = (min(side, LONGEST) // 32 * 32 for side in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[:rows, :columns])
 
 
 if __name__ == "__main__":

@@ -10,15 +10,15 @@ Held-out pictures, coded by the product's coder in mode tcq32 with tables measur
 from __future__ import annotations
 
 import argparse
-import json
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from experiments.harness import Row, asked, write_rows
 from experiments.judging import Measured, coding_of, curves, gains, load_held_out, read_ending
 
+from softstair.evaluate import markdown_table
 from softstair.learn.checkpoint import load_codec
 from softstair.learn.codec import Codec
 from softstair.mode import Mode
@@ -51,18 +51,12 @@ def main() -> None:
     parser.add_argument("recipe", type=Path, nargs="?")
     parser.add_argument("snapshot", type=Path, nargs="?")
     parser.add_argument("--ending", help="of a recipe that has several")
-    parser.add_argument("--data-root", type=Path)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
-    if arguments.table:
-        print(table(json.loads(arguments.table.read_text())), end="")
-        return
+    arguments = asked(parser, table)
     recipe = read_ending(arguments.recipe, arguments.ending)
     codec = load_codec(recipe, arguments.snapshot)
     held_out = load_held_out(recipe, arguments.data_root, CROPS)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for name in arguments.arms:
         changed, saved = in_eight_bits(codec, ARMS[name])
         measured = Measured.of(changed, held_out.crops)
@@ -70,7 +64,7 @@ def main() -> None:
         points = curves(measured, coding, MODE, held_out.pictures[::EVERY], POSITIONS, ("psnr",))
         rows.append({"arm": name, "bytes": saved, "curve": np.round(points, 5).tolist()})
         print(name, saved, points.round(4).tolist(), flush=True)
-        arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+        write_rows(arguments.output, rows)
 
 
 @torch.no_grad()
@@ -85,19 +79,17 @@ def in_eight_bits(codec: Codec, beginnings: tuple[str, ...]) -> tuple[Codec, int
     return changed, saved
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     """Bits at equal PSNR against the network as it is, and PSNR lost at the finest position."""
     (base,) = (np.array(row["curve"]) for row in rows if row["arm"] == BASE)
-    lines = [
-        f"| in 8 bits | kB saved | bits at equal PSNR | dB at position {POSITIONS[-1]} |",
-        "| --- | --: | --: | --: |",
-    ]
+    cells = []
     for row in rows:
-        curve, saved = np.array(row["curve"]), row["bytes"] / 1000
+        curve = np.array(row["curve"])
         (bits,) = gains(base, curve)
         lost = curve[-1, 1] - base[-1, 1]
-        lines.append(f"| {row['arm']} | {saved:.0f} | {bits:+.2f} % | {lost:+.2f} |")
-    return "\n".join(lines) + "\n"
+        cells.append((row["arm"], f"{row['bytes'] / 1000:.0f}", f"{bits:+.2f} %", f"{lost:+.2f}"))
+    heads = ("in 8 bits", "kB saved", "bits at equal PSNR", f"dB at position {POSITIONS[-1]}")
+    return markdown_table(heads, cells)
 
 
 if __name__ == "__main__":

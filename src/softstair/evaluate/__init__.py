@@ -39,7 +39,7 @@ from .grid import Grid, measure_grid
 from .judges import Judge, absent_judges, find_judges, installed_judges
 from .metrics import mean_squared_error, ms_ssim, psnr, ssimulacra2
 from .own import Softstair, softstair_codec
-from .report import delta_table, markdown
+from .report import delta_table, markdown, markdown_table
 from .results import Complexity, Mean, Part, Results, Row, Timing, read_results, write_results
 from .run import evaluate
 
@@ -72,6 +72,7 @@ __all__ = [
     "installed_judges",
     "installed_peers",
     "markdown",
+    "markdown_table",
     "mean_squared_error",
     "measure_grid",
     "measured_metrics",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from softstair.errors import UsageError
@@ -40,6 +40,12 @@ def markdown(results: Results) -> str:
     tables = (_codecs, _points, _times, _complexities, _deltas)
     parts = ["\n".join(lines) for table in tables if (lines := list(table(results)))]
     return "\n".join(head) + "\n" + "\n\n".join(parts) + "\n"
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Iterable[object]], *, words: int = 1) -> str:
+    """A table as Markdown. words: how many of the first columns hold words; numbers stand to the right."""
+    lines = [heads, ["---"] * words + ["--:"] * (len(heads) - words), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _codecs(results: Results) -> Iterator[str]:
