@@ -1,4 +1,4 @@
-"""What experiments share: arms, files of a data set by ``evaluate()``, means and rows that are kept.
+"""What experiments measure with: arms, files of a data set by ``evaluate()``, and means that are kept.
 
 An arm is a bundle and a mode at some rate positions. What was measured is resumed by ``evaluate`` and not
 measured again; its rows stay in the folder of the runs, their means are kept beside the experiment.
@@ -6,20 +6,16 @@ measured again; its rows stay in the folder of the runs, their means are kept be
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from softstair.evaluate import delta_rate, evaluate, find_data_set, softstair_codec
+from softstair.evaluate import Results, delta_rate, evaluate, find_data_set, softstair_codec
 from softstair.mode import Mode
 
-Row = dict[str, Any]
 Point = tuple[int, float, float]  # rate position, bits a pixel, quality in dB
 METRICS = {"psnr": "psnr", "ms_ssim": "ms_ssim_db"}
 
@@ -52,10 +48,32 @@ class Means(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return delta_rate(self.curve(anchor), self.curve(arm)).pchip
 
 
+class Pictures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bytes of a file and PSNR by arm, rate position and picture, in the order of their names."""
+
+    data_set: str
+    names: list[str]
+    arms: dict[str, dict[int, list[tuple[int, float]]]]
+
+    def bits(self, anchor: str, arm: str) -> list[float]:
+        """Per cent of bits that an arm takes more than another at equal PSNR, picture by picture."""
+        curves = [[self.arms[name][d] for d in sorted(self.arms[name])] for name in (anchor, arm)]
+        return [
+            delta_rate(*([(float(size), psnr) for size, psnr in points] for points in pair)).pchip
+            for pair in zip(*(zip(*curve, strict=True) for curve in curves), strict=True)
+        ]
+
+
 def measure(
-    arms: Sequence[Arm], data_set: Path, runs: Path, output: Path, metric: str = "psnr", jobs: int = 1
+    arms: Sequence[Arm],
+    data_set: Path,
+    runs: Path,
+    output: Path,
+    metric: str = "psnr",
+    jobs: int = 1,
+    pictures: Path | None = None,
 ) -> Means:
-    """Measure arms, or go on; write their means to ``output``.
+    """Measure arms, or go on; write their means to ``output``, and ``Pictures`` if asked.
 
     data_set: a folder of pictures. runs: where the rows of all files are kept.
     """
@@ -69,29 +87,29 @@ def measure(
         points[mean.codec].append((int(mean.quality), mean.bpp, getattr(mean, METRICS[metric])))
     means = Means(results.data_set, results.data_hash, results.pictures, metric, points)
     output.write_bytes(msgspec.json.encode(means) + b"\n")
+    if pictures is not None:
+        pictures.write_bytes(msgspec.json.encode(_by_picture(results)) + b"\n")
     return means
+
+
+def _by_picture(results: Results) -> Pictures:
+    names = sorted({row.picture for row in results.rows})
+    arms: dict[str, dict[int, list[tuple[int, float]]]] = {}
+    for row in sorted(results.rows, key=lambda row: row.picture):
+        assert row.psnr is not None  # lossy files
+        points = arms.setdefault(row.codec, {}).setdefault(int(row.quality), [])
+        points.append((row.file_bytes, round(row.psnr, 4)))
+    return Pictures(results.data_set, names, arms)
 
 
 def read_means(path: Path) -> Means:
     return msgspec.json.decode(path.read_bytes(), type=Means)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows that an experiment keeps; none where there are none yet."""
-    return json.loads(path.read_text()) if path.exists() else []
+def read_pictures(path: Path) -> Pictures:
+    return msgspec.json.decode(path.read_bytes(), type=Pictures)
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    path.write_text(json.dumps(rows, indent=1) + "\n")
-
-
-def asked(parser: argparse.ArgumentParser, table: Callable[[list[Row]], str]) -> argparse.Namespace:
-    """What is asked for, data and a file for rows included; --table prints a table of rows and ends."""
-    parser.add_argument("--data-root", type=Path)
-    parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
-    if arguments.table:
-        print(table(read_rows(arguments.table)))
-        sys.exit()
-    return arguments
+def over_seeds(values: Sequence[float]) -> str:
+    """Per cents of several seeds, for a table: their mean, and each."""
+    return f"{statistics.mean(values):+.2f} % ({', '.join(f'{value:+.2f}' for value in values)})"

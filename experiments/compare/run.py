@@ -3,16 +3,19 @@
     python -m experiments.compare.run time --data-root DATA [--snapshot SNAPSHOT] -o TIMES.json
     python -m experiments.compare.run train GROUP NAME --data-root DATA --times TIMES.json -o ROWS.json
     python -m experiments.compare.run table GROUP ROWS.json --times TIMES.json
+    python -m experiments.compare.run seeds GROUP ROWS.json
 
 The groups, and what is changed, are in ``variants.py``.
 
 transforms, training: the network of photo-s from its beginning, so many minutes of 16 crops of 128.
 entropy: the means and scales, and z, of a network from their beginning; transforms and gains are those of a
 snapshot (``--snapshot``; the shipped one if none is named) and stay, so that a step is short.
+top rate: a network of the last rate alone, from its beginning, 8 crops of 128; rates half an octave below
+differ by their steps.
 
-A run takes as many steps as fit into its minutes by the time that a step takes on an idle machine, the
-second half of them with falling rates. It is judged by held-out pictures as training does: bits by the
-model at equal PSNR, over the rates.
+A run takes as many steps as fit into its minutes by the time that a step takes on an idle machine, or as many
+as ``--steps`` says, the second half of them with falling rates. It is judged by held-out pictures as training
+does: bits by the model at equal PSNR, over the rates. ``seeds`` compares runs of as many steps and one seed.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from experiments.compare.variants import GROUPS, Variant, recipe_of
+from experiments.compare.variants import ANCHOR, GROUPS, Variant, recipe_of
+from experiments.harness import over_seeds
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -57,12 +61,15 @@ KEPT = ("analysis.", "synthesis.", "gains.")
 ROWS, COLUMNS = 32, 48  # latents of 768x512 pixels
 CPU = torch.device("cpu")
 POSITIONS = [0, 32, 80, 128, 160]
+NEAR_ANCHOR = [ANCHOR - 24, ANCHOR - 16, ANCHOR - 8, ANCHOR]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    timing, training, tabling = (commands.add_parser(name) for name in ("time", "train", "table"))
+    timing, training, tabling, seeding = (
+        commands.add_parser(name) for name in ("time", "train", "table", "seeds")
+    )
     timing.add_argument("--data-root", type=Path, required=True)
     timing.add_argument("--group", choices=GROUPS)
     timing.add_argument("--name")
@@ -72,12 +79,14 @@ def main() -> None:
     training.add_argument("group", choices=GROUPS)
     training.add_argument("name")
     training.add_argument("--minutes", type=float, default=20.0)
+    training.add_argument("--steps", type=int, help="instead of those that fit into the minutes")
     training.add_argument("--seed", type=int, default=1)
     training.add_argument("--data-root", type=Path, required=True)
-    training.add_argument("--times", type=Path, required=True)
+    training.add_argument("--times", type=Path)
     training.add_argument("-o", "--output", type=Path, required=True)
-    tabling.add_argument("group", choices=GROUPS)
-    tabling.add_argument("rows", type=Path)
+    for command in (tabling, seeding):
+        command.add_argument("group", choices=GROUPS)
+        command.add_argument("rows", type=Path)
     tabling.add_argument("--times", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -86,9 +95,12 @@ def main() -> None:
     elif arguments.command == "train":
         train(arguments)
     else:
-        times = json.loads(arguments.times.read_text())[arguments.group]
         rows = [row for row in json.loads(arguments.rows.read_text()) if row["group"] == arguments.group]
-        print(table(rows, times), end="")
+        if arguments.command == "table":
+            times = json.loads(arguments.times.read_text())[arguments.group]
+            print(table(rows, times), end="")
+        else:
+            print(seeds(rows), end="")
 
 
 def design_of(group: str, variant: Variant, snapshot: Path) -> Design:
@@ -111,31 +123,34 @@ def train(arguments: argparse.Namespace) -> None:
     """Take a variant's steps and add a row to the output."""
     group, name = arguments.group, arguments.name
     variant, shape = GROUPS[group][name], shape_of(arguments.snapshot)
-    steps = int(60 * arguments.minutes / json.loads(arguments.times.read_text())[group][name]["step"])
+    steps = arguments.steps
+    if steps is None:
+        steps = int(60 * arguments.minutes / json.loads(arguments.times.read_text())[group][name]["step"])
     recipe = recipe_of(group, name, steps, arguments.seed, shape)
     design = design_of(group, variant, arguments.snapshot)
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
         averaged = pretrain(recipe, arguments.data_root, run, CPU, say=print, design=design)
-        state = load_checkpoint(run / "checkpoint.json")
-    last = design.codec(recipe.shape)
-    last.load_state_dict(state["model"])
-    last.set_fixed(True)
+        skipped = load_checkpoint(run / "checkpoint.json")["skipped"]
+    minutes = arguments.minutes if arguments.steps is None else round((time.monotonic() - began) / 60, 1)
+    positions = POSITIONS if recipe.rates.anchor is None else NEAR_ANCHOR
+    if recipe.rates.anchor is not None:
+        averaged.pin(recipe.rates.anchor)
     held_out = load_pictures([arguments.data_root / part for part in recipe.data.validation])
     row = {
         "group": group,
         "name": name,
         "seed": arguments.seed,
-        "minutes": arguments.minutes,
+        "minutes": minutes,
         "steps": steps,
-        "skipped": state["skipped"],
+        "skipped": skipped,
         "commit": commit(),
         "recipe": msgspec.to_builtins(recipe),
-        "points": points_of(validate(averaged, held_out, POSITIONS)),
-        "last weights": points_of(validate(last.eval(), held_out, POSITIONS)),
+        "points": points_of(validate(averaged, held_out, positions)),
     }
     rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
-    same = ("group", "name", "seed", "minutes")
+    same = ("group", "name", "seed", "steps")
     rows = [other for other in rows if any(other[key] != row[key] for key in same)]
     arguments.output.write_text(json.dumps([*rows, row], indent=1) + "\n")
 
@@ -251,11 +266,38 @@ def table(rows: list[dict[str, Any]], times: dict[str, dict[str, float]]) -> str
         ]
         bits = delta_rate(pairs(first), pairs(row)).pchip
         middle = next(point for point in row["points"] if point["position"] == 80)
-        cells = [row["name"], row["seed"], f"{row['minutes']:.0f}", row["steps"], f"{bits:+.1f} %"]
+        cells = [row["name"], row["seed"], f"{row['minutes']:g}", row["steps"], f"{bits:+.1f} %"]
         cells.append(f"{middle['bpp']:.3f} {middle['psnr']:.2f}")
         if has_decoder:
             cells += [f"{times[row['name']][f'decoder_{threads}']:.0f} ms" for threads in (1, 2)]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def seeds(rows: list[dict[str, Any]]) -> str:
+    """A row a variant: bits against the group's first with its seed and steps or minutes, of all seeds."""
+    lines = [
+        "| | steps | seeds | bits at equal PSNR | bits, PSNR at the last position |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    base = next(name for name in GROUPS[rows[0]["group"]])
+    alike = {}
+    for row in rows:
+        bases = [
+            other
+            for other in rows
+            if (other["name"], other["seed"]) == (base, row["seed"])
+            and (other["steps"] == row["steps"] or other["minutes"] == row["minutes"])
+        ]
+        if bases:
+            alike.setdefault((row["name"], row["steps"]), []).append((row, bases[0]))
+    for (name, steps), found in alike.items():
+        if len(found) == 1:
+            continue
+        bits = [delta_rate(pairs(first), pairs(row)).pchip for row, first in found]
+        ends = [row["points"][-1] for row, _ in found]
+        top = " ".join(f"{statistics.mean(end[key] for end in ends):.3f}" for key in ("bpp", "psnr"))
+        lines.append(f"| {name} | {steps} | {len(found)} | {over_seeds(bits)} | {top} |")
     return "\n".join(lines) + "\n"
 
 

@@ -165,6 +165,68 @@ class Compacted(Codec):
         return Passage(passage.picture, rewarded, passage.z_bits)
 
 
+class Lifting(nn.Module):
+    """Either half of the channels moves by what the other holds, so that ``back`` undoes it exactly."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.first, self.second = (self._made_of(channels // 2, inner) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, 1)
+        a = a + self.first(b)
+        return torch.cat([a, b + self.second(a)], 1)
+
+    def back(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, 1)
+        b = b - self.second(a)
+        return torch.cat([a - self.first(b), b], 1)
+
+    @staticmethod
+    def _made_of(half: int, inner: int) -> nn.Sequential:
+        """What a residual block makes, beginning as small as one does that starts from components."""
+        first, second = convolution(half, inner), convolution(inner, half)
+        nn.init.kaiming_normal_(first.weight, SLOPE)
+        for zero in (first.bias, second.bias):
+            nn.init.zeros_(zero)
+        with torch.no_grad():
+            second.weight.mul_(0.3 * 0.05)
+        return nn.Sequential(first, nn.LeakyReLU(SLOPE), second)
+
+
+class Back(nn.Module):
+    """A lifting block, backwards."""
+
+    def __init__(self, lifting: Lifting) -> None:
+        super().__init__()
+        self.lifting = lifting
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lifting.back(x)
+
+
+class Lifted(Codec):
+    """Lifting blocks for residual ones; those of the synthesis run backwards, with weights of their own."""
+
+    shared = False
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        widths = shape.stem, shape.middle, shape.deep
+        names = "stem_blocks", "middle_blocks", "deep_blocks"
+        for name, width, inner, count in zip(names, widths, shape.synthesis_inner, shape.blocks, strict=True):
+            forwards = [Lifting(width, inner) for _ in range(count)]
+            behind = forwards if self.shared else [Lifting(width, inner) for _ in range(count)]
+            setattr(self.analysis, name, nn.Sequential(*forwards))
+            setattr(self.synthesis, name, nn.Sequential(*map(Back, reversed(behind))))
+
+
+class SharedLifted(Lifted):
+    """The same weights forwards in the analysis and backwards in the synthesis, as in A-INN."""
+
+    shared = True
+
+
 class HyperScales(networks.ScaleNetwork):
     """Scales of z^ alone."""
 
@@ -300,7 +362,15 @@ TRAINING = {
     "a fifth saturated": Variant(data={"saturated": 0.2}),
 }
 
-GROUPS = {"transforms": TRANSFORMS, "entropy": ENTROPY, "training": TRAINING}
+# At the top rate alone. Both transforms have the inner widths of the synthesis: a shared block is in both.
+_EIGHT = {"batches": [Batches(0, 8, 128)]}
+TOP_RATE = {
+    "residual blocks": Variant(pretrain=_EIGHT),
+    "lifting": Variant(pretrain=_EIGHT, design=Design(codec=Lifted)),
+    "lifting, shared": Variant(pretrain=_EIGHT, design=Design(codec=SharedLifted)),
+}
+
+GROUPS = {"transforms": TRANSFORMS, "entropy": ENTROPY, "training": TRAINING, "top rate": TOP_RATE}
 BATCH = Batches(0, 16, 128)
 # What transforms and training begin with: photo-s as it was when the first rows were taken.
 FIRST = {
@@ -310,6 +380,8 @@ FIRST = {
     "latents": 256,
     "detail": 0,
 }
+ANCHOR = 160  # of the group top rate
+AT_TOP = {"analysis_inner": FIRST["synthesis_inner"], "latents": 320, "detail": 64}
 
 
 def recipe_of(group: str, name: str, steps: int, seed: int, entropy: Shape) -> Recipe:
@@ -327,13 +399,18 @@ def recipe_of(group: str, name: str, steps: int, seed: int, entropy: Shape) -> R
         "muon_rate": 1.5e-3,
         "adam_rate": 1.2e-3,
         "warm_up": 100,
-        "validate_every": steps,
+        "validate_every": steps + 1,  # the end is judged after the run
         "checkpoint_every": 250,
     }
-    first = entropy if group == "entropy" else msgspec.structs.replace(recipe.shape, **FIRST)
+    own = FIRST | (AT_TOP if group == "top rate" else {})
+    first = entropy if group == "entropy" else msgspec.structs.replace(recipe.shape, **own)
     pretrain = msgspec.structs.replace(recipe.pretrain, **settings | variant.pretrain)
     shape = msgspec.structs.replace(first, **variant.shape)
-    balance = {"balance": 0.0} if group == "entropy" else {}
-    rates = msgspec.structs.replace(recipe.rates, **balance | variant.rates)
+    of_group: dict[str, dict[str, Any]] = {"entropy": {"balance": 0.0}, "top rate": {"anchor": ANCHOR}}
+    rates = msgspec.structs.replace(recipe.rates, **of_group.get(group, {}) | variant.rates)
     data = msgspec.structs.replace(recipe.data, **{"saturated": 0.0} | variant.data)
-    return msgspec.structs.replace(recipe, shape=shape, pretrain=pretrain, rates=rates, data=data, seed=seed)
+    recipe = msgspec.structs.replace(
+        recipe, shape=shape, pretrain=pretrain, rates=rates, data=data, seed=seed
+    )
+    # What is faster is measured on a busy machine otherwise, and differs from run to run.
+    return msgspec.structs.replace(recipe, precision="bfloat16") if group == "top rate" else recipe

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from experiments.harness import over_seeds
 from experiments.judging import Measured, coding_of, curves, gains, load_held_out
 from torch import Tensor
 
@@ -138,16 +138,12 @@ def table(rows: list[dict[str, Any]]) -> str:
             found = [row for row in rows if (row["mode"], row["stage 1"]) == (mode, name)]
             own = [_gain(row["before"], row["after"]) for row in found]
             all_in_all = [_gain(base[row["seed"], mode], row["after"]) for row in found]
-            lines.append(f"| {mode} | {name} | {_spoken(own)} | {_spoken(all_in_all)} |")
+            lines.append(f"| {mode} | {name} | {over_seeds(own)} | {over_seeds(all_in_all)} |")
     return "\n".join(lines) + "\n"
 
 
 def _gain(anchor: list[list[float]], found: list[list[float]]) -> float:
     return gains(np.array(anchor), np.array(found))[0]
-
-
-def _spoken(values: list[float]) -> str:
-    return f"{statistics.mean(values):+.2f} % ({', '.join(f'{value:+.2f}' for value in values)})"
 
 
 if __name__ == "__main__":

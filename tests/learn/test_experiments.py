@@ -8,17 +8,13 @@ pytest.importorskip("torch", reason="the extra learn is not installed")
 pytest.importorskip("scipy", reason="the extra eval is not installed")
 
 import msgspec
+import torch
 from experiments.anchors import run as anchors
 from experiments.compare import run as compare
-from experiments.compare.variants import GROUPS
-from experiments.grid import run as grid
-from experiments.harness import read_means, read_rows
+from experiments.compare.variants import GROUPS, Back, SharedLifted
+from experiments.harness import read_means
 from experiments.ladder import run as ladder
-from experiments.mixtures import run as mixtures
-from experiments.perception import run as perception
-from experiments.two_stage import paper
 from experiments.two_stage import run as two_stage
-from experiments.weights import run as weights
 
 from softstair.learn.stages import pretrain as stage
 
@@ -57,28 +53,6 @@ def test_the_tables_of_anchors_are_those_of_its_means(plan, name):
     assert table(found) == table((RESULTS / file).read_text())
 
 
-@pytest.mark.parametrize(
-    ("table_of", "rows", "name"),
-    [
-        (grid.table, "grid/rows", "grid"),
-        (mixtures.table, "mixtures/rows", "mixtures"),
-        (perception.table, "perception/rows", "perception"),
-        (weights.table, "weights/rows", "weights"),
-        (paper.table, "two_stage/paper", "two_stage_paper"),
-    ],
-)
-def test_the_tables_of_decisions_are_those_of_rows(table_of, rows, name):
-    found = table_of(read_rows(FOLDER / f"{rows}.json"))
-    assert table(found) == table((RESULTS / f"{name}.md").read_text())
-
-
-@pytest.mark.parametrize("group", ["transforms", "entropy", "training"])
-def test_the_tables_of_comparisons_are_those_of_rows(group):
-    rows = [row for row in read_rows(FOLDER / "compare" / "rows.json") if row["group"] == group]
-    found = compare.table(rows, msgspec.json.decode((FOLDER / "compare" / "times.json").read_bytes())[group])
-    assert table(found) == table((RESULTS / f"compare_{group}.md").read_text())
-
-
 def test_every_variant_has_a_recipe_and_a_codec():
     shape = compare.shape_of(compare.SNAPSHOT)
     for group, variants in GROUPS.items():
@@ -96,6 +70,21 @@ def test_controls_train_with_designs_of_their_own(tmp_path, arm):
     from softstair.learn.recipe import read_recipe
 
     recipe = read_recipe(write_recipe(tmp_path / "tiny.toml", steps=6, fixed_from=4))
-    device = two_stage.torch.device("cpu")
+    device = torch.device("cpu")
     codec = stage.pretrain(recipe, tmp_path, tmp_path / "run", device, design=arm.design)
     assert codec.shape == recipe.shape
+
+
+def test_lifting_blocks_are_undone_by_their_own_weights(tmp_path):
+    write_data(tmp_path)
+    from softstair.learn.recipe import read_recipe
+
+    recipe = read_recipe(write_recipe(tmp_path / "tiny.toml", steps=6, fixed_from=4))
+    device = torch.device("cpu")
+    design = stage.Design(codec=SharedLifted)
+    codec = stage.pretrain(recipe, tmp_path, tmp_path / "run", device, design=design)
+    x = torch.randn(2, recipe.shape.middle, 6, 4)
+    there = codec.analysis.middle_blocks(x)
+    assert (there - x).abs().max() > 1e-4
+    assert torch.allclose(codec.synthesis.middle_blocks(there), x, atol=1e-5)
+    assert isinstance(codec.synthesis.middle_blocks[0], Back)
