@@ -1,4 +1,4 @@
-"""What experiments measure with: arms, files of a data set by ``evaluate()``, and means that are kept.
+"""What experiments share: arms, files of a data set by ``evaluate()``, means and rows that are kept.
 
 An arm is a bundle and a mode at some rate positions. What was measured is resumed by ``evaluate`` and not
 measured again; its rows stay in the folder of the runs, their means are kept beside the experiment.
@@ -6,16 +6,21 @@ measured again; its rows stay in the folder of the runs, their means are kept be
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from softstair.evaluate import Results, delta_rate, evaluate, find_data_set, softstair_codec
 from softstair.mode import Mode
 
+Row = dict[str, Any]
 Point = tuple[int, float, float]  # rate position, bits a pixel, quality in dB
 METRICS = {"psnr": "psnr", "ms_ssim": "ms_ssim_db"}
 
@@ -113,3 +118,24 @@ def read_pictures(path: Path) -> Pictures:
 def over_seeds(values: Sequence[float]) -> str:
     """Per cents of several seeds, for a table: their mean, and each."""
     return f"{statistics.mean(values):+.2f} % ({', '.join(f'{value:+.2f}' for value in values)})"
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows that an experiment keeps; none where there are none yet."""
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def asked(parser: argparse.ArgumentParser, table: Callable[[list[Row]], str]) -> argparse.Namespace:
+    """What is asked for, data and a file for rows included; --table prints a table of rows and ends."""
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--table", type=Path)
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table(read_rows(arguments.table)))
+        sys.exit()
+    return arguments

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import softstair
+from softstair.evaluate import psnr
+from softstair.evaluate.data import read_rgb
 from softstair.peers import Fitter, find_peers
 
 BAND = 22
@@ -27,8 +29,7 @@ def main() -> None:
     parser.add_argument("--zoom", type=int, default=2)
     arguments = parser.parse_args()
     left, top, width, height = map(int, arguments.crop.split(","))
-    with Image.open(arguments.photo) as image:
-        original = np.asarray(image.convert("RGB"))
+    original = read_rgb(arguments.photo)
     data = softstair.encode(original, quality=arguments.quality)
     panels = [("original", None, original), ("softstair", len(data), softstair.decode(data))]
     for peer in find_peers(("avif-420", "webp", "jpeg-420")):
@@ -49,8 +50,7 @@ def main() -> None:
 def label(name: str, count: int | None, original: np.ndarray, pixels: np.ndarray) -> str:
     if count is None:
         return name
-    error = np.square(original.astype(float) - pixels).mean()
-    return f"{name}  {count / 1000:.1f} kB  {10 * np.log10(255**2 / error):.1f} dB"
+    return f"{name}  {count / 1000:.1f} kB  {psnr(original, pixels):.1f} dB"
 
 
 if __name__ == "__main__":

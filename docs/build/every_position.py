@@ -19,7 +19,7 @@ import softstair
 from softstair.bundle import open_bundle
 from softstair.codec.encoder import PictureEncoder, Rate
 from softstair.errors import TargetOutOfReach
-from softstair.evaluate import find_data_set, mean_squared_error
+from softstair.evaluate import find_data_set, markdown_table, psnr
 from softstair.evaluate.data import read_rgb
 from softstair.pictures import Picture
 from softstair.quantize.rates import POSITIONS_PER_POINT
@@ -52,8 +52,8 @@ def main() -> None:
             data = encoder.encode(position).data
             sizes[index, position] = 8 * len(data) / area
             if position in decoded:
-                error = mean_squared_error(pixels, softstair.decode(data, bundle=bundle))
-                quality[index, decoded.index(position)] = 10 * np.log10(255**2 / error)
+                shown = softstair.decode(data, bundle=bundle)
+                quality[index, decoded.index(position)] = psnr(pixels, shown)
         for target in TARGETS:
             try:
                 found = encoder.fit(Rate(target_bpp=target)).data
@@ -72,21 +72,25 @@ def report(sizes: np.ndarray, quality: np.ndarray, shares: dict[float, list[floa
         f"Files grow at {np.count_nonzero(growth > 0)} of {growth.size} steps from one position to the next, "
         f"by {100 * growth.mean():.2f} % on average, {100 * growth.min():.2f} % at least.\n"
     )
-    bpp, psnr = sizes.mean(0)[::BETWEEN], quality.mean(0)
+    bpp, decibels = sizes.mean(0)[::BETWEEN], quality.mean(0)
     trained = np.arange(len(bpp)) % (POSITIONS_PER_POINT // BETWEEN) == 0
-    curve = PchipInterpolator(np.log(bpp[trained]), psnr[trained])
-    off = psnr[~trained] - curve(np.log(bpp[~trained]))
+    curve = PchipInterpolator(np.log(bpp[trained]), decibels[trained])
+    off = decibels[~trained] - curve(np.log(bpp[~trained]))
     print(
         f"PSNR of {len(off)} positions between rate points against the curve through {trained.sum()} rate "
         f"points: {off.mean():+.4f} dB on average, {off.min():+.4f} to {off.max():+.4f} dB.\n"
     )
-    print("| bits a pixel asked for | pictures | share of it taken, least | mean | most |")
-    print("| --: | --: | --: | --: | --: |")
-    for target, taken in shares.items():
-        if not taken:
-            continue
-        cells = [f"{100 * value:.2f} %" for value in (min(taken), np.mean(taken), max(taken))]
-        print(f"| {target:g} | {len(taken)} | {' | '.join(cells)} |")
+    heads = ("bits a pixel asked for", "pictures", "share of it taken, least", "mean", "most")
+    rows = (
+        (
+            f"{target:g}",
+            len(taken),
+            *(f"{100 * value:.2f} %" for value in (min(taken), np.mean(taken), max(taken))),
+        )
+        for target, taken in shares.items()
+        if taken
+    )
+    print(markdown_table(heads, rows, words=0))
 
 
 if __name__ == "__main__":

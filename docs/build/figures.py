@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from softstair.errors import UsageError
-from softstair.evaluate import Results, delta_rate, read_results
+from softstair.evaluate import Results, delta_rate, markdown_table, read_results
 from softstair.evaluate.curve_files import (
     METRICS,
     Curve,
@@ -65,7 +65,7 @@ def main() -> None:
 def photo_psnr() -> str:
     """What the bundle photo-psnr takes, in its default mode."""
     psnr = METRICS["psnr"]
-    rows = [f"| `photo-psnr` against | {' | '.join(DATA_SETS)} |", "| --- |" + " --: |" * len(DATA_SETS)]
+    rows = []
     own = {name: own_curve(read_results(RESULTS / f"photo-psnr_{name}.json"), psnr) for name in DATA_SETS}
     others = {
         name: {curve.name: curve for curve in curves_of(read_results(RESULTS / f"{name}.json"), psnr)}
@@ -73,10 +73,9 @@ def photo_psnr() -> str:
     }
     for peer in BESIDE_PHOTO_PSNR:
         pairs = [(others[name][peer], own[name]) for name in DATA_SETS]
-        gains = [delta_rate(other.points, beside(mine, other)).pchip for other, mine in pairs]
-        cells = [f"{gain:+.1f} %" for gain in gains]
-        rows.append(f"| {NAMES[peer]} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+        gains = (delta_rate(other.points, beside(mine, other)).pchip for other, mine in pairs)
+        rows.append([NAMES[peer], *(f"{gain:+.1f} %" for gain in gains)])
+    return markdown_table(["`photo-psnr` against", *DATA_SETS], rows)
 
 
 def fill(text: str) -> str:
@@ -101,37 +100,33 @@ def fill(text: str) -> str:
 def bits(metric: Metric) -> str:
     """Delta rates of the default mode against everything that was measured, by data set."""
     found = [read_results(RESULTS / f"{name}.json") for name in DATA_SETS]
-    rows = [f"| against | {' | '.join(DATA_SETS)} |", "| --- |" + " --: |" * len(DATA_SETS)]
-    return "\n".join([*rows, *_rows_of_peers([(results, metric) for results in found])])
+    return markdown_table(["against", *DATA_SETS], _rows_of_peers([(results, metric) for results in found]))
 
 
 def judges(results: Results) -> str:
     """Delta rates of the default mode by all other metrics, on one data set."""
     metrics = [metric for metric in measured_metrics(results) if metric.key not in ("ssimulacra2", "psnr")]
-    rows = [
-        f"| against | {' | '.join(metric.label for metric in metrics)} |",
-        "| --- |" + " --: |" * len(metrics),
-    ]
-    return "\n".join([*rows, *_rows_of_peers([(results, metric) for metric in metrics])])
+    heads = ["against", *(metric.label for metric in metrics)]
+    return markdown_table(heads, _rows_of_peers([(results, metric) for metric in metrics]))
 
 
 def grid(results: Results) -> str:
     """How far cells show, of every codec at the measured rate nearest to one."""
-    rows = ["| codec | bpp | grid |", "| --- | --: | --: |"]
+    rows = []
     for codec in results.codecs:
         means = [mean for mean in results.means if mean.codec == codec.name and mean.grid is not None]
         if means:
             one = min(means, key=lambda mean: abs(mean.bpp - GRID_BPP))
-            rows.append(f"| {NAMES.get(codec.name, codec.name)} | {one.bpp:.2f} | {one.grid:.2f} |")
-    return "\n".join(rows)
+            rows.append((NAMES.get(codec.name, codec.name), f"{one.bpp:.2f}", f"{one.grid:.2f}"))
+    return markdown_table(("codec", "bpp", "grid"), rows)
 
 
-def _rows_of_peers(columns: Sequence[tuple[Results, Metric]]) -> Iterator[str]:
+def _rows_of_peers(columns: Sequence[tuple[Results, Metric]]) -> Iterator[list[str]]:
     """A row a peer that was measured, a cell a column."""
     for peer, title in NAMES.items():
         cells = [delta(results, peer, metric) for results, metric in columns]
         if set(cells) != {"-"}:
-            yield f"| {title} | {' | '.join(cells)} |"
+            yield [title, *cells]
 
 
 def delta(results: Results, peer: str, metric: Metric) -> str:
@@ -146,11 +141,11 @@ def delta(results: Results, peer: str, metric: Metric) -> str:
 def published(results: Results) -> str:
     """Delta rates of the default mode against what others published."""
     own = own_curve(results, METRICS["psnr"])
-    rows = ["| published curve | PSNR |", "| --- | --: |"]
+    rows = []
     for curve in published_beside(own, METRICS["psnr"]):
         with suppress(UsageError):  # too little in common
-            rows.append(f"| {curve.name} | {delta_rate(curve.points, beside(own, curve)).pchip:+.1f} % |")
-    return "\n".join(rows)
+            rows.append((curve.name, f"{delta_rate(curve.points, beside(own, curve)).pchip:+.1f} %"))
+    return markdown_table(("published curve", "PSNR"), rows)
 
 
 def beside(own: Curve, other: Curve) -> list[tuple[float, float]]:
@@ -171,7 +166,7 @@ def own_curve(results: Results, metric: Metric) -> Curve:
 
 def times(*files: Results) -> str:
     """Milliseconds of every codec that was timed, at the quality nearest to a rate."""
-    rows = ["| codec | threads | bpp | encode ms | decode ms |", "| --- | --: | --: | --: | --: |"]
+    rows = []
     for results in files:
         rate = {(mean.codec, mean.quality): mean.bpp for mean in results.means}
         for codec in results.codecs:
@@ -179,11 +174,10 @@ def times(*files: Results) -> str:
             if not timed:
                 continue
             one = min(timed, key=lambda timing: abs(rate[timing.codec, timing.quality] - TIMED_BPP))
-            rows.append(
-                f"| {NAMES.get(one.codec, one.codec)} | {one.threads} | {rate[one.codec, one.quality]:.2f} "
-                f"| {1000 * one.encode_seconds:.0f} | {1000 * one.decode_seconds:.0f} |"
-            )
-    return "\n".join(rows)
+            milliseconds = (f"{1000 * taken:.0f}" for taken in (one.encode_seconds, one.decode_seconds))
+            bpp = f"{rate[one.codec, one.quality]:.2f}"
+            rows.append((NAMES.get(one.codec, one.codec), one.threads, bpp, *milliseconds))
+    return markdown_table(("codec", "threads", "bpp", "encode ms", "decode ms"), rows)
 
 
 def speed() -> str:

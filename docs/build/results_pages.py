@@ -17,6 +17,7 @@ from softstair.evaluate import (
     Curve,
     Metric,
     Results,
+    markdown_table,
     measured_metrics,
     published_beside,
     read_results,
@@ -37,6 +38,18 @@ DATA_SETS = {
 }
 PAGES = {
     "coder": ("Entropy coding", "What writing and reading symbols costs, by mode, in milliseconds."),
+    **{
+        f"compare_{group}": (
+            f"One change at a time: {title}",
+            "Runs of equal time, judged by held-out pictures.",
+        )
+        for group, title in (
+            ("transforms", "transforms"),
+            ("entropy", "entropy model"),
+            ("training", "training"),
+        )
+    },
+    "grid": ("Grid", "How far cells of 16 pixels show, by what latents the synthesis is given."),
     "integer_cost": ("The price of integers", "What it costs that tables are chosen in integers."),
     "large": ("Large pictures", "Time and memory from 1 to 100 megapixels, beside AVIF and JPEG XL."),
     "ladder_kodak": ("What buys what: Kodak", "Ways to choose and code symbols on one network, not tuned."),
@@ -44,6 +57,8 @@ PAGES = {
         "What buys what: 1200 pixels",
         "Ways to choose and code symbols on one network, not tuned.",
     ),
+    "mixtures": ("Mixtures", "Bits at equal quality by what was trained for, two seeds."),
+    "perception": ("One stream, two decoders", "A synthesis for squared error beside one for the eye."),
     "robustness": ("Robustness", "Pictures that no photographer took, and fifty generations of copies."),
     "speed": ("Speed and memory", "Milliseconds by stage, networks loaded, and the peak of memory."),
     **{
@@ -54,6 +69,8 @@ PAGES = {
         for name, title in (("kodak", "Kodak"), ("photos768", "768 pixels"), ("large1200", "1200 pixels"))
     },
     "training": ("What training bought", "Bits at equal PSNR by what the network had seen."),
+    "two_stage_paper": ("Two stages as published", "After noise and after rounding in the first stage."),
+    "weights": ("Weights in 8 bits", "What each part of a network loses by them."),
     "trellis": ("Trellises", "What trellises gain on synthetic latents, and how long the search takes."),
 }
 
@@ -104,16 +121,11 @@ def write_data_set(path: Path, folder: Path) -> None:
 def bits(results: Results) -> str:
     """Delta rates of the default mode against all that were measured beside it, in the README's order."""
     metrics = measured_metrics(results)
-    rows = [
-        f"| against | {' | '.join(metric.label for metric in metrics)} |",
-        "| --- |" + " --: |" * len(metrics),
-    ]
     order = {name: number for number, name in enumerate(NAMES)}
     peers = [codec.name for codec in results.codecs if codec.mode is None]
-    for peer in sorted(peers, key=lambda name: order.get(name, len(order))):
-        cells = [delta(results, peer, metric) for metric in metrics]
-        rows.append(f"| {NAMES.get(peer, peer)} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    peers.sort(key=lambda name: order.get(name, len(order)))
+    rows = ([NAMES.get(peer, peer), *(delta(results, peer, metric) for metric in metrics)] for peer in peers)
+    return markdown_table(["against", *(metric.label for metric in metrics)], rows)
 
 
 def curves(results: Results, metric: Metric) -> list[Curve]:

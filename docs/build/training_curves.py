@@ -25,7 +25,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from softstair.evaluate import delta_rate
+from softstair.evaluate import delta_rate, markdown_table
 
 Curve = list[tuple[float, float]]
 
@@ -55,7 +55,7 @@ def main() -> None:
         for chain in arguments.chain
     ]
     found = [run for chain in chains for run in chain]
-    arguments.output.with_suffix(".md").write_text(table(found) + "\n" + slopes(found))
+    arguments.output.with_suffix(".md").write_text(f"{table(found)}\n{slopes(found)}\n")
     draw(chains, arguments.output.with_suffix(".svg"))
 
 
@@ -102,7 +102,7 @@ def table(found: list[list[tuple[Validation, float]]]) -> str:
 
 def slopes(found: list[list[tuple[Validation, float]]]) -> str:
     """Bits that every doubling of what a run had seen saved at constant rates, by the size of its batches."""
-    lines = ["| run, constant rates | batch | megapixels | bits a doubling |", "| --- | --: | --: | --: |"]
+    rows = []
     for run in found:
         steady = [(one, share) for one, share in run[1:] if not one.decays]  # the first is of the start
         for batch, several in groupby(steady, lambda pair: pair[0].batch):
@@ -111,8 +111,8 @@ def slopes(found: list[list[tuple[Validation, float]]]) -> str:
                 seen, shares = zip(*points, strict=True)
                 slope = float(np.polyfit(np.log2(seen), shares, 1)[0])
                 span = f"{seen[0]:.0f} to {seen[-1]:.0f}"
-                lines.append(f"| {run[0][0].run} | {batch} | {span} | {slope:+.1f} % |")
-    return "\n".join(lines) + "\n"
+                rows.append((run[0][0].run, batch, span, f"{slope:+.1f} %"))
+    return markdown_table(("run, constant rates", "batch", "megapixels", "bits a doubling"), rows)
 
 
 def draw(chains: list[list[list[tuple[Validation, float]]]], path: Path) -> None:

@@ -35,13 +35,13 @@ import msgspec
 import numpy as np
 import torch
 from experiments.compare.variants import ANCHOR, GROUPS, Variant, recipe_of
-from experiments.harness import over_seeds
+from experiments.harness import Row, over_seeds, read_rows
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from softstair.engine.onnx_runtime import OnnxNetworks
-from softstair.evaluate import delta_rate
+from softstair.evaluate import delta_rate, markdown_table
 from softstair.learn.checkpoint import load_checkpoint
 from softstair.learn.codec import Codec
 from softstair.learn.data import Crops, load_pictures
@@ -95,7 +95,7 @@ def main() -> None:
     elif arguments.command == "train":
         train(arguments)
     else:
-        rows = [row for row in json.loads(arguments.rows.read_text()) if row["group"] == arguments.group]
+        rows = [row for row in read_rows(arguments.rows) if row["group"] == arguments.group]
         if arguments.command == "table":
             times = json.loads(arguments.times.read_text())[arguments.group]
             print(table(rows, times), end="")
@@ -274,14 +274,10 @@ def table(rows: list[dict[str, Any]], times: dict[str, dict[str, float]]) -> str
     return "\n".join(lines) + "\n"
 
 
-def seeds(rows: list[dict[str, Any]]) -> str:
+def seeds(rows: list[Row]) -> str:
     """A row a variant: bits against the group's first with its seed and steps or minutes, of all seeds."""
-    lines = [
-        "| | steps | seeds | bits at equal PSNR | bits, PSNR at the last position |",
-        "| --- | --: | --: | --: | --: |",
-    ]
     base = next(name for name in GROUPS[rows[0]["group"]])
-    alike = {}
+    alike: dict[tuple[str, int], list[tuple[Row, Row]]] = {}
     for row in rows:
         bases = [
             other
@@ -291,14 +287,16 @@ def seeds(rows: list[dict[str, Any]]) -> str:
         ]
         if bases:
             alike.setdefault((row["name"], row["steps"]), []).append((row, bases[0]))
+    lines = []
     for (name, steps), found in alike.items():
         if len(found) == 1:
             continue
         bits = [delta_rate(pairs(first), pairs(row)).pchip for row, first in found]
         ends = [row["points"][-1] for row, _ in found]
-        top = " ".join(f"{statistics.mean(end[key] for end in ends):.3f}" for key in ("bpp", "psnr"))
-        lines.append(f"| {name} | {steps} | {len(found)} | {over_seeds(bits)} | {top} |")
-    return "\n".join(lines) + "\n"
+        last = " ".join(f"{statistics.mean(end[key] for end in ends):.3f}" for key in ("bpp", "psnr"))
+        lines.append([name, steps, len(found), over_seeds(bits), last])
+    heads = ["", "steps", "seeds", "bits at equal PSNR", "bits, PSNR at the last position"]
+    return markdown_table(heads, lines) + "\n"
 
 
 def pairs(row: dict[str, Any]) -> list[tuple[float, float]]:

@@ -12,9 +12,14 @@ import torch
 from experiments.anchors import run as anchors
 from experiments.compare import run as compare
 from experiments.compare.variants import GROUPS, Back, SharedLifted
-from experiments.harness import read_means
+from experiments.grid import run as grid
+from experiments.harness import read_means, read_rows
 from experiments.ladder import run as ladder
+from experiments.mixtures import run as mixtures
+from experiments.perception import run as perception
+from experiments.two_stage import paper
 from experiments.two_stage import run as two_stage
+from experiments.weights import run as weights
 
 from softstair.learn.stages import pretrain as stage
 
@@ -51,6 +56,35 @@ def test_the_tables_of_anchors_are_those_of_its_means(plan, name):
     found = anchors.report(decoded, read_means(FOLDER / "anchors" / f"{name}.json"))
     file = f"anchors-{name}.md" if name.startswith("ms-ssim") else f"anchors_{name}.md"
     assert table(found) == table((RESULTS / file).read_text())
+
+
+@pytest.mark.parametrize(
+    ("table_of", "rows", "name"),
+    [
+        (grid.table, "grid/rows", "grid"),
+        (mixtures.table, "mixtures/rows", "mixtures"),
+        (perception.table, "perception/rows", "perception"),
+        (weights.table, "weights/rows", "weights"),
+        (paper.table, "two_stage/paper", "two_stage_paper"),
+    ],
+)
+def test_the_tables_of_decisions_are_those_of_rows(table_of, rows, name):
+    found = table_of(read_rows(FOLDER / f"{rows}.json"))
+    assert table(found) == table((RESULTS / f"{name}.md").read_text())
+
+
+@pytest.mark.parametrize("group", ["transforms", "entropy", "training"])
+def test_the_tables_of_comparisons_are_those_of_rows(group):
+    rows = [row for row in read_rows(FOLDER / "compare" / "rows.json") if row["group"] == group]
+    found = compare.table(rows, msgspec.json.decode((FOLDER / "compare" / "times.json").read_bytes())[group])
+    assert table(found) == table((RESULTS / f"compare_{group}.md").read_text())
+
+
+@pytest.mark.parametrize("group", ["entropy"])
+def test_the_tables_of_seeds_are_those_of_rows(group):
+    rows = [row for row in read_rows(FOLDER / "compare" / "rows.json") if row["group"] == group]
+    found = table(compare.seeds(rows))
+    assert found == table((RESULTS / f"compare_{group}_seeds.md").read_text())
 
 
 def test_every_variant_has_a_recipe_and_a_codec():
