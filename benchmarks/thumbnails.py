@@ -30,7 +30,7 @@ from softstair.stream import read_stream, write_stream
 
 TILE = 2048
 TILINGS = {"12": (3, 2), "100": (6, 4)}  # columns and rows of tiles, by megapixels
-DIVISORS = (4, 8, 16)
+DIVISORS = (4, 8, 16, 32)
 
 
 def mirrored(pixels: Pixels, side: int) -> Pixels:
@@ -83,7 +83,10 @@ def main() -> None:
     )
     print(f"quality {arguments.quality:g}, one thread: time, peak memory, share of the time.\n")
     print(
-        "| megapixels | whole | " + " | ".join(f"1/{d}" for d in DIVISORS) + " |\n|--:|" + "--:|" * 4,
+        "| megapixels | whole | "
+        + " | ".join(f"1/{d}" for d in DIVISORS)
+        + " |\n|--:|"
+        + "--:|" * (1 + len(DIVISORS)),
         flush=True,
     )
     with tempfile.TemporaryDirectory() as folder:

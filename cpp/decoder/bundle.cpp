@@ -16,7 +16,8 @@ constexpr int kPositionsPerPoint = 16, kPositionsPerOctave = 32;
 constexpr int kLevelsPerStep = 1024, kLargestGain = 1024;
 constexpr std::array<const char*, 6> kDeciding = {"staircases.json", "scale.safetensors", "tables.safetensors",
                                                   "mean_base.onnx",  "mean.onnx",         "synthesis.onnx"};
-constexpr std::array<const char*, 4> kOthers = {"manifest.json", "analysis.onnx", "hyper_analysis.onnx", "preview.onnx"};
+constexpr const char* kPreview = "preview.onnx";
+constexpr std::array<const char*, 4> kOthers = {"manifest.json", "analysis.onnx", "hyper_analysis.onnx", kPreview};
 constexpr std::array<const char*, 10> kLayers = {"hyper",  "expand",          "mix",   "log_scale_head", "neighbours",
                                                  "gather", "log_scale_entry", "local", "widen",          "correction_head"};
 
@@ -245,12 +246,14 @@ void Bundle::read_networks(const Entries& entries) {
   mean_.emplace(read_graph(entries.at("mean.onnx"), "mean"),
                 std::map<std::string, int>{{"known", channels()}, {"base", mean_base_->outputs()}}, "mean");
   fits(mean_->factor() == 1 && mean_->outputs() == channels(), "mean");
-  const auto synthesis = [&](const std::string& name) {
-    Network network(read_graph(entries.at(name), "synthesis"), {{"latents", channels()}}, "synthesis");
-    fits(network.factor() == kStride && network.outputs() == 3, "synthesis");
+  const auto picture = [&](const std::string& name, const char* kind, int factor) {
+    Network network(read_graph(entries.at(name), kind), {{"latents", channels()}}, kind);
+    fits(network.factor() == factor && network.outputs() == 3, kind);
     return network;
   };
+  const auto synthesis = [&](const std::string& name) { return picture(name, "synthesis", kStride); };
   synthesis_.emplace(synthesis("synthesis.onnx"));
+  if (entries.has(kPreview)) preview_.emplace(picture(kPreview, "preview", kStride / kPreviewDivisor));
   for (std::size_t mode = 0; mode < kModes.size(); ++mode)
     if (entries.has(synthesis_of(mode))) own_[mode].emplace(synthesis(synthesis_of(mode)));
 }

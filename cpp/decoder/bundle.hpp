@@ -41,6 +41,8 @@ class Bundle {
   const Network& mean_base() const { return *mean_base_; }
   const Network& mean() const { return *mean_; }
   const Network& synthesis(int mode) const { return own_[mode] ? *own_[mode] : *synthesis_; }
+  // Makes pictures of a quarter; null if there is none.
+  const Network* preview() const { return preview_ ? &*preview_ : nullptr; }
 
  private:
   struct Mode {
@@ -65,7 +67,7 @@ class Bundle {
   std::shared_ptr<const PlaceNetwork> place_;  // context networks, or null
   std::shared_ptr<const HyperNetwork> hyper_;
   std::vector<std::vector<std::int32_t>> hyper_rate_;
-  std::optional<Network> mean_base_, mean_, synthesis_;
+  std::optional<Network> mean_base_, mean_, synthesis_, preview_;
   std::array<std::optional<Network>, kModes.size()> own_;
 };
 

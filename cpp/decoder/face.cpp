@@ -64,8 +64,8 @@ std::uint8_t* given_away(const std::vector<std::uint8_t>& bytes) {
 
 View view_of(const stair_options& options) {
   const std::uint32_t divisor = options.divisor;
-  require(divisor == 1 || divisor == 2 || divisor == 4 || divisor == 8 || divisor == 16, STAIR_USAGE,
-          "Pictures can be scaled by one over 1, 2, 4, 8 or 16.");
+  require(divisor != 0 && divisor <= 64 && (divisor & (divisor - 1)) == 0, STAIR_USAGE,
+          "Pictures can be scaled by one over 1, 2, 4, 8, 16, 32 or 64.");
   require(options.channels == 0 || options.channels == 4, STAIR_USAGE, "A result has channels as in the file, or four.");
   View view;
   view.divisor = static_cast<int>(divisor);

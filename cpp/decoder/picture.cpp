@@ -174,6 +174,10 @@ class Painter {
     region_ = region_.cells(divisor_).times(divisor_).within(whole_);
     if (!stream.needs_bundle()) return;
     synthesis_ = &bundle->synthesis(stream.header().mode);
+    if (divisor_ >= kPreviewDivisor && bundle->preview() != nullptr && stream.exact_tiles() == 0 && !view.partial) {
+      synthesis_ = bundle->preview();
+      made_ = kPreviewDivisor;
+    }
     reach_ = synthesis_->reach();
     if (reach_ > kFurthest) throw Error(STAIR_INVALID_BUNDLE, "The synthesis of the bundle sees further than large pictures can be cut with.");
   }
@@ -266,14 +270,16 @@ class Painter {
       } else {
         window.resize(static_cast<std::size_t>(cores[i].rows()) * cores[i].columns() * colours);
       }
-      exact_.put(cores[i], colours, window);
-      presence_.paint_unread(cores[i], colours, window);
+      if (made_ == 1) {  // else all is learned and there
+        exact_.put(cores[i], colours, window);
+        presence_.paint_unread(cores[i], colours, window);
+      }
       put(window, cores[i]);
       advance(area(cores[i]));
     }
   }
 
-  // Pixels of a window, (rows, columns, 3), or of a grey picture (rows, columns).
+  // Pixels of a window, or their means as the network makes them: (rows, columns, 3), or of a grey picture (rows, columns).
   std::vector<std::uint8_t> synthesised(const Box& core, const Box& seen) const {
     Tensor planes;
     {
@@ -281,17 +287,17 @@ class Painter {
       plane_->window(seen, latents);
       planes = synthesis_->run({{"latents", &latents}}, {{"hat", reader_->hat()}});
     }
-    const Box from = core.seen_from(seen.times(kStride));
+    const Box from = core.cells(made_).seen_from(seen.times(kStride / made_));
     const bool grey = stream_.header().grey;
-    std::vector<std::uint8_t> window(static_cast<std::size_t>(core.rows()) * core.columns() * (grey ? 1 : 3));
+    std::vector<std::uint8_t> window(static_cast<std::size_t>(from.rows()) * from.columns() * (grey ? 1 : 3));
     std::uint8_t* to = window.data();
-    for (int y = 0; y < core.rows(); ++y) {
+    for (int y = 0; y < from.rows(); ++y) {
       const float* value = planes.at(from.top + y, from.left);
       if (!grey) {
-        for (int i = 0; i < 3 * core.columns(); ++i) *to++ = to_byte(value[i]);
+        for (int i = 0; i < 3 * from.columns(); ++i) *to++ = to_byte(value[i]);
         continue;
       }
-      for (int x = 0; x < core.columns(); ++x, value += 3)  // a third is never a half
+      for (int x = 0; x < from.columns(); ++x, value += 3)  // a third is never a half
         *to++ = static_cast<std::uint8_t>((2 * (to_byte(value[0]) + to_byte(value[1]) + to_byte(value[2])) + 3) / 6);
     }
     return window;
@@ -309,7 +315,8 @@ class Painter {
     const bool grey = stream_.header().grey;
     const int colours = grey ? 1 : 3;
     const Box shown = core.cells(divisor_).seen_from(region_.cells(divisor_));
-    const std::vector<std::uint8_t> window = reduced(pixels, core.rows(), core.columns(), colours, divisor_);
+    const Box made = core.cells(made_);
+    const std::vector<std::uint8_t> window = reduced(pixels, made.rows(), made.columns(), colours, divisor_ / made_);
     const std::uint8_t* source = window.data();
     for (int y = shown.top; y < shown.bottom; ++y) {
       std::uint8_t* pixel = picture_.pixels.get() + (static_cast<std::size_t>(y) * picture_.width + shown.left) * picture_.channels;
@@ -333,8 +340,8 @@ class Painter {
 
   const Bundle* bundle_;
   const Stream& stream_;
-  const Network* synthesis_ = nullptr;  // none if the stream needs no bundle
-  int divisor_, wanted_, reach_ = 0;
+  const Network* synthesis_ = nullptr;  // or the preview; none if the stream needs no bundle
+  int divisor_, wanted_, reach_ = 0, made_ = 1;  // made_: the divisor of what the network makes
   Limits limits_;
   const std::function<bool(double)>& progress_;
   Box whole_, region_;

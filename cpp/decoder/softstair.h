@@ -80,7 +80,7 @@ STAIR_API void stair_block_free(uint8_t* block);
 /* How to decode. Start from stair_default_options(). */
 typedef struct {
   uint32_t left, top, width, height; /* region in pixels of the picture; a width of 0: all of it */
-  uint32_t divisor;     /* 1, 2, 4, 8 or 16: every so many pixels each way become their mean */
+  uint32_t divisor;     /* 1, 2, 4 .. 64: every so many pixels each way become their mean; from 4 on sooner, if the bundle can */
   uint32_t channels;    /* of the result: 0 as in the file (1 to 4), or 4: RGBA */
   uint64_t max_pixels;  /* refuse pictures with more */
   uint64_t max_memory;  /* bytes to take, about */

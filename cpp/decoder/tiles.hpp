@@ -8,6 +8,7 @@
 namespace softstair {
 
 constexpr int kStride = 16;  // pixels per latent position
+constexpr int kPreviewDivisor = 4;  // of the picture that the graph preview makes
 constexpr int kUnit = 256;   // pixels; sides of tiles are multiples of it
 constexpr int kLargestLayout = 256;
 

@@ -44,6 +44,7 @@ from ..format.test_golden import (
     V2,
     context_bundle,
 )
+from ..tiny import encode_tiled
 
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="needs the C library (make core-tests)")
 
@@ -146,7 +147,7 @@ def test_golden_streams_in_layers(name, library, tiny, tiny_bundle):
     assert failure.value.code == CORRUPT
 
 
-@pytest.mark.parametrize("divisor", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("divisor", [1, 2, 4, 8, 16, 32, 64])
 @pytest.mark.parametrize("name", ["tiled", "alpha", "grey", "plain"])
 def test_regions_and_scales_are_those_of_the_package(name, divisor, library, tiny, tiny_bundle):
     info = library.info(golden_stream(name))
@@ -158,6 +159,26 @@ def test_regions_and_scales_are_those_of_the_package(name, divisor, library, tin
     expected = softstair.decode(golden_stream(name), bundle=tiny_bundle, region=region, scale=1 / divisor)
     assert decoded.shape == expected.shape
     assert np.abs(decoded.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("source", SHIPPED_BUNDLES)
+def test_small_pictures_are_made_by_the_bundle_s_head_as_in_the_package(source, library, photo):
+    bundle = open_bundle(source)
+    data = encode_tiled(photo[:371, :571], bundle, 75, layout=1)
+    own = library.open_bundle(bundle_bytes(source))
+    part = {"left": 64, "top": 96, "width": 400, "height": 256}
+    for divisor in (4, 8, 32):
+        small = softstair.decode(data, scale=1 / divisor, bundle=bundle).astype(int)
+        assert np.abs(library.decode(own, data, divisor=divisor) - small).max() <= 1
+        cut = library.decode(own, data, divisor=divisor, **part)
+        assert (
+            np.abs(
+                cut
+                - small[96 // divisor : 352 // divisor, 64 // divisor : 464 // divisor + (464 % divisor > 0)]
+            ).max()
+            <= 1
+        )
+    library.free_bundle(own)
 
 
 def test_four_channels_where_they_are_asked_for(library, tiny):

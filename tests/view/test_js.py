@@ -77,7 +77,6 @@ def test_golden_streams_of_bundles_with_context(tmp_path):
 
 
 def test_regions_scales_and_exact_pictures(tmp_path):
-    """Of a bundle without a head for small pictures, which the package does not use."""
     pixels = photograph(90, 120, 3)
     (tmp_path / "exact.stair").write_bytes(exact_stream(pixels))
     region = {"left": 100, "top": 60, "width": 200, "height": 120}
@@ -102,6 +101,23 @@ def test_regions_scales_and_exact_pictures(tmp_path):
     assert np.abs(raw(tmp_path / "b", whole) - expected).max() <= 1
     expected = as_rgba(softstair.decode(data, bundle=own, region=(100, 60, 200, 120), scale=0.25)).astype(int)
     assert np.abs(raw(tmp_path / "c", part) - expected).max() <= 1
+
+
+def test_small_pictures_are_those_of_the_package(tmp_path):
+    photo, bundle = SHIPPED / "photo.stair", Path(softstair.__file__).parent / "models" / "photo.stairs"
+    divisors = (4, 16, 64)
+    jobs = [
+        {
+            "stream": str(photo),
+            "bundle": str(bundle),
+            "raw": str(tmp_path / str(d)),
+            "options": {"scale": 1 / d},
+        }
+        for d in divisors
+    ]
+    for divisor, result in zip(divisors, run(tmp_path, jobs), strict=True):
+        expected = as_rgba(softstair.decode(photo.read_bytes(), scale=1 / divisor)).astype(int)
+        assert np.abs(raw(tmp_path / str(divisor), result) - expected).max() <= 1
 
 
 def test_a_damaged_file_is_one_sentence_and_the_next_one_opens(tmp_path):

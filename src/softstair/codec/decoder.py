@@ -33,11 +33,11 @@ from .tile import Symbols, TileCoder
 from .windows import GREY, Pixels, synthesise_windows
 from .workers import Workers, networks_of, usable_cores
 
-SCALES = (1, 2, 4, 8, 16)  # one over the size of what is decoded
+SCALES = (1, 2, 4, 8, 16, 32, 64)  # one over the size of what is decoded
 
 
 def divisor_of(scale: float) -> int:
-    """The divisor of a view that is to have a scale: 1, 1/2 .. 1/16.
+    """The divisor of a view that is to have a scale: 1, 1/2 .. 1/64.
 
     Raises:
         UsageError: another scale.

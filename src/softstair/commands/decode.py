@@ -92,7 +92,7 @@ class _Region(click.ParamType[tuple[int, int, int, int]]):
 @click.option("--region", type=_Region(), help="Decode only this part: left,top,width,height in pixels.")
 @click.option(
     "--scale",
-    type=click.Choice(["1/2", "1/4", "1/8", "1/16"]),
+    type=click.Choice(["1/2", "1/4", "1/8", "1/16", "1/32", "1/64"]),
     help="Scale the picture down; sooner than full size from 1/4 on, if the bundle can.",
 )
 @click.option(

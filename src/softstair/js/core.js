@@ -117,7 +117,7 @@ export class Core {
   }
 
   /**
-   * RGBA of a file whose bundle was added. region: {left, top, width, height}; divisor: 1 to 16.
+   * RGBA of a file whose bundle was added. region: {left, top, width, height}; divisor: 1 to 64.
    * damage: with allowPartial, a sentence on what is missing; null if nothing is.
    */
   decode(bytes, fingerprint, { region, divisor, maxPixels, maxMemory, allowPartial, progress }) {

@@ -24,7 +24,7 @@ export interface Options extends Place {
   bundleUrl?: string | URL | (string | URL)[];
   /** Part of the picture, in its pixels. */
   region?: Region;
-  /** 1, 1/2, 1/4, 1/8 or 1/16. A region is widened to whole pixels of the result. */
+  /** 1, 1/2, 1/4 .. 1/64, from 1/4 on sooner than the whole. A region is widened to whole pixels of the result. */
   scale?: number;
   /** Pictures with more are refused; 268 million by default. */
   maxPixels?: number;

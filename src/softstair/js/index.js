@@ -154,7 +154,7 @@ async function hold(engine, options, fingerprint, signal) {
 
 function divisorOf(scale = 1) {
   const divisor = 1 / scale;
-  if (![1, 2, 4, 8, 16].includes(divisor)) throw new StairError("usage", "Pictures can be scaled by one over 1, 2, 4, 8 or 16.");
+  if (![1, 2, 4, 8, 16, 32, 64].includes(divisor)) throw new StairError("usage", "Pictures can be scaled by one over 1, 2, 4, 8, 16, 32 or 64.");
   return divisor;
 }
 
