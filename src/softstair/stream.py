@@ -348,9 +348,10 @@ class StreamReader:
                 "the file is not complete."
             )
         self._layered = self.header.layers > 1
-        parts = self.header.layers if self._layered else 1 + self._kind.progressive  # of a payload
+        self._progressive = _Flag.PROGRESSIVE in self._kind.flags
+        parts = self.header.layers if self._layered else 1 + self._progressive  # of a payload
         self._lengths = [[cursor.varint("tile index") for _ in range(parts)] for _ in range(count)]
-        self.exact = cursor.exact_tiles(count) if self._kind.exact_tiles else frozenset()
+        self.exact = cursor.exact_tiles(count) if _Flag.EXACT_TILES in self._kind.flags else frozenset()
         self._head_crc = zlib.crc32(self._data[: cursor.offset])
         stored = [lengths[part] + _CRC.size for part in range(parts) for lengths in self._lengths]
         if self._layered:  # alpha and metadata come after the first layer
@@ -364,17 +365,17 @@ class StreamReader:
 
     @property
     def has_alpha(self) -> bool:
-        return self._kind.alpha
+        return _Flag.ALPHA in self._kind.flags
 
     @property
     def has_exact_alpha(self) -> bool:
         """True if alpha is coded like exact tiles."""
-        return self._kind.exact_alpha
+        return _Flag.EXACT_ALPHA in self._kind.flags
 
     @property
     def is_reduced(self) -> bool:
         """True if exact payloads are of the picture in fewer colours."""
-        return self._kind.reduced
+        return _Flag.REDUCED in self._kind.flags
 
     @property
     def ends(self) -> Sequence[int]:
@@ -401,12 +402,12 @@ class StreamReader:
     @property
     def first_ends(self) -> Sequence[int]:
         """Where first parts of tiles end, with their checksums, in bytes; none but in progressive order."""
-        return self._offsets[1 : self.grid.count + 1] if self._kind.progressive else []
+        return self._offsets[1 : self.grid.count + 1] if self._progressive else []
 
     @property
     def cuts(self) -> tuple[int, ...] | None:
         """As in ``Stream``."""
-        return tuple(first for first, _ in self._lengths) if self._kind.progressive else None
+        return tuple(first for first, _ in self._lengths) if self._progressive else None
 
     def tile(self, index: int) -> bytes:
         """The payload of a tile, checked; ``exact`` says of which kind it is.
@@ -450,7 +451,7 @@ class StreamReader:
             StreamError: truncated or corrupt, too large, or something follows it.
         """
         cursor = _Cursor(self._data, self.extras_start)
-        alpha = self._read_alpha(cursor) if self._kind.alpha else None
+        alpha = self._read_alpha(cursor) if self.has_alpha else None
         return alpha, self._read_metadata(cursor)
 
     def check_layers(self) -> None:
@@ -506,13 +507,11 @@ class StreamReader:
 
     @property
     def _alpha_blocks(self) -> int:
-        if not self._kind.alpha:
-            return 0
-        return self.grid.count if self._kind.exact_alpha else 1
+        return self._kind.alpha_blocks(self.grid.count)
 
     def _read_alpha(self, cursor: _Cursor) -> bytes:
         height, width = self.header.height, self.header.width
-        if not self._kind.exact_alpha:
+        if not self.has_exact_alpha:
             differences = cursor.block("alpha", height * width)
             if len(differences) != height * width:
                 raise CorruptStream(
@@ -560,18 +559,16 @@ def read_summary(source: Source) -> Summary:
     found: list[tuple[str, bytes]] = []
     with suppress(StreamError):
         count = header.grid.count
-        parts = max(header.layers, 1 + kind.progressive)
+        parts = max(header.layers, 1 + (_Flag.PROGRESSIVE in kind.flags))
         lengths = [cursor.varint("tile index") for _ in range(parts * count)]
-        if kind.exact_tiles:
+        if _Flag.EXACT_TILES in kind.flags:
             cursor.exact_tiles(count)
         if header.layers > 1:
             lengths = lengths[::parts]  # the first layer's
         cursor.skip(sum(lengths) + len(lengths) * _CRC.size)
-        if kind.alpha:
-            for _ in range(count if kind.exact_alpha else 1):
-                cursor.skip(cursor.varint("length of alpha") + _CRC.size)
+        cursor.skip_alpha(kind.alpha_blocks(count))
         found.extend(cursor.metadata(kind))
-    return Summary(header, kind.alpha, tuple(found))
+    return Summary(header, _Flag.ALPHA in kind.flags, tuple(found))
 
 
 def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
@@ -589,9 +586,8 @@ def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
     )
 
 
-def measure_parts(data: Buffer) -> Parts:
-    """Bytes by part, for ``info``. Raises what ``read_stream`` raises, but for limits."""
-    reader = StreamReader(data, max_pixels=MAX_SIDE * MAX_SIDE)
+def measure_parts(reader: StreamReader) -> Parts:
+    """Bytes by part, for ``info``; checks what ``read_stream`` checks, and inflates nothing."""
     for index in range(reader.grid.count):
         reader.tile(index)
     reader.check_layers()
@@ -603,13 +599,14 @@ class _Kind:
     """What version and flags say. bare: without a word on what they are, the kinds of metadata."""
 
     version: int
-    alpha: bool
-    exact_alpha: bool
-    exact_tiles: bool
-    pack: bool
-    progressive: bool
-    reduced: bool
+    flags: _Flag
     bare: tuple[int, ...] | None
+
+    def alpha_blocks(self, tiles: int) -> int:
+        """In how many pieces alpha is."""
+        if _Flag.ALPHA not in self.flags:
+            return 0
+        return tiles if _Flag.EXACT_ALPHA in self.flags else 1
 
 
 class _Cursor:
@@ -633,7 +630,7 @@ class _Cursor:
         self.take(len(MAGIC), "magic")
         kind = self.kind()
         fingerprint = self.take(8, "fingerprint")
-        pack = self.take(8, "fingerprint of the pack") if kind.pack else None
+        pack = self.take(8, "fingerprint of the pack") if _Flag.PACK in kind.flags else None
         if pack is not None and NO_BUNDLE in (fingerprint, pack):
             raise CorruptStream("The stream has a pack, but no bundle that it changes.")
         width, height = self.side("width"), self.side("height")
@@ -658,18 +655,21 @@ class _Cursor:
         (layers,) = self.take(1, "number of layers")
         if not 2 <= layers <= MOST_LAYERS:
             raise UnsupportedStream(f"The stream has {layers} layers; update this release.")
-        if kind.exact_tiles or kind.progressive:
+        if kind.flags & (_Flag.EXACT_TILES | _Flag.PROGRESSIVE):
             raise CorruptStream("The stream is in layers and has another order or exact tiles, too.")
         return layers
 
     def skip_extras(self, kind: _Kind, alpha_blocks: int) -> None:
         """Pass over alpha and metadata, unchecked."""
-        for _ in range(alpha_blocks):
-            self.skip(self.varint("length of alpha") + _CRC.size)
+        self.skip_alpha(alpha_blocks)
         for place in range(self.varint("count of metadata") if kind.bare is None else len(kind.bare)):
             if kind.bare is None:
                 self.take(1, f"kind of metadata {place}")
             self.skip(self.varint("length of metadata") + _CRC.size)
+
+    def skip_alpha(self, blocks: int) -> None:
+        for _ in range(blocks):
+            self.skip(self.varint("length of alpha") + _CRC.size)
 
     def kind(self) -> _Kind:
         (version,) = self.take(1, "version")
@@ -678,7 +678,7 @@ class _Cursor:
             if flags & ~_FLAGS_OF_1:
                 raise UnsupportedStream(f"The stream has unknown flags {flags:#04x}; update this release.")
             bare = tuple(kind for kind in range(3) if flags >> 1 + kind & 1)
-            return _Kind(1, bool(flags & _Flag.ALPHA), False, False, False, False, False, bare)
+            return _Kind(1, _Flag(flags & _Flag.ALPHA), bare)
         if version != VERSION:
             raise UnsupportedStream(
                 f"The stream has version {version}, this release reads 1 and {VERSION}; update it."
@@ -686,16 +686,11 @@ class _Cursor:
         flags = self.varint("flags")
         if flags & ~_READ:
             raise UnsupportedStream(f"The stream has unknown flags {flags:#04x}; update this release.")
-        alpha, exact_alpha = bool(flags & _Flag.ALPHA), bool(flags & _Flag.EXACT_ALPHA)
-        progressive = bool(flags & _Flag.PROGRESSIVE)
-        if exact_alpha and not alpha:
+        if flags & _Flag.EXACT_ALPHA and not flags & _Flag.ALPHA:
             raise CorruptStream(f"The flags {flags:#04x} say how alpha is coded, but there is none.")
-        exact_tiles, reduced = bool(flags & _Flag.EXACT_TILES), bool(flags & _Flag.REDUCED)
-        if reduced and not exact_tiles:
+        if flags & _Flag.REDUCED and not flags & _Flag.EXACT_TILES:
             raise CorruptStream(f"The flags {flags:#04x} say what exact tiles are of, but there are none.")
-        pack = bool(flags & _Flag.PACK)
-        kinds = None if flags & _Flag.METADATA else ()
-        return _Kind(VERSION, alpha, exact_alpha, exact_tiles, pack, progressive, reduced, kinds)
+        return _Kind(VERSION, _Flag(flags), None if flags & _Flag.METADATA else ())
 
     def exact_tiles(self, count: int) -> frozenset[int]:
         """The bitmap of tiles with an exact payload."""

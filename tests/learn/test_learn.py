@@ -30,12 +30,12 @@ from softstair.learn.stages.finetune import finetune  # noqa: E402
 from softstair.learn.stages.quantized import Quantized  # noqa: E402
 from softstair.quantize.phases import phase_map  # noqa: E402
 from softstair.quantize.rates import interpolate  # noqa: E402
-from softstair.quantize.scale_network import INT32_MAX  # noqa: E402
 from softstair.quantize.tables import RowRule, gaussian_tables, join  # noqa: E402
 
 from ..tiny import photograph, write_data, write_recipe  # noqa: E402
 
 CPU = torch.device("cpu")
+INT32_MAX = 2**31 - 1
 
 
 @pytest.fixture

@@ -34,5 +34,5 @@ def truncate(data: Buffer, *, layers: int | None = None, max_bytes: int | None =
             f"The file ends at byte {len(data)}, before the end of layer {layers}; ask for fewer."
         )
     cut = bytes(data[:end])
-    measure_parts(cut)
+    measure_parts(StreamReader(cut, max_pixels=MAX_SIDE * MAX_SIDE))
     return cut

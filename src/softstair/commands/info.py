@@ -25,7 +25,8 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
     for source in sources:
         data = files.read(source)
         with of_file(source):
-            reader, parts = StreamReader(data, max_pixels=MAX_SIDE * MAX_SIDE), measure_parts(data)
+            reader = StreamReader(data, max_pixels=MAX_SIDE * MAX_SIDE)
+            parts = measure_parts(reader)
         header = reader.header
         learned = header.fingerprint != NO_BUNDLE
         fields = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 # JPEG, and so Pillow, puts this before EXIF; a stream, like PNG and WebP, holds what follows it.
 PREFIX = b"Exif\0\0"
-_ORIENTATION, _EXIF_IFD = 0x0112, 0x8769
+_EXIF_IFD = 0x8769
 _WIDTH, _HEIGHT = 0xA002, 0xA003
 _JPEG, _JPEG_LENGTH, _STRIPS, _STRIP_LENGTHS = 0x0201, 0x0202, 0x0111, 0x0117
 _SHORT, _LONG = 3, 4
@@ -28,15 +28,6 @@ class _Entry:
 def bare_exif(exif: bytes) -> bytes:
     """EXIF from its TIFF header on; writers are known that put the prefix twice."""
     return exif.removeprefix(PREFIX).removeprefix(PREFIX)
-
-
-def orientation_of(exif: bytes) -> int | None:
-    """The orientation, 1 to 8, or None if there is none that counts."""
-    tiff = _Tiff(exif)
-    for entry in tiff.entries(tiff.first):
-        if entry.tag == _ORIENTATION and 1 <= (value := tiff.number(entry) or 0) <= 8:
-            return value
-    return None
 
 
 def of_a_part(exif: bytes, width: int, height: int) -> bytes:

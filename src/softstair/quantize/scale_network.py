@@ -15,8 +15,6 @@ from softstair import _core
 
 from .grids import INPUTS
 
-INT32_MAX = 2**31 - 1
-
 
 @dataclass(frozen=True)
 class Layer:

@@ -21,7 +21,8 @@ def facts_of_photo(picture: Picture, data: bytes) -> Facts:
 
 def facts_of_stair(data: bytes, picture: Picture) -> Facts:
     """Of a .stair file that could be opened."""
-    reader, parts = StreamReader(data, max_pixels=MAX_SIDE * MAX_SIDE), measure_parts(data)
+    reader = StreamReader(data, max_pixels=MAX_SIDE * MAX_SIDE)
+    parts = measure_parts(reader)
     return (
         (".stair file", f"{_whole(len(data))} bytes"),
         *_learned(reader),
