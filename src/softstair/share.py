@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import re
-import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 
 from softstair.bundle import Bundle, find_bundle
+from softstair.bundle.format import zipped
 from softstair.errors import of_file
 from softstair.stream import NO_BUNDLE, read_header
 from softstair.whole_file import write_whole
@@ -30,12 +29,7 @@ _NOTICE = "The weights of {names} are licensed {licences}."
 
 def decoder_bundle(bundle: Bundle) -> bytes:
     """The file of a bundle without what only an encoder needs; its fingerprint is the same."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in bundle.entries.items():
-            if name not in _ENCODER:
-                archive.writestr(zipfile.ZipInfo(name), content)
-    return buffer.getvalue()
+    return zipped(bundle.entries, (name for name in bundle.entries if name not in _ENCODER))
 
 
 def album(title: str, pictures: Mapping[str, bytes], bundles: Iterable[Bundle] = ()) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -221,23 +221,17 @@ class Bundle:
 
     def _tensors(self, name: str, expected: Mapping[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
         """Tensors of a safetensors entry with their expected dtype and dimensions."""
-        tensors = self._load(name)
+        tensors = load_tensors(self._entries, name, f"bundle {self.origin}")
         found = {key: (str(value.dtype), value.ndim) for key, value in tensors.items()}
         if found != dict(expected):
             raise InvalidBundle(f"Entry {name} of bundle {self.origin} does not hold what it should.")
         return tensors
 
-    def _load(self, name: str) -> dict[str, npt.NDArray[Any]]:
-        try:
-            return load_safetensors(self._entries[name])
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise InvalidBundle(f"Entry {name} of bundle {self.origin} is not valid: {error}.") from error
-
     def _read_context(self) -> Context:
         if CONTEXT not in self._entries:
             return Context()
         try:
-            context = from_tensors(self._load(CONTEXT))
+            context = from_tensors(load_tensors(self._entries, CONTEXT, f"bundle {self.origin}"))
             if context.hyper is not None and len(context.hyper.rate) != len(self._staircases.gains):
                 raise ValueError("it has biases for other rate points than there are gains")
         except ValueError as error:
@@ -283,6 +277,18 @@ class Bundle:
         )
 
 
+def load_tensors(entries: Mapping[str, bytes], name: str, owner: str) -> dict[str, npt.NDArray[Any]]:
+    """Tensors of a safetensors entry of ``owner``, which messages name.
+
+    Raises:
+        InvalidBundle: there are none.
+    """
+    try:
+        return load_safetensors(entries[name])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InvalidBundle(f"Entry {name} of {owner} is not valid: {error}.") from error
+
+
 def fingerprint(entries: Mapping[str, bytes]) -> bytes:
     """The first 8 bytes of the SHA-256 over the entries that decide decoding, names included."""
     digest = hashlib.sha256()
@@ -299,9 +305,14 @@ def write_bundle(path: Path, entries: Mapping[str, bytes]) -> None:
 
 def packed_bundle(entries: Mapping[str, bytes]) -> bytes:
     """The file of a bundle: a ZIP without compression and without dates."""
+    return zipped(entries, (name for name in (*_ENTRIES, *_OPTIONAL, PREVIEW) if name in entries))
+
+
+def zipped(entries: Mapping[str, bytes], names: Iterable[str]) -> bytes:
+    """Some entries as a ZIP without compression and without dates."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in (name for name in (*_ENTRIES, *_OPTIONAL, PREVIEW) if name in entries):
+        for name in names:
             archive.writestr(zipfile.ZipInfo(name), entries[name])
     return buffer.getvalue()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from itertools import chain
@@ -177,20 +178,13 @@ def _shipped(name: str) -> Bundle:
 
 
 def _open_file(path: Path) -> Bundle:
-    try:
-        modified = path.stat().st_mtime_ns
-    except OSError as error:
-        raise BundleNotFound(f"Bundle {path} cannot be read: {error.strerror}.") from error
-    return _cached_file(path, modified)
+    with _readable(f"Bundle {path}"):
+        return _cached_file(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
 def _cached_file(path: Path, _modified: int) -> Bundle:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BundleNotFound(f"Bundle {path} cannot be read: {error.strerror}.") from error
-    return read_bundle(data, str(path))
+    return read_bundle(path.read_bytes(), str(path))
 
 
 def _folder_of(source: str | os.PathLike[str] | None) -> tuple[Path, ...]:
@@ -200,17 +194,19 @@ def _folder_of(source: str | os.PathLike[str] | None) -> tuple[Path, ...]:
 
 
 def _open_pack_file(path: Path) -> Pack:
-    try:
-        modified = path.stat().st_mtime_ns
-    except OSError as error:
-        raise BundleNotFound(f"Pack {path} cannot be read: {error.strerror}.") from error
-    return _cached_pack(path, modified)
+    with _readable(f"Pack {path}"):
+        return _cached_pack(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
 def _cached_pack(path: Path, _modified: int) -> Pack:
+    return read_pack(path.read_bytes(), str(path))
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Errors of the system within say that a file cannot be read."""
     try:
-        data = path.read_bytes()
+        yield
     except OSError as error:
-        raise BundleNotFound(f"Pack {path} cannot be read: {error.strerror}.") from error
-    return read_pack(data, str(path))
+        raise BundleNotFound(f"{what} cannot be read: {error.strerror}.") from error

@@ -7,7 +7,6 @@ float32 one after the other, and what is written anew is written by one rule.
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import zipfile
@@ -20,7 +19,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from softstair.errors import InvalidBundle, UsageError
@@ -28,7 +26,7 @@ from softstair.graphs import weights_of
 from softstair.quantize.grids import LAYERS
 from softstair.whole_file import write_whole
 
-from .format import GRAPHS, Bundle, Manifest, to_json, unpacked
+from .format import GRAPHS, Bundle, Manifest, load_tensors, to_json, unpacked, zipped
 
 SCHEMA = 1
 _MAX_BYTES = 64 << 20
@@ -75,7 +73,9 @@ class Pack:
         self.origin = origin
         self._entries = dict(entries)
         self.manifest = _manifest(entries["pack.json"], origin)
-        self.adapters, self.integers, self.tables = (self._tensors(part) for part in _PARTS)
+        self.adapters, self.integers, self.tables = (
+            load_tensors(self._entries, f"{part}.safetensors", f"pack {origin}") for part in _PARTS
+        )
 
     @property
     def name(self) -> str:
@@ -101,14 +101,6 @@ class Pack:
     def entries(self) -> Mapping[str, bytes]:
         """All entries by name, as ``write_pack`` takes them."""
         return MappingProxyType(self._entries)
-
-    def _tensors(self, part: str) -> Tensors:
-        try:
-            return load_safetensors(self._entries[f"{part}.safetensors"])
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise InvalidBundle(
-                f"Entry {part}.safetensors of pack {self.origin} is not valid: {error}."
-            ) from error
 
 
 def read_pack(data: bytes, origin: str) -> Pack:
@@ -141,11 +133,7 @@ def read_manifest(path: Path) -> PackManifest:
 
 def write_pack(path: Path, entries: Mapping[str, bytes]) -> None:
     """Write a pack: a ZIP without compression and without dates, whole or not at all."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in _ENTRIES:
-            archive.writestr(zipfile.ZipInfo(name), entries[name])
-    write_whole(path, buffer.getvalue())
+    write_whole(path, zipped(entries, _ENTRIES))
 
 
 def pack_entries(

@@ -30,11 +30,10 @@ from softstair.tiles import Box, TileGrid
 
 from .budget import MAX_MEMORY, plan_encoder
 from .decoder import bundle_of, decode_picture
-from .encoder import Encoded, Rate, encode_picture
+from .encoder import Encoded, Rate, encode_picture, first_parts
 from .geometry import STRIDE, Geometry, borders_of
-from .prefix import first_part
 from .tile import Analysed
-from .windows import analyse_box
+from .windows import analyse_box, as_rgb
 from .workers import Workers, usable_cores
 
 SAME = 1  # grey levels by which pixels may differ: so do two machines
@@ -81,13 +80,7 @@ def encode_like(
     tiles = [again.payload(index, edited) for index in range(grid.count)]
     exact = reader.exact | again.laid_over
     model = bundle.at(header.position, header.mode).model
-    cuts = None
-    if reader.cuts is not None:
-        cells = (grid.box(index).cells(STRIDE) for index in range(grid.count))
-        cuts = [
-            0 if index in exact else first_part(model, tiles[index], box.rows, box.columns)
-            for index, box in enumerate(cells)
-        ]
+    cuts = None if reader.cuts is None else first_parts(model, grid, tiles, exact)
     alpha = None if picture.alpha is None else picture.alpha.tobytes()
     extras = pack_extras(alpha, picture.metadata, grid)
     reduced = bool(reader.is_reduced and exact)
@@ -123,7 +116,7 @@ class _Again:
         box, old = self._reader.grid.box(index), self._reader.tile(index)
         if not edited[box.slices].any():
             return old
-        cells = _cells(edited[box.slices])
+        cells = _squares(edited[box.slices], STRIDE)
         if index in self._reader.exact:
             payload = read_exact_payload(old, index)
             image = unpack_samples(payload.image, box.rows, box.columns, f"exact image of tile {index}")
@@ -141,8 +134,7 @@ class _Again:
         shown = cells.repeat(STRIDE, 0).repeat(STRIDE, 1)[: box.rows, : box.columns]
         shown = shown if exact is None else shown | exact
         pixels = self._pixels[box.slices]
-        rgb = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
-        samples = np.dstack([rgb * shown[..., None], np.where(shown, 255, 0)]).astype(np.uint8)
+        samples = np.dstack([as_rgb(pixels) * shown[..., None], np.where(shown, 255, 0)]).astype(np.uint8)
         return ExactPayload(learned, pack_samples(samples)).pack()
 
     def _coded(self, index: int, box: Box, old: bytes, edited: Mask) -> bytes:
@@ -156,16 +148,16 @@ class _Again:
         analysed = Analysed(geometry, latents, borders)
         # Where a trellis drifts anyway, and where nothing old is left, rate counts as it always does.
         weight = None if header.mode.is_trellis or near.all() else 0.0
-        z = np.where(_pairs(near)[..., None], coder.choose_z(analysed, header.position), symbols.z)
+        z = np.where(_squares(near, 2)[..., None], coder.choose_z(analysed, header.position), symbols.z)
         begun = coder.begin(analysed, header.position, z.astype(np.int16))
         return coder.decide(begun, rate_weight=weight).tile.finish()
 
 
-def _cells(pixels: Mask) -> Mask:
-    """Of 16 x 16 pixels, those with any."""
-    rows = np.logical_or.reduceat(pixels, range(0, pixels.shape[0], STRIDE), axis=0)
-    cells: Mask = np.logical_or.reduceat(rows, range(0, pixels.shape[1], STRIDE), axis=1)
-    return cells
+def _squares(mask: Mask, side: int) -> Mask:
+    """Of squares of so many places a side, those with any."""
+    rows = np.logical_or.reduceat(mask, range(0, mask.shape[0], side), axis=0)
+    squares: Mask = np.logical_or.reduceat(rows, range(0, mask.shape[1], side), axis=1)
+    return squares
 
 
 def _grown(cells: Mask, margin: int) -> Mask:
@@ -176,10 +168,3 @@ def _grown(cells: Mask, margin: int) -> Mask:
         for right in range(2 * margin + 1):
             result |= padded[down : down + rows, right : right + columns]
     return result
-
-
-def _pairs(cells: Mask) -> Mask:
-    """Positions of z, of 2 x 2 cells, those with any."""
-    rows = np.logical_or.reduceat(cells, range(0, cells.shape[0], 2), axis=0)
-    pairs: Mask = np.logical_or.reduceat(rows, range(0, cells.shape[1], 2), axis=1)
-    return pairs

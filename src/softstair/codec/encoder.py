@@ -11,6 +11,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from softstair import _core
 from softstair.bundle import Bundle
 from softstair.errors import LimitExceeded, TargetOutOfReach, UsageError
 from softstair.mode import POSITIONS_PER_LAYER, Mode
@@ -457,21 +458,24 @@ class PictureEncoder:
             self._layers,
         )
         coded = form.code(position, rate_weight)
-        cuts = (
-            self._cuts(form, coded.tiles, position) if self._progressive and form.coder is not None else None
-        )
+        cuts = None
+        if self._progressive and form.coder is not None:
+            cuts = first_parts(self._bundle.at(position, mode).model, grid, coded.tiles, form.exact)
         ends = coded.layer_ends if self._layers > 1 else None
         return join_stream(
             header, coded.tiles, self._extras, form.exact, cuts, is_reduced=form.lost > 0, layer_ends=ends
         )
 
-    def _cuts(self, form: Form, tiles: Sequence[bytes], position: int) -> list[int]:
-        """Where the first phase of each payload ends, in bytes; exact ones have nothing to show early."""
-        model, cuts = self._bundle.at(position, self._mode).model, []
-        for index, payload in enumerate(tiles):
-            cells = self._grid.box(index).cells(STRIDE)
-            cuts.append(0 if index in form.exact else first_part(model, payload, cells.rows, cells.columns))
-        return cuts
+
+def first_parts(
+    model: _core.Model, grid: TileGrid, tiles: Sequence[bytes], exact: frozenset[int]
+) -> list[int]:
+    """Where the first phase of each payload ends, in bytes; exact ones have nothing to show early."""
+    cells = [grid.box(index).cells(STRIDE) for index in range(grid.count)]
+    return [
+        0 if index in exact else first_part(model, payload, box.rows, box.columns)
+        for index, (payload, box) in enumerate(zip(tiles, cells, strict=True))
+    ]
 
 
 def _mode_of_layers(layers: int, mode: str | None, progressive: bool) -> str:

@@ -15,6 +15,7 @@ from softstair.tiles import Box, TileGrid
 from .colours import Palette, in_fewer_colours
 from .flatness import CELL, Cells, spread
 from .picture_coder import Payloads, PictureCoder
+from .windows import as_rgb
 
 # What a bit is worth at a quality: squared error, summed over a pixel's samples, that photographs save
 # for the next one. Interpolated in its logarithm.
@@ -112,7 +113,6 @@ def _samples(picture: Picture, box: Box, cells: Cells) -> Samples:
     pixels, chosen = picture.pixels[box.slices], spread(cells, box)
     if chosen.all():
         return pixels
-    rgb = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
     alpha = np.where(chosen, np.uint8(255), np.uint8(0))
-    samples: Samples = np.dstack([np.where(chosen[..., None], rgb, np.uint8(0)), alpha])
+    samples: Samples = np.dstack([np.where(chosen[..., None], as_rgb(pixels), np.uint8(0)), alpha])
     return samples

@@ -38,13 +38,13 @@ def analyse_box(
         field: the receptive field of the analysis, in cells; asked for only where there are several windows.
     """
     if windows.count == 1 and box == windows.whole:
-        return coder.analyse(_rgb(pixels)).latents
+        return coder.analyse(as_rgb(pixels)).latents
     cells, whole = box.cells(STRIDE), windows.whole
     result: Planes | None = None
     for index in windows.meeting(box):
         core = windows.box(index).within(box).cells(STRIDE)
         seen = core.grown(field(), whole.cells(STRIDE))
-        latents = coder.analyse(_rgb(pixels[seen.times(STRIDE).within(whole).slices])).latents
+        latents = coder.analyse(as_rgb(pixels[seen.times(STRIDE).within(whole).slices])).latents
         if result is None:
             result = np.empty((1, latents.shape[1], cells.rows, cells.columns), np.float32)
         result[:, :, *core.seen_from(cells).slices] = latents[:, :, *core.seen_from(seen).slices]
@@ -100,6 +100,6 @@ def walk_windows(plane: LatentPlane, windows: TileGrid, region: Box, field: int)
         yield from zip(cores, seen, strict=True)
 
 
-def _rgb(pixels: Pixels) -> Pixels:
+def as_rgb(pixels: Pixels) -> Pixels:
     """Grey as three equal channels."""
     return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels

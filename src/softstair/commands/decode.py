@@ -103,15 +103,8 @@ class _Region(click.ParamType[tuple[int, int, int, int]]):
 @click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
 @click.option("--pack", metavar="PACK", help="Installed pack by name, or a .pack file.")
 @click.option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True)
-@click.option(
-    "--max-memory", type=options.Size(), help="Approximate limit of memory for each picture; 2G by default."
-)
-@click.option(
-    "--strip",
-    metavar="KINDS",
-    default="",
-    help="Metadata to leave out: exif,xmp,icc,iptc or all. Without the orientation, pixels are turned.",
-)
+@options.max_memory
+@options.strip
 @click.option("--keep-times", is_flag=True, help="Copy the times of the .stair files to the pictures.")
 @click.option("--force", is_flag=True, help="Replace outputs that exist.")
 def command(

@@ -174,15 +174,8 @@ class _Page(click.ParamType[int | str]):
     help="Make one file that truncate cuts to smaller ones: 2 to 4 qualities, the last as asked for.",
 )
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")
-@click.option(
-    "--max-memory", type=options.Size(), help="Approximate limit of memory for each picture; 2G by default."
-)
-@click.option(
-    "--strip",
-    metavar="KINDS",
-    default="",
-    help="Metadata to leave out: exif,xmp,icc,iptc or all. Without the orientation, pixels are turned.",
-)
+@options.max_memory
+@options.strip
 @click.option(
     "--page",
     type=_Page(),

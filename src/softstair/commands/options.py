@@ -23,6 +23,17 @@ class Size(click.ParamType[int]):
         return int(float(match[1]) * _UNITS[match[2]])
 
 
+max_memory = click.option(
+    "--max-memory", type=Size(), help="Approximate limit of memory for each picture; 2G by default."
+)
+strip = click.option(
+    "--strip",
+    metavar="KINDS",
+    default="",
+    help="Metadata to leave out: exif,xmp,icc,iptc or all. Without the orientation, pixels are turned.",
+)
+
+
 def kinds_of(strip: str) -> frozenset[str]:
     """Kinds of metadata that ``--strip`` names.
 

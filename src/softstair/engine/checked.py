@@ -18,7 +18,7 @@ _LARGEST_LATENT = 1 << 12
 
 
 class CheckedNetworks:
-    """Networks that give float32 of the shape that is due, and finite numbers, or raise.
+    """``PreviewNetworks`` that give float32 of the shape that is due, and finite numbers, or raise.
 
     unchecked: the same, as they are.
 
@@ -33,36 +33,30 @@ class CheckedNetworks:
         self._hyper = bundle.integers.scale.layers["hyper"].weight.shape[1]
 
     def analysis(self, picture: Planes) -> Planes:
-        """As of ``Networks``."""
         rows, columns = (side // STRIDE for side in picture.shape[2:])
         output = self.unchecked.analysis(picture)
         return _checked("analysis", output, (1, self._channels, rows, columns))
 
     def hyper_analysis(self, latents: Planes, gain: Planes, hat: Planes) -> Planes:
-        """As of ``Networks``."""
         rows, columns = (side // 2 for side in latents.shape[2:])
         output = self.unchecked.hyper_analysis(latents, gain, hat)
         return _checked("hyper_analysis", output, (1, self._hyper, rows, columns))
 
     def mean_base(self, z_hat: Planes, hat: Planes) -> Planes:
-        """As of ``Networks``."""
         rows, columns = (2 * side for side in z_hat.shape[2:])
         output = self.unchecked.mean_base(z_hat, hat)
         width = output.shape[1] if getattr(output, "ndim", 0) == 4 else 0
         return _checked("mean_base", output, (1, width, rows, columns), z_hat)
 
     def mean(self, known: Planes, base: Planes, phase: Planes) -> Planes:
-        """As of ``Networks``."""
         return _checked("mean", self.unchecked.mean(known, base, phase), known.shape, known)
 
     def synthesis(self, latents: Planes, hat: Planes) -> Planes:
-        """As of ``Networks``."""
         rows, columns = (STRIDE * side for side in latents.shape[2:])
         output = self.unchecked.synthesis(latents, hat)
         return _checked("synthesis", output, (1, 3, rows, columns), latents)
 
     def preview(self, latents: Planes, hat: Planes) -> Planes:
-        """As of ``PreviewNetworks``."""
         rows, columns = (STRIDE // 4 * side for side in latents.shape[2:])
         output = self.unchecked.preview(latents, hat)
         return _checked("preview", output, (1, 3, rows, columns), latents)

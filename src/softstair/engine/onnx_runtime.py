@@ -8,7 +8,7 @@ from functools import lru_cache
 import onnxruntime as ort
 
 from softstair import stopping
-from softstair.errors import InvalidBundle, OutOfMemory, ran_out_of_memory
+from softstair.errors import InvalidBundle, OutOfMemory, SoftstairError, ran_out_of_memory
 
 from . import Planes
 
@@ -16,6 +16,13 @@ from . import Planes
 _RUN = ort.RunOptions()
 _RUN.log_severity_level = 4
 stopping.listen(lambda stopped: setattr(_RUN, "terminate", stopped))
+
+
+def refused(name: str, how: str, error: Exception) -> SoftstairError:
+    """What to raise where an engine failed at a graph: for want of memory, or for what the graph is."""
+    if ran_out_of_memory(error):
+        return OutOfMemory()
+    return InvalidBundle(f"The graph {name} of the bundle cannot be {how}: {error}")
 
 
 class OnnxNetworks:
@@ -67,9 +74,7 @@ class OnnxNetworks:
         try:
             return ort.InferenceSession(self.graph(name), self._options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no public base class
-            if ran_out_of_memory(error):
-                raise OutOfMemory from error
-            raise InvalidBundle(f"The graph {name} of the bundle cannot be loaded: {error}") from error
+            raise refused(name, "loaded", error) from error
 
     def _run(self, name: str, **inputs: Planes) -> Planes:
         stopping.check()
@@ -78,8 +83,6 @@ class OnnxNetworks:
             (output,) = session.run(None, inputs, _RUN)
         except Exception as error:
             stopping.check()
-            if ran_out_of_memory(error):
-                raise OutOfMemory from error
-            raise InvalidBundle(f"The graph {name} of the bundle cannot be run: {error}") from error
+            raise refused(name, "run", error) from error
         result: Planes = output
         return result

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from softstair import stopping
-from softstair.errors import InvalidBundle, OutOfMemory, UsageError, ran_out_of_memory
+from softstair.errors import UsageError
 
 from . import ENGINE_VARIABLE, Planes
-from .onnx_runtime import OnnxNetworks
+from .onnx_runtime import OnnxNetworks, refused
 
 
 class OpenVinoNetworks(OnnxNetworks):
@@ -48,9 +48,7 @@ class OpenVinoNetworks(OnnxNetworks):
                 result: Planes = np.array(compiled(inputs)[0])
                 compiled.release_memory()  # or it would keep what the largest picture took
             except RuntimeError as error:
-                if ran_out_of_memory(error):
-                    raise OutOfMemory from error
-                raise InvalidBundle(f"The graph {name} of the bundle cannot be run: {error}") from error
+                raise refused(name, "run", error) from error
         return result
 
     @contextmanager
@@ -69,9 +67,7 @@ class OpenVinoNetworks(OnnxNetworks):
             model = self._core.read_model(self.graph(name), b"")
             return self._core.compile_model(model, "CPU", self._settings)
         except RuntimeError as error:
-            if ran_out_of_memory(error):
-                raise OutOfMemory from error
-            raise InvalidBundle(f"The graph {name} of the bundle cannot be loaded: {error}") from error
+            raise refused(name, "loaded", error) from error
 
     @property
     def _settings(self) -> dict[str, Any]:

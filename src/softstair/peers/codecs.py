@@ -62,13 +62,19 @@ class Peer(Codec, Protocol):
 
 
 @dataclass(frozen=True)
-class PillowPeer:
-    """A format that Pillow writes. options: as for ``Image.save``; knob: the option of quality."""
+class _Described:
+    """What every peer says of itself, as in ``Codec``."""
 
     name: str
     settings: str
     version: str
     qualities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PillowPeer(_Described):
+    """A format that Pillow writes. options: as for ``Image.save``; knob: the option of quality."""
+
     format: str
     options: tuple[tuple[str, Any], ...]
     threads: int = 1
@@ -88,20 +94,15 @@ class PillowPeer:
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Pixels:
-        """Pixels of a file, uint8 (H, W, 3)."""
         with _one_thread(AvifImagePlugin, "DEFAULT_MAX_THREADS"):
             image = Image.open(io.BytesIO(data), formats=[self.format])
             return np.asarray(image.convert("RGB"))
 
 
 @dataclass(frozen=True)
-class JpegXlPeer:
+class JpegXlPeer(_Described):
     """JPEG XL by imagecodecs; the knob is libjxl's distance."""
 
-    name: str
-    settings: str
-    version: str
-    qualities: tuple[float, ...]
     effort: int
     threads: int = 1
     cells: int | None = CHOSEN_CELLS
@@ -120,18 +121,13 @@ class JpegXlPeer:
         )
 
     def decode(self, data: bytes) -> Pixels:
-        """Pixels of a file, uint8 (H, W, 3)."""
         return np.asarray(import_module("imagecodecs").jpegxl_decode(data, numthreads=self.threads))
 
 
 @dataclass(frozen=True)
-class HeicPeer:
+class HeicPeer(_Described):
     """HEIC by pillow-heif, that is x265 and libde265."""
 
-    name: str
-    settings: str
-    version: str
-    qualities: tuple[float, ...]
     subsampling: str
     threads: int = 1
     cells: int | None = CHOSEN_CELLS
@@ -156,7 +152,6 @@ class HeicPeer:
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Pixels:
-        """Pixels of a file, uint8 (H, W, 3)."""
         pillow_heif = import_module("pillow_heif")
         with _one_thread(pillow_heif.options, "DECODE_THREADS"):
             image = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True).to_pillow()

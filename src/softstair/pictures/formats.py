@@ -116,18 +116,19 @@ def _by_any_plugin(data: bytes, name: str) -> Image.Image | None:
         except _UNABLE as error:
             if kind in _SURE:
                 found = (
-                    f"{name} is {kind} and cannot be read ({_sentence(error)}): it is damaged, or of a rare "
+                    f"{name} is {kind} and cannot be read ({reason_of(error)}): it is damaged, or of a rare "
                     "kind that another program may save with 8 or 16 bits a sample."
                 )
             continue
         except (OSError, ValueError, OverflowError, EOFError) as error:
-            raise UnreadablePicture(f"{name} cannot be decoded: {_sentence(error)}.") from error
+            raise UnreadablePicture(f"{name} cannot be decoded: {reason_of(error)}.") from error
     if found:
         raise UnreadablePicture(found)
     return None
 
 
-def _sentence(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be decoded, to be put into a sentence."""
     return str(error).rstrip(".") or type(error).__name__
 
 

@@ -17,7 +17,7 @@ from softstair.errors import LimitExceeded, UnreadablePicture, UsageError, ran_o
 
 from . import jpeg, png, tiff
 from .boxes import with_boxes
-from .formats import open_image
+from .formats import open_image, reason_of
 from .metadata import applied_segments, fitting, for_a_part, metadata_of
 from .picture import Note, Picture
 from .tones import (
@@ -68,7 +68,7 @@ def picture_from(image: Any) -> Picture:
         except _DAMAGED as error:
             if ran_out_of_memory(error):
                 raise
-            raise UnreadablePicture(f"The image cannot be decoded: {_reason(error)}.") from error
+            raise UnreadablePicture(f"The image cannot be decoded: {reason_of(error)}.") from error
     if isinstance(image, str | bytes | PurePath):
         raise UsageError(
             f"Of {type(image).__name__} no picture is made; open the file with PIL.Image.open and pass that."
@@ -131,15 +131,11 @@ def read_picture(
         except (UsageError, LimitExceeded):
             raise
         except (*_DAMAGED, Image.DecompressionBombError) as error:
-            raise UnreadablePicture(f"{name} cannot be decoded: {_reason(error)}.") from error
+            raise UnreadablePicture(f"{name} cannot be decoded: {reason_of(error)}.") from error
         picture, unfit = _with_boxes(picture, image, data)
         picture, more = _with_told_colours(picture, image, data)
         notes += (*unfit, *more, *_what_else(image, data))
     return replace(picture, notes=(*notes, *picture.notes))
-
-
-def _reason(error: Exception) -> str:
-    return str(error).rstrip(".") or type(error).__name__
 
 
 def count_pages(data: bytes, name: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -28,49 +28,15 @@ _BLOCKS = ("_blocks.", ".body.")
 _DIGITS = 6
 
 
-class _Analysis(nn.Module):
-    def __init__(self, codec: Codec) -> None:
+class _Graph(nn.Module):
+    """A network as its graph has it. call: what is made of the network and the graph's inputs."""
+
+    def __init__(self, network: nn.Module, call: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.network = with_strides(codec.analysis)
+        self.network, self._call = network, call
 
-    def forward(self, picture: Tensor) -> Tensor:
-        return self.network(picture)
-
-
-class _HyperAnalysis(nn.Module):
-    def __init__(self, codec: Codec) -> None:
-        super().__init__()
-        self.network, self.deviation = with_strides(codec.hyper_analysis), codec.deviation
-
-    def forward(self, latents: Tensor, gain: Tensor, hat: Tensor) -> Tensor:
-        return self.network(latents, self.deviation, gain, hat)
-
-
-class _MeanBase(nn.Module):
-    def __init__(self, codec: Codec) -> None:
-        super().__init__()
-        self.network = codec.mean_network
-
-    def forward(self, z_hat: Tensor, hat: Tensor) -> Tensor:
-        return self.network.base(z_hat, hat)
-
-
-class _Mean(nn.Module):
-    def __init__(self, codec: Codec) -> None:
-        super().__init__()
-        self.network, self.deviation = codec.mean_network, codec.deviation
-
-    def forward(self, known: Tensor, base: Tensor, phase: Tensor) -> Tensor:
-        return self.network(known, base, self.deviation, phase)
-
-
-class _Synthesis(nn.Module):
-    def __init__(self, codec: Codec) -> None:
-        super().__init__()
-        self.network = codec.synthesis
-
-    def forward(self, latents: Tensor, hat: Tensor) -> Tensor:
-        return self.network(latents, hat)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self._call(self.network, *inputs)
 
 
 def export_graphs(codec: Codec, names: Collection[str] = GRAPHS) -> dict[str, bytes]:
@@ -80,26 +46,47 @@ def export_graphs(codec: Codec, names: Collection[str] = GRAPHS) -> dict[str, by
     latents = torch.zeros(1, shape.latents, 4, 6)
     z_hat = torch.zeros(1, shape.hyper_latents, 2, 3)
     base = torch.zeros(1, shape.context, 4, 6)
-    planes: list[tuple[str, nn.Module, dict[str, Tensor], set[str]]] = [
-        ("analysis", _Analysis(codec), {"picture": torch.zeros(1, 3, 64, 96)}, {"picture"}),
+    deviation = codec.deviation
+    networks: list[tuple[str, nn.Module, Callable[..., Tensor], dict[str, Tensor], set[str]]] = [
+        (
+            "analysis",
+            with_strides(codec.analysis),
+            lambda network, picture: network(picture),
+            {"picture": torch.zeros(1, 3, 64, 96)},
+            {"picture"},
+        ),
         (
             "hyper_analysis",
-            _HyperAnalysis(codec),
+            with_strides(codec.hyper_analysis),
+            lambda network, latents, gain, hat: network(latents, deviation, gain, hat),
             {"latents": latents, "gain": torch.ones(1, shape.latents, 1, 1), "hat": hat},
             {"latents"},
         ),
-        ("mean_base", _MeanBase(codec), {"z_hat": z_hat, "hat": hat}, {"z_hat"}),
+        (
+            "mean_base",
+            codec.mean_network,
+            lambda network, z_hat, hat: network.base(z_hat, hat),
+            {"z_hat": z_hat, "hat": hat},
+            {"z_hat"},
+        ),
         (
             "mean",
-            _Mean(codec),
+            codec.mean_network,
+            lambda network, known, base, phase: network(known, base, deviation, phase),
             {"known": latents, "base": base, "phase": torch.zeros(1, 4)},
             {"known", "base"},
         ),
-        ("synthesis", _Synthesis(codec), {"latents": latents, "hat": hat}, {"latents"}),
+        (
+            "synthesis",
+            codec.synthesis,
+            lambda network, latents, hat: network(latents, hat),
+            {"latents": latents, "hat": hat},
+            {"latents"},
+        ),
     ]
     return {
-        name: _export(module, inputs, sized, encodes=name in _ENCODER)
-        for name, module, inputs, sized in planes
+        name: _export(_Graph(network, call), inputs, sized, encodes=name in _ENCODER)
+        for name, network, call, inputs, sized in networks
         if name in names
     }
 

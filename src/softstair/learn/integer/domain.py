@@ -12,12 +12,12 @@ from softstair.bundle import Bundle
 from softstair.codec import networks_of
 from softstair.codec.tile import Begun, TileCoder
 from softstair.mode import Mode
-from softstair.quantize.rates import POSITIONS_PER_POINT, nearest_point
 from softstair.quantize.setting import Integers
 from softstair.quantize.tables import TableSet, integer_cdf, join, measured_row
 
+from .measure import Z_LIMIT, begin_all, count_z
+
 _Y_PSEUDO_COUNT, _Z_PSEUDO_COUNT = 200.0, 30.0
-_Z_LIMIT = 127
 _NEW = 1e-6  # of a symbol of z that the bundle's table leaves to the escape
 
 Crops = Sequence[npt.NDArray[np.uint8]]
@@ -31,11 +31,7 @@ def measure_tables(bundle: Bundle, crops: Crops, mode: Mode) -> dict[str, npt.ND
     """
     integers, networks = bundle.integers, networks_of(bundle, 1, mode)
     coder = TileCoder(integers, networks, mode)
-    positions = range(0, integers.last_position + 1, POSITIONS_PER_POINT // 2)
-    samples = []
-    for index, crop in enumerate(crops):
-        analysed = coder.analyse(crop)
-        samples += [coder.begin(analysed, position) for position in positions[index % 3 :: 3]]
+    samples = begin_all(coder, integers, (coder.analyse(crop) for crop in crops))
     z = _measured_z(integers, samples)
     # Levels are those that the bundle's own tables decide: search by tables made of its own levels drifts.
     coding = integers.codings[mode]
@@ -72,21 +68,16 @@ def _row(
 
 def _measured_z(integers: Integers, samples: Sequence[Begun]) -> TableSet:
     """A row for every rate point and channel, with an alphabet as large as both of its sources need."""
-    points, channels = integers.points, integers.z_tables.rows // integers.points
-    counts = np.zeros((points, channels, 2 * _Z_LIMIT + 1), np.int64)
-    for one in samples:
-        channel = np.broadcast_to(np.arange(channels), one.z.shape)
-        point = nearest_point(one.position, points)
-        np.add.at(counts[point], (channel, one.z.astype(np.int64) + _Z_LIMIT), 1)
+    counts = count_z(samples, integers.points, integers.hyper_channels)
     rows = []
-    for row, seen in enumerate(counts.reshape(-1, 2 * _Z_LIMIT + 1)):
+    for row, seen in enumerate(counts.reshape(-1, 2 * Z_LIMIT + 1)):
         own = integers.z_tables.probabilities(row)
         inner = len(own) // 2 - 1
-        farthest = int(np.abs(np.flatnonzero(seen) - _Z_LIMIT).max(initial=0))
-        largest = min(max(inner, farthest), _Z_LIMIT - 1)
+        farthest = int(np.abs(np.flatnonzero(seen) - Z_LIMIT).max(initial=0))
+        largest = min(max(inner, farthest), Z_LIMIT - 1)
         prior = np.full(2 * largest + 2, _NEW)
         prior[largest - inner : largest + inner + 1], prior[-1] = own[:-1], own[-1]
-        inside = seen[_Z_LIMIT - largest : _Z_LIMIT + largest + 1]
+        inside = seen[Z_LIMIT - largest : Z_LIMIT + largest + 1]
         folded = np.append(inside, seen.sum() - inside.sum())
         rows.append(_row(folded, prior / prior.sum(), _Z_PSEUDO_COUNT, symmetric=False))
     return join(rows)

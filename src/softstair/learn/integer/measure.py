@@ -35,7 +35,7 @@ from .weights import integer_gains, integer_weights
 
 # Rows from sigma 0.11 to 89 steps; what lies below is not coded.
 ROW_RULE = RowRule(base=-102, skip=0, rows=78)
-_Z_LIMIT = Z.magnitude
+Z_LIMIT = Z.magnitude
 _Z_TAIL = 1e-4
 _Z_PSEUDO_COUNT = 30.0
 _LEVEL_LIMIT = 1024
@@ -113,12 +113,17 @@ def analysed(codec: Codec, crop: npt.NDArray[np.uint8]) -> Analysed:
 def begin_crops(codec: Codec, integers: Integers, crops: npt.NDArray[np.uint8]) -> list[Begun]:
     """Every crop at a third of the rate points and of the places halfway between."""
     coder = TileCoder(integers, TorchNetworks(codec), next(iter(integers.codings)))
+    return begin_all(coder, integers, (analysed(codec, crop) for crop in crops))
+
+
+def begin_all(coder: TileCoder, integers: Integers, latents: Iterable[Analysed]) -> list[Begun]:
+    """Each at a third of the rate points and of the places halfway between."""
     positions = range(0, integers.last_position + 1, POSITIONS_PER_POINT // 2)
-    samples = []
-    for index, crop in enumerate(crops):
-        latents = analysed(codec, crop)
-        samples += [coder.begin(latents, position) for position in positions[index % 3 :: 3]]
-    return samples
+    return [
+        coder.begin(one, position)
+        for index, one in enumerate(latents)
+        for position in positions[index % 3 :: 3]
+    ]
 
 
 def measure_coding(
@@ -139,20 +144,25 @@ def measure_coding(
 
 def measure_z_tables(codec: Codec, samples: Iterable[Begun]) -> TableSet:
     """A row for every rate point and channel, point by point; of no samples, what the density says."""
-    points, channels = codec.shape.rate_points, codec.shape.hyper_latents
-    counts = np.zeros((points, channels, 2 * _Z_LIMIT + 1), np.int64)
+    counts = count_z(samples, codec.shape.rate_points, codec.shape.hyper_latents)
+    return _z_tables(_z_prior(codec), counts)
+
+
+def count_z(samples: Iterable[Begun], points: int, channels: int) -> npt.NDArray[np.int64]:
+    """How often each symbol of z was there, (points, channels, 2 * limit + 1)."""
+    counts = np.zeros((points, channels, 2 * Z_LIMIT + 1), np.int64)
     for one in samples:
         channel = np.broadcast_to(np.arange(channels), one.z.shape)
         point = nearest_point(one.position, points)
-        np.add.at(counts[point], (channel, one.z.astype(np.int64) + _Z_LIMIT), 1)
-    return _z_tables(_z_prior(codec), counts)
+        np.add.at(counts[point], (channel, one.z.astype(np.int64) + Z_LIMIT), 1)
+    return counts
 
 
 @torch.no_grad()
 def _z_prior(codec: Codec) -> npt.NDArray[np.float64]:
     """The density's probabilities, (points, channels, 2 * limit + 1)."""
     points, channels = codec.shape.rate_points, codec.shape.hyper_latents
-    symbols = torch.arange(-_Z_LIMIT, _Z_LIMIT + 1).float()
+    symbols = torch.arange(-Z_LIMIT, Z_LIMIT + 1).float()
     grid = symbols.view(1, 1, 1, -1).expand(points, channels, 1, -1)
     p = codec.z_density.probability(grid, torch.eye(points))
     return p[:, :, 0].double().numpy()
@@ -163,9 +173,9 @@ def _z_tables(prior: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> 
     rows = []
     for p, seen in zip(prior.reshape(-1, prior.shape[-1]), counts.reshape(-1, counts.shape[-1]), strict=True):
         share = (p + seen / max(seen.sum(), 1)) / 2
-        outside = np.array([1 - share[_Z_LIMIT - k : _Z_LIMIT + k + 1].sum() for k in range(_Z_LIMIT)])
-        largest = int(np.argmax(outside < _Z_TAIL)) if (outside < _Z_TAIL).any() else _Z_LIMIT - 1
-        inside = slice(_Z_LIMIT - largest, _Z_LIMIT + largest + 1)
+        outside = np.array([1 - share[Z_LIMIT - k : Z_LIMIT + k + 1].sum() for k in range(Z_LIMIT)])
+        largest = int(np.argmax(outside < _Z_TAIL)) if (outside < _Z_TAIL).any() else Z_LIMIT - 1
+        inside = slice(Z_LIMIT - largest, Z_LIMIT + largest + 1)
         folded = np.append(seen[inside], seen.sum() - seen[inside].sum())
         expected = np.append(p[inside], max(1 - p[inside].sum(), 0))
         rows.append(integer_cdf(measured_row(folded, expected, _Z_PSEUDO_COUNT, symmetric=False)))
