@@ -39,9 +39,27 @@ nb::object to_array(std::vector<T> values, std::initializer_list<std::size_t> sh
   return nb::cast(nb::ndarray<nb::numpy, T>(owned->data(), shape, owner));
 }
 
-template <typename T>
-std::vector<T> to_vector(const In<T, 1>& array) {
-  return {array.data(), array.data() + array.size()};
+template <typename Array>
+auto to_span(const Array& array) {
+  return std::span(array.data(), array.size());
+}
+
+std::span<const std::uint8_t> to_span(const nb::bytes& data) {
+  return {static_cast<const std::uint8_t*>(data.data()), data.size()};
+}
+
+template <typename Array>
+auto to_vector(const Array& array) {
+  return std::vector(array.data(), array.data() + array.size());
+}
+
+nb::bytes to_bytes(const std::vector<std::uint8_t>& values) { return nb::bytes(values.data(), values.size()); }
+
+// What work gives, done while other threads of Python run.
+template <typename Work>
+auto released(Work work) {
+  nb::gil_scoped_release release;
+  return work();
 }
 
 void require(bool condition, const char* message) {
@@ -68,7 +86,7 @@ ScaleNetwork::Layers read_layers(const nb::dict& dict) {
       require(n > 0 && n <= 4096, "a layer has an impossible size");
       return static_cast<int>(n);
     };
-    Weights w{{weight.data(), weight.data() + weight.size()},
+    Weights w{to_vector(weight),
               to_vector(bias),
               limit(weight.shape(0)),
               limit(weight.shape(1)),
@@ -76,6 +94,12 @@ ScaleNetwork::Layers read_layers(const nb::dict& dict) {
     layers.emplace(nb::cast<std::string>(key), std::move(w));
   }
   return layers;
+}
+
+// Symbols (height, width, C).
+template <typename T>
+nb::object to_array(std::vector<T> values, Size size, std::size_t channels) {
+  return to_array(std::move(values), {static_cast<std::size_t>(size.height), static_cast<std::size_t>(size.width), channels});
 }
 
 Size make_size(std::size_t height, std::size_t width) {
@@ -89,7 +113,7 @@ Staircase make_staircase(float rate_weight, const In<float, 1>& grid, int behind
   for (std::size_t i = 0; i < grid.size(); ++i)
     require(i == 0 ? grid.data()[0] == 0 : grid.data()[i] > grid.data()[i - 1],
             "a fine grid rises from zero");
-  return {rate_weight, {grid.data(), grid.size()}, behind};
+  return {rate_weight, to_span(grid), behind};
 }
 
 // Layers of a tile, and what they are read into.
@@ -124,6 +148,8 @@ NB_MODULE(_core, m) {
   // Opened bundles are cached until the process ends; nanobind would report each as a leak.
   nb::set_leak_warnings(false);
   m.doc() = "Entropy coding and the integer scale network. Everything here is exact.";
+  m.attr("IN_CELL") = kInCell;
+  m.attr("IN_LAST_CELL") = kInLastCell;
   m.def("simd_available", &simd_available, "True if vector kernels are built in and usable here.");
   m.def(
       "release_memory", &release_memory, nb::call_guard<nb::gil_scoped_release>(),
@@ -132,9 +158,8 @@ NB_MODULE(_core, m) {
   m.def(
       "jpeg_is_damaged",
       [](nb::bytes data) {
-        const std::span<const std::uint8_t> view(static_cast<const std::uint8_t*>(data.data()), data.size());
-        nb::gil_scoped_release release;
-        return check_jpeg(view) == JpegHealth::damaged;
+        const auto bytes = to_span(data);
+        return released([&] { return check_jpeg(bytes) == JpegHealth::damaged; });
       },
       "data"_a, "True if Huffman codes of a JPEG file are not what its headers announce.");
 
@@ -149,18 +174,14 @@ NB_MODULE(_core, m) {
       .def(
           "encode",
           [](const Tables& self, In<std::int16_t, 1> rows, In<std::int16_t, 1> symbols, int lanes) {
-            const std::vector<std::uint8_t> bytes = encode_rows(
-                self, {rows.data(), rows.size()}, {symbols.data(), symbols.size()}, lanes);
-            return nb::bytes(bytes.data(), bytes.size());
+            return to_bytes(encode_rows(self, to_span(rows), to_span(symbols), lanes));
           },
           "rows"_a, "symbols"_a, "lanes"_a, "Code symbols, int16 (n,), each by its row, int16 (n,).")
       .def(
           "decode",
           [](const Tables& self, nb::bytes data, In<std::int16_t, 1> rows, int lanes) {
-            const std::span<const std::uint8_t> bytes(
-                static_cast<const std::uint8_t*>(data.data()), data.size());
             std::vector<std::int16_t> symbols;
-            throw_if(decode_rows(self, {rows.data(), rows.size()}, bytes, lanes, symbols));
+            throw_if(decode_rows(self, to_span(rows), to_span(data), lanes, symbols));
             return to_array(std::move(symbols), {rows.size()});
           },
           "data"_a, "rows"_a, "lanes"_a,
@@ -183,8 +204,7 @@ NB_MODULE(_core, m) {
             require(near.shape(1) == kNearPlaces && near.shape(0) == weight.shape(0) && near.shape(2) == weight.shape(1) &&
                         weight.shape(1) == weight.shape(2),
                     "the context of a place has the wrong shape");
-            new (self) PlaceNetwork({weight.data(), weight.data() + weight.size()},
-                                    {near.data(), near.data() + near.size()}, to_vector(expected), to_vector(gain),
+            new (self) PlaceNetwork(to_vector(weight), to_vector(near), to_vector(expected), to_vector(gain),
                                     to_vector(bias), simd);
           },
           "weight"_a, "near"_a, "expected"_a, "gain"_a, "bias"_a, "simd"_a = true,
@@ -201,10 +221,8 @@ NB_MODULE(_core, m) {
                         head.shape(0) == live.size() && head.shape(1) == 2 && head.shape(2) == before.shape(0) &&
                         own.shape(0) == live.size() && own.shape(1) == 2 && own.shape(2) == kOwn,
                     "the context of z has the wrong shape");
-            HyperNetwork::Parts parts{to_vector(live), {around.data(), around.data() + around.size()},
-                                      {before.data(), before.data() + before.size()},
-                                      {head.data(), head.data() + head.size()},
-                                      {own.data(), own.data() + own.size()}};
+            HyperNetwork::Parts parts{to_vector(live), to_vector(around), to_vector(before), to_vector(head),
+                                      to_vector(own)};
             new (self) HyperNetwork(std::move(parts), channels, std::move(tables));
           },
           "channels"_a, "live"_a, "around"_a, "before"_a, "head"_a, "own"_a, "tables"_a,
@@ -262,28 +280,21 @@ NB_MODULE(_core, m) {
             require_z(self, z, size);
             ScaleField field(self.network, z.data(), size.height, size.width,
                              self.rate_bias.data(), self.exponent.data());
-            return to_array(std::move(field).log_scale(),
-                            {height, width, static_cast<std::size_t>(self.network->latents())});
+            return to_array(std::move(field).log_scale(), size, self.network->latents());
           },
           "z"_a, "height"_a, "width"_a, "s(z^), int16 (height, width, C), 1/32 octave.")
       .def(
           "decode",
           [](const Model& self, nb::bytes data, std::size_t height, std::size_t width) {
             const Size size = make_size(height, width);
-            Decoded decoded;
-            const std::span<const std::uint8_t> bytes(
-                static_cast<const std::uint8_t*>(data.data()), data.size());
-            {
-              nb::gil_scoped_release release;
-              decoded = decode_symbols(self, size, bytes);
-            }
+            const auto bytes = to_span(data);
+            Decoded decoded = released([&] { return decode_symbols(self, size, bytes); });
             throw_if(decoded.fault);
             const auto zc = static_cast<std::size_t>(self.network->hyper_latents());
-            const auto channels = static_cast<std::size_t>(self.network->latents());
             return nb::make_tuple(
                 to_array(std::move(decoded.symbols.z), {static_cast<std::size_t>(size.z_height()),
                                                         static_cast<std::size_t>(size.z_width()), zc}),
-                to_array(std::move(decoded.symbols.y), {height, width, channels}));
+                to_array(std::move(decoded.symbols.y), size, self.network->latents()));
           },
           "data"_a, "height"_a, "width"_a,
           "Symbols (z, y), int16, (h, w, channels). Raises ValueError 'truncated' or 'corrupt'.");
@@ -294,8 +305,7 @@ NB_MODULE(_core, m) {
           [](TileDecoder* self, const Model& model, nb::bytes data, std::size_t height,
              std::size_t width, bool layered) {
             const Size size = make_size(height, width);
-            new (self) TileDecoder(
-                model, size, {static_cast<const std::uint8_t*>(data.data()), data.size()}, layered);
+            new (self) TileDecoder(model, size, to_span(data), layered);
             const Fault fault = self->fault();
             if (fault != Fault::none) self->~TileDecoder();
             throw_if(fault);
@@ -305,10 +315,7 @@ NB_MODULE(_core, m) {
       .def(
           "read_phase",
           [](TileDecoder& self) {
-            {
-              nb::gil_scoped_release release;
-              self.read_phase();
-            }
+            released([&] { self.read_phase(); });
             throw_if(self.fault());
           },
           "Read the next phase; with the last, the stream must end. Raises ValueError 'truncated' or\n"
@@ -323,12 +330,8 @@ NB_MODULE(_core, m) {
       .def(
           "append",
           [](TileDecoder& self, nb::bytes data) {
-            const std::span<const std::uint8_t> bytes(
-                static_cast<const std::uint8_t*>(data.data()), data.size());
-            {
-              nb::gil_scoped_release release;
-              self.append(bytes);
-            }
+            const auto bytes = to_span(data);
+            released([&] { self.append(bytes); });
             throw_if(self.fault());
           },
           "data"_a,
@@ -364,21 +367,14 @@ NB_MODULE(_core, m) {
              std::size_t height, std::size_t width) {
             const Size size = make_size(height, width);
             require_z(*model, z, size);
-            nb::gil_scoped_release release;
-            new (self) TileEncoder(std::move(model), size, {z.data(), z.size()});
+            released([&] { new (self) TileEncoder(std::move(model), size, to_span(z)); });
           },
           "model"_a, "z"_a, "height"_a, "width"_a)
       .def(
           "begin_phase",
           [](TileEncoder& self) {
-            const auto group = static_cast<std::size_t>(self.channels() / kPhases);
-            std::vector<std::int16_t> rows;
-            {
-              nb::gil_scoped_release release;
-              rows = self.begin_phase();
-            }
-            return to_array(std::move(rows), {static_cast<std::size_t>(self.size().height),
-                                              static_cast<std::size_t>(self.size().width), group});
+            std::vector<std::int16_t> rows = released([&] { return self.begin_phase(); });
+            return to_array(std::move(rows), self.size(), self.channels() / kPhases);
           },
           "Table rows of the next phase, int16 (height, width, C / 4); -1 where nothing is coded.")
       .def(
@@ -391,8 +387,7 @@ NB_MODULE(_core, m) {
             const auto channels = static_cast<std::size_t>(self.channels());
             require(gain.size() == channels, "gain has the wrong size");
             const Staircase staircase = make_staircase(rate_weight, grid, behind);
-            nb::gil_scoped_release release;
-            self.quantize(y.data(), mean.data(), gain.data(), staircase, decoded.data());
+            released([&] { self.quantize(y.data(), mean.data(), gain.data(), staircase, decoded.data()); });
           },
           "y"_a, "mean"_a, "gain"_a, "rate_weight"_a, "grid"_a, "decoded"_a, "behind"_a = 0,
           "Quantize (y - mean) * gain for the phase begun and write mean + value / gain to\n"
@@ -410,14 +405,7 @@ NB_MODULE(_core, m) {
           "symbols"_a, "Use given symbols, int16 (height, width, C), for the phase begun.")
       .def(
           "finish",
-          [](const TileEncoder& self) {
-            std::vector<std::uint8_t> bytes;
-            {
-              nb::gil_scoped_release release;
-              bytes = self.finish();
-            }
-            return nb::bytes(bytes.data(), bytes.size());
-          },
+          [](const TileEncoder& self) { return to_bytes(released([&] { return self.finish(); })); },
           "The coded stream.")
       .def("cross_entropy", &TileEncoder::cross_entropy, "Bits that the tables alone charge: (z, y).")
       .def_prop_ro(
@@ -431,11 +419,7 @@ NB_MODULE(_core, m) {
           "Table rows and levels of all coded latents, int16 (n,) each, in coding order.")
       .def_prop_ro(
           "symbols",
-          [](const TileEncoder& self) {
-            return to_array(self.symbols(), {static_cast<std::size_t>(self.size().height),
-                                             static_cast<std::size_t>(self.size().width),
-                                             static_cast<std::size_t>(self.channels())});
-          },
+          [](const TileEncoder& self) { return to_array(self.symbols(), self.size(), self.channels()); },
           "Symbols decided so far, int16 (height, width, C).");
 
   nb::class_<PyLayers>(m, "LayerReader", "Reads layers of a tile behind the first.")
@@ -445,20 +429,15 @@ NB_MODULE(_core, m) {
             const Size size = make_size(levels.shape(0), levels.shape(1));
             require(levels.shape(2) == static_cast<std::size_t>(model.network->latents()), "levels do not have the shape of y");
             require_z(model, z, size);
-            new (self) PyLayers(model, size, {z.data(), z.data() + z.size()}, {levels.data(), levels.data() + levels.size()});
+            new (self) PyLayers(model, size, to_vector(z), to_vector(levels));
           },
           "model"_a, "z"_a, "levels"_a, "levels: of the first layer, int16 (height, width, C).")
       .def(
           "read",
           [](PyLayers& self, const Model& model, nb::bytes data) {
-            Fault fault;
             std::size_t read = 0;
-            const std::span<const std::uint8_t> bytes(static_cast<const std::uint8_t*>(data.data()), data.size());
-            {
-              nb::gil_scoped_release release;
-              fault = self.reader.read(model, bytes, read);
-            }
-            throw_if(fault);
+            const auto bytes = to_span(data);
+            throw_if(released([&] { return self.reader.read(model, bytes, read); }));
             return read;
           },
           "model"_a, "data"_a,
@@ -467,8 +446,7 @@ NB_MODULE(_core, m) {
       .def_prop_ro(
           "levels",
           [](const PyLayers& self) {
-            return to_array(self.symbols.y, {static_cast<std::size_t>(self.size.height), static_cast<std::size_t>(self.size.width),
-                                             self.symbols.y.size() / self.size.height / self.size.width});
+            return to_array(self.symbols.y, self.size, self.symbols.y.size() / self.size.height / self.size.width);
           },
           "Levels of the last layer, int16 (height, width, C).");
 
@@ -481,7 +459,7 @@ NB_MODULE(_core, m) {
                         residual.shape(1) == levels.shape(0) && residual.shape(2) == levels.shape(1),
                     "planes do not have the shape of y");
             require_z(model, z, size);
-            new (self) LayerWriter(*model.y_tables, size, {z.data(), z.size()}, {levels.data(), levels.size()}, {residual.data(), residual.size()});
+            new (self) LayerWriter(*model.y_tables, size, to_span(z), to_span(levels), to_span(residual));
           },
           "model"_a, "z"_a, "levels"_a, "residual"_a,
           "levels: of the first layer, int16 (height, width, C). residual: what is quantized, float32\n"
@@ -489,12 +467,7 @@ NB_MODULE(_core, m) {
       .def(
           "write",
           [](LayerWriter& self, const Model& model, int behind, float rate_weight) {
-            std::vector<std::uint8_t> bytes;
-            {
-              nb::gil_scoped_release release;
-              bytes = self.write(model, behind, rate_weight);
-            }
-            return nb::bytes(bytes.data(), bytes.size());
+            return to_bytes(released([&] { return self.write(model, behind, rate_weight); }));
           },
           "model"_a, "behind"_a, "rate_weight"_a,
           "The next layer. model: at its steps. behind: how many layers come after it.")
@@ -502,8 +475,7 @@ NB_MODULE(_core, m) {
       .def_prop_ro(
           "levels",
           [](const LayerWriter& self) {
-            const auto height = static_cast<std::size_t>(self.size().height), width = static_cast<std::size_t>(self.size().width);
-            return to_array(self.levels(), {height, width, self.levels().size() / height / width});
+            return to_array(self.levels(), self.size(), self.levels().size() / self.size().height / self.size().width);
           },
           "Levels of the last layer, int16 (height, width, C).");
 
@@ -518,8 +490,8 @@ NB_MODULE(_core, m) {
         for (std::size_t i = 0; i < rows.size(); ++i)
           require(rows.data()[i] >= 0 && rows.data()[i] < rows_of_each, "a row is not in the tables");
         std::vector<std::int16_t> levels(residual.size());
-        search(trellis, tables, make_staircase(rate_weight, grid), {residual.data(), residual.size()},
-               {rows.data(), rows.size()}, lanes, simd, levels.data());
+        search(trellis, tables, make_staircase(rate_weight, grid), to_span(residual), to_span(rows), lanes, simd,
+               levels.data());
         return to_array(std::move(levels), {residual.size()});
       },
       "states"_a, "tables"_a, "residual"_a, "rows"_a, "rate_weight"_a, "grid"_a,
