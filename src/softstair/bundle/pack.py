@@ -300,7 +300,7 @@ def _added(own: Array, pack: Pack, name: str) -> npt.NDArray[np.int64]:
     more = pack.integers[name]
     if more.shape != own.shape or more.dtype != np.int32:
         raise _unfit(pack, name)
-    total = own.astype(np.int64) + more
+    total: npt.NDArray[np.int64] = own.astype(np.int64) + more
     if total.size and np.abs(total).max() > _MAX_INTEGER:
         raise InvalidBundle(f"Pack {pack.origin} makes numbers of {name} that are too large.")
     return total
