@@ -30,7 +30,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 RESULTS = ROOT / "results"
 DEFAULT_MODE = "tcq32"
-TIMED_BPP = 0.75
 GRID_BPP = 0.3
 DATA_SETS = ("kodak", "photos768", "large1200")
 BESIDE_PHOTO_PSNR = ("jxl-e7", "heic-444", "avif-420", "avif-444", "avif-444-psnr")
@@ -162,22 +161,6 @@ def own_curve(results: Results, metric: Metric) -> Curve:
     """The curve of the default mode."""
     name = next(codec.name for codec in results.codecs if codec.mode == DEFAULT_MODE)
     return next(curve for curve in curves_of(results, metric) if curve.name == name)
-
-
-def times(*files: Results) -> str:
-    """Milliseconds of every codec that was timed, at the quality nearest to a rate."""
-    rows = []
-    for results in files:
-        rate = {(mean.codec, mean.quality): mean.bpp for mean in results.means}
-        for codec in results.codecs:
-            timed = [timing for timing in results.timings if timing.codec == codec.name]
-            if not timed:
-                continue
-            one = min(timed, key=lambda timing: abs(rate[timing.codec, timing.quality] - TIMED_BPP))
-            milliseconds = (f"{1000 * taken:.0f}" for taken in (one.encode_seconds, one.decode_seconds))
-            bpp = f"{rate[one.codec, one.quality]:.2f}"
-            rows.append((NAMES.get(one.codec, one.codec), one.threads, bpp, *milliseconds))
-    return markdown_table(("codec", "threads", "bpp", "encode ms", "decode ms"), rows)
 
 
 def speed() -> str:

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from softstair.commands import main
 
 from ..conftest import GOLDEN
 from ..tiny import photograph
@@ -24,6 +30,20 @@ def run(*arguments: object, stdin: bytes | None = None, **environment: str):
         timeout=120,
         check=False,
     )
+
+
+def run_here(*arguments: object):
+    """The same in this process, which has imported already what takes seconds to import."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(sys, "argv", ["softstair", *map(str, arguments)]))
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(err))
+        stack.enter_context(warnings.catch_warnings())
+        ended = stack.enter_context(pytest.raises(SystemExit))
+        main()
+    printed = (stream.detach().getvalue() for stream in (out, err))
+    return subprocess.CompletedProcess(arguments, ended.value.code or 0, *printed)
 
 
 @pytest.fixture
@@ -264,11 +284,12 @@ def test_train_derive_and_export(tmp_path):
     assert done.returncode == 0, done.stderr
     snapshot = tmp_path / "run" / "snapshot.safetensors"
     derived = tmp_path / "derived"
-    done = run("derive", recipe, snapshot, "--data-root", tmp_path, "--run", derived, "--rate", 80, "-j", 1)
+    place = ["--data-root", tmp_path]
+    done = run_here("derive", recipe, snapshot, *place, "--run", derived, "--rate", 80, "-j", 1)
     assert done.returncode == 0, done.stderr
     assert b"bytes" in done.stderr
     bundle, staircases = tmp_path / "mine.stairs", derived / "staircases.json"
-    done = run("export", recipe, snapshot, "--staircases", staircases, "--data-root", tmp_path, "-o", bundle)
+    done = run_here("export", recipe, snapshot, "--staircases", staircases, *place, "-o", bundle)
     assert done.returncode == 0, done.stderr
     Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(tmp_path / "flat.png")
     assert run("encode", tmp_path / "flat.png", "--model", bundle).returncode == 0

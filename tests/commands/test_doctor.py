@@ -11,7 +11,13 @@ from softstair import doctor, engine
 from softstair.engine import Engine
 
 from ..conftest import ROOT
-from .test_commands import run
+from .test_commands import run, run_here
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Times are of a small picture."""
+    monkeypatch.setattr(doctor, "built_in_picture", lambda whole=doctor.built_in_picture: whole()[:128, :192])
 
 
 def test_all_is_well():
@@ -23,8 +29,8 @@ def test_all_is_well():
         assert done.stdout.count(b"\n  openvino ") == 2  # a package, and times
 
 
-def test_json_has_it_all():
-    done = run("doctor", "--json")
+def test_json_has_it_all(quick):
+    done = run_here("doctor", "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, found["problems"]) == (0, [])
     assert found["bundles"][0]["name"] == "photo"
@@ -35,22 +41,24 @@ def test_json_has_it_all():
     assert "pytest" not in packages
 
 
-def test_a_broken_bundle_is_a_problem(tmp_path):
+def test_a_broken_bundle_is_a_problem(quick, monkeypatch, tmp_path):
     (tmp_path / "broken.stairs").write_bytes(b"no bundle")
-    done = run("doctor", "-j", 1, SOFTSTAIR_MODELS=str(tmp_path))
+    monkeypatch.setenv("SOFTSTAIR_MODELS", str(tmp_path))
+    done = run_here("doctor", "-j", 1)
     assert done.returncode == 1
     assert b"broken.stairs is not a readable ZIP file" in done.stdout
     assert b"All is well" not in done.stdout
 
 
-def test_an_engine_that_is_not_there_is_a_problem():
-    done = run("doctor", "-j", 1, SOFTSTAIR_ENGINE="abacus")
+def test_an_engine_that_is_not_there_is_a_problem(quick, monkeypatch):
+    monkeypatch.setenv("SOFTSTAIR_ENGINE", "abacus")
+    done = run_here("doctor", "-j", 1)
     assert done.returncode == 1
     assert b"abacus" in done.stdout
     assert b"synthesis" in done.stdout
 
 
-def test_an_engine_that_shows_something_else_is_a_problem(monkeypatch):
+def test_an_engine_that_shows_something_else_is_a_problem(quick, monkeypatch):
     class Inverted:
         def __init__(self, networks):
             self._networks = networks

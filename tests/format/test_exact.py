@@ -229,14 +229,13 @@ def test_targets_of_a_screen_with_a_photograph(tiny_bundle, mixed):
     pixels = mixed[0]
     exactly = softstair.encode(pixels, lossless=True)
     assert softstair.encode(pixels, target_size=len(exactly), bundle=tiny_bundle) == exactly
-    largest = len(softstair.encode(pixels, rate_position=tiny_bundle.last_position, bundle=tiny_bundle))
+    positions = range(0, tiny_bundle.last_position + 1, 4)
+    files = [softstair.encode(pixels, rate_position=at, bundle=tiny_bundle) for at in positions]
     for part in (0.3, 0.6, 0.9):
-        limit = int(part * largest)
+        limit = int(part * len(files[-1]))
         data = softstair.encode(pixels, target_size=limit, bundle=tiny_bundle)
         assert len(data) <= limit
         if len(data) <= 0.8 * limit:  # a form of one size, which is better than whatever fills the limit
-            positions = range(0, tiny_bundle.last_position + 1, 4)
-            files = [softstair.encode(pixels, rate_position=at, bundle=tiny_bundle) for at in positions]
             filling = max((one for one in files if len(one) <= limit), key=len)
             assert error_of(data, pixels, tiny_bundle) <= error_of(filling, pixels, tiny_bundle)
     with pytest.raises(UsageError, match="smallest file"):

@@ -26,7 +26,7 @@ from softstair.learn.stages.quantized import Quantized  # noqa: E402
 from softstair.learn.staircases import Derivation, LearnedPoint, read_derivation, write_derivation  # noqa: E402
 from softstair.mode import Mode  # noqa: E402
 
-from ..commands.test_commands import run  # noqa: E402
+from ..commands.test_commands import run_here  # noqa: E402
 from ..tiny import photograph, write_data, write_recipe  # noqa: E402
 
 STAGES = 'stages = ["derive", "finetune"]\n'
@@ -45,7 +45,7 @@ def test_a_recipe_from_the_first_step_to_a_measured_bundle(tmp_path):
     recipe = write_recipe(tmp_path / "tiny.toml")
     recipe.write_text(STAGES + recipe.read_text() + EVALUATE)
     command = ["build", recipe, "--data-root", tmp_path, "--runs", tmp_path / "runs", "-j", 1]
-    done = run(*command)
+    done = run_here(*command)
     assert done.returncode == 0, done.stderr.decode()
     heads = [line for line in done.stderr.decode().splitlines() if line.startswith("-- ")]
     assert heads == ["-- pretrain", "-- derive", "-- finetune", "-- export", "-- evaluate shown"]
@@ -60,7 +60,7 @@ def test_a_recipe_from_the_first_step_to_a_measured_bundle(tmp_path):
 
     # Once more: everything is there, and stays as it is.
     kept = (place / "tiny.stairs").read_bytes()
-    again = run(*command)
+    again = run_here(*command)
     assert again.returncode == 0, again.stderr.decode()
     assert b"tiny.stairs is finished already" in again.stderr
     assert (place / "tiny.stairs").read_bytes() == kept
@@ -68,7 +68,7 @@ def test_a_recipe_from_the_first_step_to_a_measured_bundle(tmp_path):
 
     # Another export, of the same networks.
     recipe.write_text(recipe.read_text().replace("crops = 3", "crops = 2"))
-    assert b"finished already" not in run(*command).stderr
+    assert b"finished already" not in run_here(*command).stderr
     assert (place / "tiny.stairs").read_bytes() != kept
 
 
@@ -94,7 +94,7 @@ def test_a_run_without_an_end_becomes_the_bundles_of_its_endings(tmp_path):
     recipe.write_text(recipe.read_text() + ENDINGS)
     runs = tmp_path / "runs"
     command = ["build", recipe, "--data-root", tmp_path, "--runs", runs, "-j", 1]
-    networks = run(*command, "--networks-only")
+    networks = run_here(*command, "--networks-only")
     assert networks.returncode == 0, networks.stderr.decode()
     heads = [line for line in networks.stderr.decode().splitlines() if line.startswith("-- ")]
     assert heads == ["-- pretrain", "-- pretrain first", "-- pretrain second"]
@@ -103,7 +103,7 @@ def test_a_run_without_an_end_becomes_the_bundles_of_its_endings(tmp_path):
         opened = json.loads((runs / f"{name}-cooled" / "log.jsonl").read_text().splitlines()[0])["recipe"]
         schedules[name] = (opened["pretrain"]["decay_from"], opened["pretrain"]["steps"])
     assert schedules == {"first": (4, 6), "second": (6, 10)}
-    done = run(*command)
+    done = run_here(*command)
     assert done.returncode == 0, done.stderr.decode()
     for name in ("first", "second"):
         bundle = softstair.open_bundle(runs / name / f"{name}.stairs")
@@ -115,14 +115,14 @@ def test_a_run_without_an_end_becomes_the_bundles_of_its_endings(tmp_path):
         shutil.copy(runs / f"{name}-cooled" / "snapshot.safetensors", published / f"{name}.safetensors")
     elsewhere = tmp_path / "elsewhere"
     on = [*command[:4], "--runs", elsewhere, "-j", 1, "--networks", published]
-    done = run(*on)
+    done = run_here(*on)
     assert done.returncode == 0, done.stderr.decode()
     assert b"pretrain" not in done.stderr
     for name in ("first", "second"):
         made = [(place / name / f"{name}.stairs").read_bytes() for place in (runs, elsewhere)]
         assert made[0] == made[1]
     (published / "second.safetensors").unlink()
-    assert b"second.safetensors is missing" in run(*on).stderr
+    assert b"second.safetensors is missing" in run_here(*on).stderr
 
 
 def test_a_recipe_without_an_end_is_refused(tmp_path):
@@ -130,7 +130,7 @@ def test_a_recipe_without_an_end_is_refused(tmp_path):
     lines = recipe.read_text().splitlines()
     endless = [line for line in lines if not line.startswith(("steps = 12", "decay_from"))]
     recipe.write_text("\n".join(endless))
-    done = run("build", recipe)
+    done = run_here("build", recipe)
     assert done.returncode == 2
     assert b"set pretrain.steps" in done.stderr
 
@@ -189,7 +189,7 @@ def test_a_mode_can_have_a_synthesis_of_its_own(derived):
     finetune(tuned, snapshot, root, root / "own")
     own = root / "own" / "snapshot.safetensors"
     arguments = ["export", root / "tiny.toml", snapshot, "--data-root", root, "-o", root / "two.stairs"]
-    assert run(*arguments, "--synthesis", f"tcq8={own}", "--force").returncode == 0
+    assert run_here(*arguments, "--synthesis", f"tcq8={own}", "--force").returncode == 0
     two = softstair.open_bundle(root / "two.stairs")
     assert two.own_syntheses == ("tcq8",)
     base = export_snapshot(recipe, snapshot, root, root / "base.stairs")
