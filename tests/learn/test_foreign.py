@@ -141,7 +141,7 @@ def decode(network, staircases, data: list[bytes], size) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def trained():
     torch.manual_seed(0)
-    grey = photograph(192, 256).astype(np.float32).mean(2) / 8  # a step of 8 grey levels, about
+    grey = photograph(128, 160).astype(np.float32).mean(2) / 8  # a step of 8 grey levels, about
     picture = torch.from_numpy(grey - grey.mean())[None, None]
     network = Hyperprior(picture)
     train(network, picture, 1.0)

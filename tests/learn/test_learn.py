@@ -138,18 +138,17 @@ def with_finetune(recipe, **changes):
     return msgspec.structs.replace(recipe, finetune=msgspec.structs.replace(recipe.finetune, **changes))
 
 
-def test_finetuning_learns(project):
+def test_finetuning_learns(project, snapshot):
     root, recipe = project
-    stage.pretrain(recipe, root, root / "run", CPU)
     recipe = with_finetune(
         recipe,
         parts=["synthesis", "mean", "scale"],
-        steps=60,
-        validate_every=20,
+        steps=30,
+        validate_every=15,
         muon_rate=2e-3,
         adam_rate=2e-3,
     )
-    finetune(recipe, root / "run" / "snapshot.safetensors", root, root / "fine")
+    finetune(recipe, snapshot, root, root / "fine")
     points = [entry["points"] for entry in losses(root / "fine") if entry["event"] == "validate"]
     assert points[-1]["80"]["psnr"] > points[0]["80"]["psnr"]
 
@@ -189,7 +188,7 @@ def test_given_symbols_reconstruct_what_the_codec_decodes(codec, project):
 
 def test_training_learns(project):
     root, recipe = project
-    recipe = read_recipe(write_recipe(root / "longer.toml", steps=120, fixed_from=100))
+    recipe = read_recipe(write_recipe(root / "longer.toml", steps=60, fixed_from=50))
     stage.pretrain(recipe, root, root / "run", CPU)
     log = [entry for entry in losses(root / "run") if entry["event"] == "train"]
     assert log[-1]["loss"] < log[0]["loss"]
