@@ -21,7 +21,7 @@ import numpy.typing as npt
 from softstair.quantize.tables import RowRule, TableSet, gaussian_tables, integer_cdf, join, measured_row
 from softstair.quantize.trellis import indices, quantizers, search
 
-STATES = (1, 4, 8, 16, 32)
+STATES = (1, 4, 8, 16, 32, 512)
 RATES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0)
 RULE = RowRule(base=-102, skip=0, rows=78)
 LANES = 4

@@ -2,7 +2,7 @@
 
 python -m tests.make_golden CASE...    cases of version 2, with the tiny bundle that is there
 python -m tests.make_golden shipped    a stream of the shipped bundle, after it was replaced
-python -m tests.make_golden context    random context networks for two golden bundles, and streams with them
+python -m tests.make_golden context    random context networks for golden bundles and streams, where missing
 
 The tiny bundle and the streams of version 1 lie in tests/golden/v1; no release writes them any more.
 """
@@ -79,15 +79,19 @@ def make_context_streams() -> None:
     """Give golden bundles context networks and code cases with them."""
     CONTEXT_FOLDER.mkdir(exist_ok=True)
     for name, path in CONTEXT_BUNDLES.items():
-        integers = with_context(read_bundle(path.read_bytes(), name).integers)
-        (CONTEXT_FOLDER / f"{name}.safetensors").write_bytes(context_entry(integers))
-    expected = {}
+        entry = CONTEXT_FOLDER / f"{name}.safetensors"
+        if not entry.exists():
+            entry.write_bytes(context_entry(with_context(read_bundle(path.read_bytes(), name).integers)))
+    notes = CONTEXT_FOLDER / "expected.json"
+    expected = json.loads(notes.read_text()) if notes.exists() else {}
     for case, (name, pixels, position, mode) in CONTEXT_CASES.items():
+        if case in expected:
+            continue
         bundle = context_bundle(name)
         data = encode_picture(Picture(pixels), Rate(position=position), bundle, mode=mode, threads=1).data
         (CONTEXT_FOLDER / f"{case}.stair").write_bytes(data)
         expected[case] = {"bundle": bundle.fingerprint.hex(), "symbols": symbol_hash(data, bundle)}
-    (CONTEXT_FOLDER / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+    notes.write_text(json.dumps(expected, indent=1) + "\n")
 
 
 def make_shipped_streams() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import load, save
 
 from softstair.bundle import Bundle
 from softstair.codec.budget import Plan
@@ -74,6 +75,16 @@ validate_every = 1000
 checkpoint_every = 2
 batches = [{{ start = 0, count = 4, side = 64 }}, {{ start = 5, count = 2, side = 96 }}]
 """
+
+
+def with_512_states(bundle: Bundle) -> Bundle:
+    """A bundle with mode tcq512 besides, which has the steps and tables of tcq32."""
+    staircases = json.loads(bundle.entries["staircases.json"])
+    staircases["modes"]["tcq512"] = staircases["modes"]["tcq32"]
+    tables = load(bundle.entries["tables.safetensors"])
+    tables |= {f"y.tcq512.{part}": tables[f"y.tcq32.{part}"] for part in ("cdf", "offsets")}
+    changed = {"staircases.json": json.dumps(staircases).encode(), "tables.safetensors": save(tables)}
+    return Bundle({**bundle.entries, **changed}, bundle.origin)
 
 
 def photograph(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:

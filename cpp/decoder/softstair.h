@@ -61,7 +61,8 @@ typedef struct {
   uint32_t width, height;
   uint32_t colour;          /* 0 RGB, 1 grey */
   uint32_t has_alpha;
-  uint32_t version, mode, rate_position; /* in layers, of the last one that is there */
+  uint32_t version, mode;   /* 0 scalar, 1 rdoq, 2 to 6: trellises of 4, 8, 16, 32 and 512 states */
+  uint32_t rate_position;   /* in layers, of the last one that is there */
   uint32_t tiles;           /* how many */
   uint32_t exact_tiles;     /* how many of them are coded without loss, at least in part */
   uint8_t fingerprint[8];   /* of the bundle that it needs, flattened if it was made with a pack; zeros if it needs none */

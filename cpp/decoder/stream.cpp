@@ -131,9 +131,9 @@ void Stream::read_header() {
   const std::uint8_t colour = cursor_.byte("colour"), mode = cursor_.byte("mode");
   header_.position = cursor_.byte("rate position");
   if (colour > 1) unknown("colour", colour);
-  if (mode >= (header_.version == 1 ? kLayered : kLayered + 1)) unknown("mode", mode);
+  if (mode >= (header_.version == 1 ? kLayered : static_cast<int>(kModes.size()) + 1)) unknown("mode", mode);
   header_.grey = colour == 1;
-  header_.mode = mode == kLayered ? kRdoq : mode;
+  header_.mode = mode < kLayered ? mode : mode == kLayered ? kRdoq : mode - 1;
   if (mode == kLayered) {
     header_.layers = cursor_.byte("number of layers");
     if (header_.layers < 2 || header_.layers > kMostLayers) unknown("number of layers", static_cast<std::uint32_t>(header_.layers));

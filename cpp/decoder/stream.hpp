@@ -13,10 +13,10 @@
 
 namespace softstair {
 
-constexpr std::array<const char*, 6> kModes = {"scalar", "rdoq", "tcq4", "tcq8", "tcq16", "tcq32"};
-constexpr std::array<int, 6> kStatesOfModes = {1, 1, 4, 8, 16, 32};
+constexpr std::array<const char*, 7> kModes = {"scalar", "rdoq", "tcq4", "tcq8", "tcq16", "tcq32", "tcq512"};
+constexpr std::array<int, 7> kStatesOfModes = {1, 1, 4, 8, 16, 32, 512};
 constexpr int kRdoq = 1;             // what layers are made of
-constexpr int kLayered = 6;          // the number of their mode
+constexpr int kLayered = 6;          // the number of their mode; later ones are one more than here
 constexpr int kPositionsPerLayer = 32;
 
 using Fingerprint = std::array<std::uint8_t, 8>;

@@ -12,75 +12,53 @@
 namespace softstair {
 namespace {
 
-using Costs = std::array<float, kLanes>;
+// The steps of the search, lane by lane.
+class Portable {
+ public:
+  explicit Portable(const Problem& problem) : problem_(problem) {}
 
-// One step of every lane: the cheaper way into every state. metric: a row a lane. `taken` gets, for
-// every state, a bit a lane: whether the second way was cheaper.
-template <int kStates>
-void advance(const float (&metric)[kLanes][kBranches], const Costs* before, Costs* after,
-             std::uint8_t* taken) {
-  static constexpr auto kEntries = entries<kStates>();
-  for (int s = 0; s < kStates; ++s) {
-    const Entry& e = kEntries[s];
-    int mask = 0;
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const float one = before[e.state[0]][lane] + metric[lane][e.branch[0]];
-      const float two = before[e.state[1]][lane] + metric[lane][e.branch[1]];
-      after[s][lane] = std::min(one, two);
-      mask |= (two < one) << lane;
-    }
-    taken[s] = static_cast<std::uint8_t>(mask);
-  }
-}
-
-template <int kStates>
-void rebase(Costs* costs) {
-  for (int lane = 0; lane < kLanes; ++lane) {
-    float least = costs[0][lane];
-    for (int s = 1; s < kStates; ++s) least = std::min(least, costs[s][lane]);
-    for (int s = 0; s < kStates; ++s) costs[s][lane] -= least;
-  }
-}
-
-template <int kStates>
-void viterbi(const Problem& problem, std::int16_t* levels) {
-  static constexpr auto kEntries = entries<kStates>();
-  const std::size_t count = problem.residual.size(), lanes = problem.lanes;
-  const std::size_t groups = (count + lanes - 1) / lanes;
-  std::vector<std::int16_t> candidates(count * kBranches);
-  std::vector<std::uint8_t> taken(groups * kStates);
-  Costs costs[2][kStates];
-  for (Costs& lane_costs : costs[0]) lane_costs.fill(kFar);
-  costs[0][0].fill(0);
-  float metric[kLanes][kBranches] = {};
-  Costs *before = costs[0], *after = costs[1];
-  for (std::size_t group = 0; group < groups; ++group) {
-    const std::size_t first = group * lanes, here = std::min(lanes, count - first);
-    for (std::size_t lane = 0; lane < here; ++lane)
-      branches(problem, first + lane, metric[lane], candidates.data() + (first + lane) * kBranches);
-    advance<kStates>(metric, before, after, taken.data() + group * kStates);
-    if (group % kRebase == kRebase - 1) rebase<kStates>(after);
-    std::swap(before, after);
-  }
-  // A lane that is one latent shorter ended in the group before the last, whose costs are still in
-  // the other half. Lanes go back side by side: each waits for its own memory only.
-  const std::size_t last = groups > 0 ? count - (groups - 1) * lanes : 0;  // latents of the last
-  int state[kLanes] = {};
-  for (std::size_t lane = 0; lane < std::min(lanes, count); ++lane) {
-    const Costs* end = lane < last ? before : after;
-    for (int s = 1; s < kStates; ++s)
-      if (end[s][lane] < end[state[lane]][lane]) state[lane] = s;
-  }
-  for (std::size_t group = groups; group-- > 0;) {
-    const std::size_t first = group * lanes, here = std::min(lanes, count - first);
+  Metrics look_at(std::size_t first, std::size_t here, std::int16_t* candidates) const {
+    Metrics metrics{};
     for (std::size_t lane = 0; lane < here; ++lane) {
-      const int way = taken[group * kStates + state[lane]] >> lane & 1;
-      const Entry& entry = kEntries[state[lane]];
-      levels[first + lane] = candidates[(first + lane) * kBranches + entry.branch[way]];
-      state[lane] = entry.state[way];
+      float cost[kBranches];
+      branches(problem_, first + lane, cost, candidates + lane * kBranches);
+      const float least = *std::min_element(cost, cost + kBranches);
+      for (int branch = 0; branch < kBranches; ++branch)
+        metrics[branch][lane] = in_units(cost[branch] - least);
+    }
+    return metrics;
+  }
+
+  template <int kStates>
+  void advance(const Metrics& metrics, const Costs<kStates>& before, Costs<kStates>& after, std::uint16_t* taken) const {
+    static constexpr auto kEntries = entries<kStates>();
+    static constexpr auto kPlaces = Layout<kStates>::places();
+    std::fill_n(taken, Layout<kStates>::kWords, std::uint16_t{0});
+    for (int s = 0; s < kStates; ++s) {
+      const Entry& e = kEntries[s];
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const std::int16_t one = sum(before.values[e.state[0]][lane], metrics[e.branch[0]][lane]);
+        const std::int16_t two = sum(before.values[e.state[1]][lane], metrics[e.branch[1]][lane]);
+        after.values[s][lane] = std::min(one, two);
+        taken[kPlaces[s].word + lane] |= static_cast<std::uint16_t>((two < one) << kPlaces[s].bit);
+      }
     }
   }
-}
+
+  template <int kStates>
+  void rebase(Costs<kStates>& costs) const {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      std::int16_t least = costs.values[0][lane];
+      for (const auto& values : costs.values) least = std::min(least, values[lane]);
+      for (auto& values : costs.values) values[lane] = static_cast<std::int16_t>(values[lane] - (least - kLeast));
+    }
+  }
+
+ private:
+  static std::int16_t sum(int a, int b) { return static_cast<std::int16_t>(std::min(a + b, 32767)); }
+
+  const Problem& problem_;
+};
 
 // Round half to even, without a call: next to 1.5 * 2^23 a float has no bits left for a fraction.
 int nearest_symbol(float value) {
@@ -134,15 +112,15 @@ Trellis::Trellis(int states) : states_(states) {
   for (int state = 0; state < states; ++state)
     for (int parity = 0; parity < 2; ++parity)
       next_[state][parity] =
-          static_cast<std::uint8_t>(next_state(states, state, parity));
+          static_cast<std::uint16_t>(next_state(states, state, parity));
 }
 
 const Trellis& Trellis::of(int states) {
   static const std::array<Trellis, kCodes.size()> kAll = {Trellis(1), Trellis(4), Trellis(8),
-                                                          Trellis(16), Trellis(32)};
+                                                          Trellis(16), Trellis(32), Trellis(512)};
   for (const Trellis& trellis : kAll)
     if (trellis.states_ == states) return trellis;
-  throw std::invalid_argument("a trellis has 1, 4, 8, 16 or 32 states");
+  throw std::invalid_argument("a trellis has 1, 4, 8, 16, 32 or 512 states");
 }
 
 void search(const Trellis& trellis, const Tables& tables, const Staircase& staircase,
@@ -153,12 +131,8 @@ void search(const Trellis& trellis, const Tables& tables, const Staircase& stair
   if (simd && simd_available() && staircase.grid.empty() &&
       search_avx2(trellis.states(), problem, levels))
     return;
-  switch (trellis.states()) {
-    case 4: return viterbi<4>(problem, levels);
-    case 8: return viterbi<8>(problem, levels);
-    case 16: return viterbi<16>(problem, levels);
-    default: return viterbi<32>(problem, levels);
-  }
+  Portable kernel(problem);
+  with_states(trellis.states(), [&](auto count) { viterbi<count()>(kernel, problem, levels); });
 }
 
 }  // namespace softstair

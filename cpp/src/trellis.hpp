@@ -16,24 +16,25 @@
 
 namespace softstair {
 
-constexpr int kMaxStates = 32;
+constexpr int kMaxStates = 512;
 constexpr int kMostLayers = 4;
 constexpr int kLargestLevel = 16383;  // of a trellis: twice a level still fits a symbol
 
 // Parity checks h0, h1 of the one-dimensional codes of G. Ungerboeck, "Channel coding with
-// multilevel/phase signals", IEEE Trans. Inf. Theory 28(1), 1982.
+// multilevel/phase signals", IEEE Trans. Inf. Theory 28(1), 1982. That of 512 states is the best of 5,000 taken at
+// random, by squared error on a uniform source (docs/decisions/symbols.md).
 struct Code {
   int states, h0, h1;
 };
-constexpr std::array<Code, 5> kCodes = {
-    {{1, 0, 0}, {4, 05, 02}, {8, 013, 04}, {16, 023, 04}, {32, 045, 010}}};
+constexpr std::array<Code, 6> kCodes = {
+    {{1, 0, 0}, {4, 05, 02}, {8, 013, 04}, {16, 023, 04}, {32, 045, 010}, {512, 01045, 0576}}};
 
 // State of the code with so many states after a level of that parity.
 constexpr int next_state(int states, int state, int parity) {
   for (const Code& code : kCodes)
     if (code.states == states)
       return state >> 1 ^ (state & 1 ? code.h0 >> 1 : 0) ^ (parity ? code.h1 >> 1 : 0);
-  throw std::invalid_argument("a trellis has 1, 4, 8, 16 or 32 states");
+  throw std::invalid_argument("a trellis has 1, 4, 8, 16, 32 or 512 states");
 }
 
 // The state machine. With one state it is scalar quantization: quantizer 0 for ever.
@@ -42,7 +43,7 @@ constexpr int next_state(int states, int state, int parity) {
 // 2k - sgn(k): even members, and odd ones with zero. The fine grid's spacing is half a step.
 class Trellis {
  public:
-  // states: 1, 4, 8, 16 or 32. Throws std::invalid_argument on anything else.
+  // states: 1, 4, 8, 16, 32 or 512. Throws std::invalid_argument on anything else.
   static const Trellis& of(int states);
 
   int states() const { return states_; }
@@ -53,7 +54,7 @@ class Trellis {
  private:
   explicit Trellis(int states);
   int states_;
-  std::uint8_t next_[kMaxStates][2];
+  std::uint16_t next_[kMaxStates][2];
 };
 
 inline int quantizer_of(int state) { return state & 1; }
@@ -84,8 +85,9 @@ struct Staircase {
 //
 //     sum (residual_i - value_i)^2 + rate_weight * bits_i
 //
-// exactly (A. Viterbi, 1967) over, of each quantizer and parity, the member of the grid next to
-// the residual, and zero. With one state: over the two neighbours of the residual and zero; with a
+// (A. Viterbi, 1967) over, of each quantizer and parity, the member of the grid next to the residual,
+// and zero; costs are rounded to 2^-10 and latents decided a window at a time (viterbi.hpp), in
+// integers, so that every machine finds the same. With one state: over the two neighbours of the residual and zero; with a
 // rate weight of 0 that is rounding, half to even.
 //
 // residual: steps. rows: table rows of a single quantizer; with more than one state, tables holds

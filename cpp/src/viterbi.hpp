@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "rans.hpp"
 #include "tables.hpp"
@@ -15,8 +17,14 @@
 namespace softstair {
 
 constexpr int kLanes = kMaxLanes;  // searched at once, whether or not a stream uses them all
-constexpr int kRebase = 32;        // costs are brought back to around zero so often
-constexpr float kFar = 1e30f;
+// Groups of latents, one a lane, that are decided at once, and those behind them that are looked at first:
+// all paths have met by then.
+constexpr std::size_t kWindow = 4096, kLookahead = 256;
+// Costs of paths: squared steps in 2^-10, in 16 bits. Beyond the cheapest branch none of a latent costs more
+// than kMostCost; the cheapest path is brought back to kLeast every so many groups, far from both ends.
+constexpr float kCostUnit = 1024;
+constexpr std::int16_t kMostCost = 4 * 1024, kLeast = -28000, kFar = kLeast + 30000;
+constexpr int kRebase = 8;
 // The four subsets of the fine grid, by index modulo 4: their quantizers and parities of levels are
 // 0 even, 1 odd, 0 odd, 1 even. Zero is a member of the first and, besides, of the last.
 constexpr int kBranches = 4;
@@ -40,6 +48,57 @@ constexpr std::array<Entry, kStates> entries() {
       result[to].branch[found[to]++] = branch_of(state & 1, parity);
     }
   return result;
+}
+
+// Where the ways into states are kept: of a group of latents `words` of 16 bits, the bit of lane i of a state
+// in word + i. Vectors of four states go through pairs of states k, k + 1 in steps of two, those whose bit of
+// the highest in h1 / 2 is 0; a bit is shifted in from below at every step (viterbi_avx2.cpp).
+struct Taken {
+  int word, bit;
+};
+
+template <int kStates>
+struct Layout {
+  static constexpr int kEven = next_state(kStates, 1, 0), kOdd = next_state(kStates, 0, 1);
+  static constexpr int kTop = std::bit_floor(static_cast<unsigned>(kOdd));
+  static constexpr int kSteps = std::max(kStates / 8, 1), kBlock = std::min(kSteps, 16);
+  static constexpr int kWords = kSteps / kBlock * 2 * 4 * kLanes;
+  static_assert(kStates == 4 || kTop >= 2);
+
+  // The first state of a step.
+  static constexpr int first(int step) {
+    const int k = 2 * step;
+    return (k & ~(kTop - 1)) << 1 | (k & (kTop - 1));
+  }
+
+  static constexpr std::array<Taken, kStates> places() {
+    std::array<Taken, kStates> result{};
+    if (kStates == 4) {
+      for (int s = 0; s < kStates; ++s) result[s] = {s * kLanes, 0};
+      return result;
+    }
+    for (int step = 0; step < kSteps; ++step)
+      for (int i = 0; i < 2; ++i)
+        for (int half = 0; half < 2; ++half)
+          for (int odd = 0; odd < 2; ++odd) {
+            const int state = (first(step) + i) ^ (odd ? kEven : 0) ^ (half ? kOdd : 0);
+            result[state] = {((step / kBlock * 2 + half) * 4 + 2 * i + odd) * kLanes,
+                             kBlock - 1 - step % kBlock};
+          }
+    return result;
+  }
+};
+
+// Costs of the branches of a group, and of all states, each of all lanes.
+using Metrics = std::array<std::array<std::int16_t, kLanes>, kBranches>;
+template <int kStates>
+struct alignas(32) Costs {
+  std::int16_t values[kStates][kLanes];
+};
+
+// A squared error and bits beyond those of the cheapest branch.
+inline std::int16_t in_units(float cost) {
+  return static_cast<std::int16_t>(std::min(cost * kCostUnit + 0.5f, static_cast<float>(kMostCost)));
 }
 
 // What is searched.
@@ -89,7 +148,73 @@ inline void branches(const Problem& problem, std::size_t i, float* cost, std::in
   }
 }
 
-// As `search` for 4, 8, 16 or 32 states and the uniform grid; false if not built for this machine.
+// A. Viterbi's search, window after window. Kernel: look_at(first, here, candidates) gives the metrics of
+// `here` latents from `first` on and levels of their branches; advance<kStates>(metrics, before, after, taken)
+// takes every lane a step on; rebase(costs) brings the cheapest of every lane to kLeast.
+template <int kStates, typename Kernel>
+void viterbi(Kernel& kernel, const Problem& problem, std::int16_t* levels) {
+  using Lay = Layout<kStates>;
+  static constexpr auto kEntries = entries<kStates>();
+  static constexpr auto kPlaces = Lay::places();
+  const std::size_t count = problem.residual.size(), lanes = problem.lanes;
+  const std::size_t groups = (count + lanes - 1) / lanes;
+  const std::size_t most = std::min(groups, kWindow + kLookahead);
+  std::vector<std::int16_t> candidates(most * kLanes * kBranches);
+  std::vector<std::uint16_t> taken(most * Lay::kWords);
+  Costs<kStates> costs[2];
+  int state[kLanes] = {};
+  for (std::size_t begin = 0, end = 0; begin < groups; begin = end) {
+    for (auto& values : costs[0].values) std::fill_n(values, kLanes, kFar);
+    for (int lane = 0; lane < kLanes; ++lane) costs[0].values[state[lane]][lane] = kLeast;
+    costs[1] = costs[0];
+    Costs<kStates>*before = &costs[0], *after = &costs[1];
+    const std::size_t seen = std::min(groups, begin + kWindow + kLookahead);
+    end = seen < groups ? begin + kWindow : groups;
+    for (std::size_t group = begin; group < seen; ++group) {
+      const std::size_t first = group * lanes, at = group - begin;
+      const auto metrics = kernel.look_at(first, std::min(lanes, count - first), candidates.data() + at * kLanes * kBranches);
+      kernel.template advance<kStates>(metrics, *before, *after, taken.data() + at * Lay::kWords);
+      if (at % kRebase == kRebase - 1) kernel.rebase(*after);
+      std::swap(before, after);
+    }
+    // A lane that is one latent shorter ended in the group before the last, whose costs are still in the other
+    // half. Lanes go back side by side: each waits for its own memory only.
+    const std::size_t last = std::min(lanes, count - (seen - 1) * lanes);  // latents of the last group
+    for (std::size_t lane = 0; lane < std::min(lanes, count); ++lane) {
+      const Costs<kStates>& ended = lane < last ? *before : *after;
+      state[lane] = 0;
+      for (int s = 1; s < kStates; ++s)
+        if (ended.values[s][lane] < ended.values[state[lane]][lane]) state[lane] = s;
+    }
+    int left[kLanes] = {};
+    for (std::size_t group = seen; group-- > begin;) {
+      if (group == end - 1) std::copy_n(state, kLanes, left);
+      const std::size_t first = group * lanes, here = std::min(lanes, count - first), at = group - begin;
+      for (std::size_t lane = 0; lane < here; ++lane) {
+        const Taken& place = kPlaces[state[lane]];
+        const int way = taken[at * Lay::kWords + place.word + lane] >> place.bit & 1;
+        const Entry& entry = kEntries[state[lane]];
+        if (group < end) levels[first + lane] = candidates[(at * kLanes + lane) * kBranches + entry.branch[way]];
+        state[lane] = entry.state[way];
+      }
+    }
+    std::copy_n(left, kLanes, state);
+  }
+}
+
+// action(states) with their number as a constant.
+template <typename Action>
+void with_states(int states, const Action& action) {
+  switch (states) {
+    case 4: return action(std::integral_constant<int, 4>{});
+    case 8: return action(std::integral_constant<int, 8>{});
+    case 16: return action(std::integral_constant<int, 16>{});
+    case 32: return action(std::integral_constant<int, 32>{});
+    default: return action(std::integral_constant<int, 512>{});
+  }
+}
+
+// As `search` for more than one state and the uniform grid; false if not built for this machine.
 bool search_avx2(int states, const Problem& problem, std::int16_t* levels);
 
 }  // namespace softstair

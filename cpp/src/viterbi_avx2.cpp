@@ -14,6 +14,7 @@
 namespace softstair {
 namespace {
 
+constexpr float kNever = 1e30f;
 constexpr int kBeyond = 16;  // members of the grid beyond a table that merged ones have as well
 
 // What the members of the fine grid cost, side by side although two quantizers share them: bits of
@@ -38,7 +39,7 @@ class MergedBits {
       };
       const std::int32_t positive = add(1), negative = add(-1);
       rows_.push_back({positive, negative, members - 4,
-                       {rate_weight * tables.bits(even, 0), kFar, kFar,
+                       {rate_weight * tables.bits(even, 0), kNever, kNever,
                         rate_weight * tables.bits(odd, 0)}});
     }
   }
@@ -58,8 +59,14 @@ struct Group {
 };
 
 // Costs of branches 0 and 1 and of branches 2 and 3, each of all lanes.
-struct Metrics {
+struct BranchCosts {
   __m256 low, high;
+};
+
+// Costs of the branches from states 2k and 2k + 1, twice, of all lanes: those to k and k ^ h0 / 2 from the
+// two, and from the other two that lead there.
+struct Ways {
+  __m256i near, far;
 };
 
 // Two latents, one in each half of a vector; every value but `members` is the same four times.
@@ -97,7 +104,7 @@ SOFTSTAIR_TARGET inline __m256 branches_of(const Two& two, __m256 rate_weight, _
 }
 
 // Lane i of `a` and `b` is branch i of two latents each: latents 0 and 2, latents 1 and 3.
-SOFTSTAIR_TARGET inline Metrics by_branch(__m256 a, __m256 b) {
+SOFTSTAIR_TARGET inline BranchCosts by_branch(__m256 a, __m256 b) {
   const __m256d low = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
   const __m256d high = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
   constexpr int kMiddleSwapped = 0xD8;
@@ -106,7 +113,7 @@ SOFTSTAIR_TARGET inline Metrics by_branch(__m256 a, __m256 b) {
 }
 
 // The branches of a group, by the plain function: where a level may lie outside its table.
-SOFTSTAIR_TARGET Metrics far_out(const Problem& problem, std::size_t first, std::size_t here,
+SOFTSTAIR_TARGET BranchCosts far_out(const Problem& problem, std::size_t first, std::size_t here,
                                  std::int16_t* levels) {
   alignas(32) float cost[kLanes][kBranches] = {};
   for (std::size_t lane = 0; lane < here; ++lane)
@@ -115,7 +122,7 @@ SOFTSTAIR_TARGET Metrics far_out(const Problem& problem, std::size_t first, std:
 }
 
 // The branches of a group of latents, `here` of them, the first of which is `first`.
-SOFTSTAIR_TARGET inline Metrics look_at(const Problem& problem, const MergedBits& merged,
+SOFTSTAIR_TARGET inline BranchCosts look_at(const Problem& problem, const MergedBits& merged,
                                         std::size_t first, std::size_t here,
                                         std::int16_t* levels) {
   Group some;
@@ -166,133 +173,112 @@ SOFTSTAIR_TARGET inline Metrics look_at(const Problem& problem, const MergedBits
   return by_branch(costs[0], costs[1]);
 }
 
-// Two states that the same two states lead into, the one's level even where the other's is odd.
-struct Butterfly {
-  int state[2];    // that are left
-  int entered[2];
-  int way;         // the first way into entered[0], into entered[1] the other: see `advance`
-};
-
-template <int kStates>
-constexpr std::array<Butterfly, kStates / 2> butterflies() {
-  std::array<Butterfly, kStates / 2> result{};
-  constexpr auto kEntries = entries<kStates>();
-  int count = 0;
-  for (int s = 0; s < kStates; ++s)
-    for (int t = s + 1; t < kStates; ++t)
-      if (kEntries[s].state[0] == kEntries[t].state[0])
-        result[count++] = {{kEntries[s].state[0], kEntries[s].state[1]}, {s, t},
-                           kEntries[s].branch[0]};
-  return result;
+SOFTSTAIR_TARGET inline __m256i in_units(__m256 cost, __m256 least) {
+  const __m256 scaled = _mm256_add_ps(_mm256_mul_ps(_mm256_sub_ps(cost, least), _mm256_set1_ps(kCostUnit)),
+                                      _mm256_set1_ps(0.5f));
+  return _mm256_cvttps_epi32(_mm256_min_ps(scaled, _mm256_set1_ps(kMostCost)));
 }
 
-// Where a state's costs lie: the two states of a butterfly side by side.
-template <int kStates>
-constexpr std::array<int, kStates> places() {
-  std::array<int, kStates> result{};
-  int place = 0;
-  for (const Butterfly& one : butterflies<kStates>())
-    for (const int state : one.entered) result[state] = place++;
-  return result;
+// Metrics in units, where they are added.
+SOFTSTAIR_TARGET inline Ways in_units(const BranchCosts& costs) {
+  const __m256 least_of_two = _mm256_min_ps(costs.low, costs.high);
+  const __m256 least = _mm256_min_ps(least_of_two, _mm256_permute2f128_ps(least_of_two, least_of_two, 1));
+  const __m256i all = _mm256_packs_epi32(in_units(costs.low, least), in_units(costs.high, least));  // 0, 2, 1, 3
+  return {_mm256_permute4x64_epi64(all, _MM_SHUFFLE(3, 0, 3, 0)),   // 0, 3, 0, 3
+          _mm256_permute4x64_epi64(all, _MM_SHUFFLE(2, 1, 2, 1))};  // 2, 1, 2, 1
 }
 
-// Costs of all states, in order of their places, four lanes each.
-template <int kStates>
-struct alignas(32) Costs {
-  float values[kStates][kLanes];
-};
+inline __m128i* at(std::int16_t (*values)[kLanes], int state) {
+  return reinterpret_cast<__m128i*>(values[state]);
+}
 
-// One step of every lane: the cheaper way into every state. taken gets a byte a butterfly: for the
-// lanes of one state and then of the other, whether the second way was cheaper.
-template <int kStates>
-SOFTSTAIR_TARGET inline void advance(const Metrics& metrics, const Costs<kStates>& before,
-                                     Costs<kStates>& after, std::uint8_t* taken) {
-  static constexpr auto kButterflies = butterflies<kStates>();
-  static constexpr auto kPlaces = places<kStates>();
-  // Ways into two states at once, by the branch into the first of them.
-  const __m256 m[kBranches] = {_mm256_permute2f128_ps(metrics.low, metrics.high, 0x20),
-                               _mm256_permute2f128_ps(metrics.low, metrics.high, 0x31),
-                               _mm256_permute2f128_ps(metrics.low, metrics.high, 0x02),
-                               _mm256_permute2f128_ps(metrics.low, metrics.high, 0x13)};
+// The steps of the search with vectors of four states.
+class Avx2 {
+ public:
+  explicit Avx2(const Problem& problem) : problem_(problem), merged_(problem.tables, problem.staircase.rate_weight) {}
+
+  SOFTSTAIR_TARGET Ways look_at(std::size_t first, std::size_t here, std::int16_t* candidates) const {
+    return in_units(softstair::look_at(problem_, merged_, first, here, candidates));
+  }
+
+  template <int kStates>
+  SOFTSTAIR_TARGET void advance(const Ways& ways, const Costs<kStates>& before, Costs<kStates>& after,
+                                std::uint16_t* taken) const {
+    if constexpr (kStates == 4) return advance_of_four(ways, before, after, taken);
+    using Lay = Layout<std::max(kStates, 8)>;
+    // States k, k ^ even, k + 1, (k + 1) ^ even to their places: two neighbours, and two neighbours.
+    constexpr int kSame = _MM_SHUFFLE(3, 1, 2, 0), kLaterSwapped = _MM_SHUFFLE(1, 3, 2, 0);
+    constexpr int kEarlierSwapped = _MM_SHUFFLE(3, 1, 0, 2), kBothSwapped = _MM_SHUFFLE(1, 3, 0, 2);
+    constexpr bool kEvenSwaps = Lay::kEven & 1, kOddSwaps = Lay::kOdd & 1;
+    constexpr int kOfNear = kEvenSwaps ? kLaterSwapped : kSame;
+    constexpr int kOfFar = kOddSwaps ? (kEvenSwaps ? kEarlierSwapped : kBothSwapped)
+                                     : (kEvenSwaps ? kLaterSwapped : kSame);
+    for (int block = 0; block < Lay::kSteps; block += Lay::kBlock) {
+      __m256i near_taken = _mm256_setzero_si256(), far_taken = _mm256_setzero_si256();
 #pragma GCC unroll 16
-  for (int i = 0; i < kStates / 2; ++i) {
-    const Butterfly& b = kButterflies[i];
-    const __m256 one = _mm256_add_ps(
-        _mm256_broadcast_ps(reinterpret_cast<const __m128*>(before.values[kPlaces[b.state[0]]])),
-        m[b.way]);
-    const __m256 two = _mm256_add_ps(
-        _mm256_broadcast_ps(reinterpret_cast<const __m128*>(before.values[kPlaces[b.state[1]]])),
-        m[b.way ^ 2]);
-    _mm256_store_ps(after.values[2 * i], _mm256_min_ps(one, two));
-    taken[i] = static_cast<std::uint8_t>(
-        _mm256_movemask_ps(_mm256_cmp_ps(two, one, _CMP_LT_OQ)));
-  }
-}
-
-template <int kStates>
-SOFTSTAIR_TARGET void rebase(Costs<kStates>& costs) {
-  __m128 least = _mm_load_ps(costs.values[0]);
-  for (const auto& values : costs.values) least = _mm_min_ps(least, _mm_load_ps(values));
-  for (auto& values : costs.values) _mm_store_ps(values, _mm_sub_ps(_mm_load_ps(values), least));
-}
-
-template <int kStates>
-int cheapest(const Costs<kStates>& costs, int lane) {
-  static constexpr auto kPlaces = places<kStates>();
-  int best = 0;
-  for (int s = 1; s < kStates; ++s)
-    if (costs.values[kPlaces[s]][lane] < costs.values[kPlaces[best]][lane]) best = s;
-  return best;
-}
-
-template <int kStates>
-SOFTSTAIR_TARGET void viterbi(const Problem& problem, std::int16_t* levels) {
-  static constexpr auto kEntries = entries<kStates>();
-  static constexpr auto kPlaces = places<kStates>();
-  constexpr int kBytes = kStates / 2;
-  const std::size_t count = problem.residual.size(), lanes = problem.lanes;
-  const std::size_t groups = (count + lanes - 1) / lanes;
-  const MergedBits merged(problem.tables, problem.staircase.rate_weight);
-  const auto candidates = std::make_unique_for_overwrite<std::int16_t[]>(groups * kLanes * kBranches);
-  const auto taken = std::make_unique_for_overwrite<std::uint8_t[]>(groups * kBytes);
-  Costs<kStates> costs[2];
-  for (auto& values : costs[0].values) std::fill_n(values, kLanes, kFar);
-  std::fill_n(costs[0].values[kPlaces[0]], kLanes, 0.0f);
-  costs[1] = costs[0];
-  Costs<kStates>*before = &costs[0], *after = &costs[1];
-  for (std::size_t group = 0; group < groups; ++group) {
-    const std::size_t first = group * lanes, here = std::min(lanes, count - first);
-    const Metrics metrics = look_at(problem, merged, first, here,
-                                    candidates.get() + group * kLanes * kBranches);
-    advance<kStates>(metrics, *before, *after, taken.get() + group * kBytes);
-    if (group % kRebase == kRebase - 1) rebase<kStates>(*after);
-    std::swap(before, after);
-  }
-  const std::size_t last = groups > 0 ? count - (groups - 1) * lanes : 0;
-  int state[kLanes] = {};
-  for (std::size_t lane = 0; lane < std::min(lanes, count); ++lane)
-    state[lane] = cheapest<kStates>(lane < last ? *before : *after, static_cast<int>(lane));
-  for (std::size_t group = groups; group-- > 0;) {
-    const std::size_t first = group * lanes, here = std::min(lanes, count - first);
-    for (std::size_t lane = 0; lane < here; ++lane) {
-      const int place = kPlaces[state[lane]];
-      const int way = taken[group * kBytes + place / 2] >> (place % 2 * kLanes + lane) & 1;
-      const Entry& entry = kEntries[state[lane]];
-      levels[first + lane] = candidates[(group * kLanes + lane) * kBranches + entry.branch[way]];
-      state[lane] = entry.state[way];
+      for (int step = block; step < block + Lay::kBlock; ++step) {
+        const int k = Lay::first(step);
+        const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(before.values[2 * k]));
+        __m256i high = _mm256_load_si256(
+            reinterpret_cast<const __m256i*>(before.values[(2 * k) ^ (2 * Lay::kOdd & ~3)]));
+        if (kOddSwaps) high = _mm256_permute4x64_epi64(high, _MM_SHUFFLE(1, 0, 3, 2));
+        const __m256i to_near = _mm256_adds_epi16(low, ways.near), or_near = _mm256_adds_epi16(high, ways.far);
+        const __m256i to_far = _mm256_adds_epi16(low, ways.far), or_far = _mm256_adds_epi16(high, ways.near);
+        // Twice the bits so far, and one more: a comparison that holds is -1.
+        near_taken = _mm256_sub_epi16(_mm256_add_epi16(near_taken, near_taken), _mm256_cmpgt_epi16(to_near, or_near));
+        far_taken = _mm256_sub_epi16(_mm256_add_epi16(far_taken, far_taken), _mm256_cmpgt_epi16(to_far, or_far));
+        const __m256i near = _mm256_permute4x64_epi64(_mm256_min_epi16(to_near, or_near), kOfNear);
+        const __m256i far = _mm256_permute4x64_epi64(_mm256_min_epi16(to_far, or_far), kOfFar);
+        _mm_store_si128(at(after.values, k), _mm256_castsi256_si128(near));
+        _mm_store_si128(at(after.values, (k ^ Lay::kEven) & ~1), _mm256_extracti128_si256(near, 1));
+        _mm_store_si128(at(after.values, (k ^ Lay::kOdd) & ~1), _mm256_castsi256_si128(far));
+        _mm_store_si128(at(after.values, (k ^ Lay::kEven ^ Lay::kOdd) & ~1), _mm256_extracti128_si256(far, 1));
+      }
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(taken), near_taken);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(taken + 16), far_taken);
+      taken += 32;
     }
   }
-}
+
+  template <int kStates>
+  SOFTSTAIR_TARGET void rebase(Costs<kStates>& costs) const {
+    auto* all = reinterpret_cast<__m256i*>(costs.values);
+    __m256i least = all[0];
+    for (int i = 1; i < kStates / 4; ++i) least = _mm256_min_epi16(least, all[i]);
+    least = _mm256_min_epi16(least, _mm256_permute4x64_epi64(least, _MM_SHUFFLE(2, 3, 0, 1)));
+    least = _mm256_min_epi16(least, _mm256_permute4x64_epi64(least, _MM_SHUFFLE(1, 0, 3, 2)));
+    const __m256i change = _mm256_sub_epi16(least, _mm256_set1_epi16(kLeast));
+    for (int i = 0; i < kStates / 4; ++i) all[i] = _mm256_sub_epi16(all[i], change);
+  }
+
+ private:
+  // Half a vector is all there is.
+  SOFTSTAIR_TARGET static void advance_of_four(const Ways& ways, const Costs<4>& before, Costs<4>& after,
+                                               std::uint16_t* taken) {
+    const __m128i near = _mm256_castsi256_si128(ways.near), far = _mm256_castsi256_si128(ways.far);
+    const __m128i low = _mm_load_si128(reinterpret_cast<const __m128i*>(before.values[0]));
+    const __m128i high = _mm_load_si128(reinterpret_cast<const __m128i*>(before.values[2]));
+    const __m128i to_even = _mm_adds_epi16(low, near), or_even = _mm_adds_epi16(high, far);  // states 0 and 2
+    const __m128i to_odd = _mm_adds_epi16(low, far), or_odd = _mm_adds_epi16(high, near);    // states 1 and 3
+    const __m128i even = _mm_min_epi16(to_even, or_even), odd = _mm_min_epi16(to_odd, or_odd);
+    const __m128i even_taken = _mm_srli_epi16(_mm_cmpgt_epi16(to_even, or_even), 15);
+    const __m128i odd_taken = _mm_srli_epi16(_mm_cmpgt_epi16(to_odd, or_odd), 15);
+    _mm_store_si128(at(after.values, 0), _mm_unpacklo_epi64(even, odd));
+    _mm_store_si128(at(after.values, 2), _mm_unpackhi_epi64(even, odd));
+    auto* bits = reinterpret_cast<__m128i*>(taken);
+    _mm_storeu_si128(bits, _mm_unpacklo_epi64(even_taken, odd_taken));
+    _mm_storeu_si128(bits + 1, _mm_unpackhi_epi64(even_taken, odd_taken));
+  }
+
+  const Problem& problem_;
+  MergedBits merged_;
+};
 
 }  // namespace
 
 bool search_avx2(int states, const Problem& problem, std::int16_t* levels) {
-  switch (states) {
-    case 4: viterbi<4>(problem, levels); break;
-    case 8: viterbi<8>(problem, levels); break;
-    case 16: viterbi<16>(problem, levels); break;
-    default: viterbi<32>(problem, levels);
-  }
+  Avx2 kernel(problem);
+  with_states(states, [&](auto count) { viterbi<count()>(kernel, problem, levels); });
   return true;
 }
 

@@ -132,7 +132,7 @@ void test_tiles() {
   for (const Widths widths : {kSmall, kWider}) {
     const Setting setting(++seed, widths);
     for (const Size size : kSizes)
-      for (const int states : {1, 4, 8, 16, 32}) check_quantized_tile(setting, size, states, ++seed);
+      for (const int states : {1, 4, 8, 16, 32, 512}) check_quantized_tile(setting, size, states, ++seed);
   }
 }
 
@@ -140,7 +140,7 @@ void test_tiles() {
 void test_search() {
   Random random(300);
   const Tables tables = make_tables(random, std::vector<int>(16, 5), 3000);
-  for (const int states : {4, 8, 16, 32})
+  for (const int states : {4, 8, 16, 32, 512})
     for (int trial = 0; trial < 60; ++trial) {
       constexpr int kLatents = 5, kMost = 4;
       const int lanes = trial % 3 == 0 ? 4 : 1, count = lanes * kLatents - (lanes > 1);

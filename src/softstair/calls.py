@@ -91,7 +91,7 @@ def encode(
         like: the .stair file that the picture was decoded from before it was edited in places: what was not
             edited stays as it was, and rate, mode, order and bundle are the old file's.
         effort: 1 to 9, from fastest to smallest file (docs/modes.md).
-        mode: how symbols are chosen: scalar, rdoq, tcq4, tcq8, tcq16 or tcq32; by default the
+        mode: how symbols are chosen: scalar, rdoq, tcq4, tcq8, tcq16, tcq32 or tcq512; by default the
             bundle's own.
         progressive: show all of a large picture early, less sharp, while its file arrives.
         layers: 2 to 4: one file that ``truncate`` cuts to smaller ones, each of half as wide steps as the one

@@ -16,6 +16,7 @@ class Mode(StrEnum):
     TCQ8 = "tcq8"
     TCQ16 = "tcq16"
     TCQ32 = "tcq32"
+    TCQ512 = "tcq512"
 
     @property
     def wire(self) -> int:
@@ -33,6 +34,23 @@ class Mode(StrEnum):
         return self.states > 1
 
 
-_WIRE = {Mode.SCALAR: 0, Mode.RDOQ: 1, Mode.TCQ4: 2, Mode.TCQ8: 3, Mode.TCQ16: 4, Mode.TCQ32: 5}
-_STATES = {Mode.SCALAR: 1, Mode.RDOQ: 1, Mode.TCQ4: 4, Mode.TCQ8: 8, Mode.TCQ16: 16, Mode.TCQ32: 32}
+# 6 is a stream in layers.
+_WIRE = {
+    Mode.SCALAR: 0,
+    Mode.RDOQ: 1,
+    Mode.TCQ4: 2,
+    Mode.TCQ8: 3,
+    Mode.TCQ16: 4,
+    Mode.TCQ32: 5,
+    Mode.TCQ512: 7,
+}
+_STATES = {
+    Mode.SCALAR: 1,
+    Mode.RDOQ: 1,
+    Mode.TCQ4: 4,
+    Mode.TCQ8: 8,
+    Mode.TCQ16: 16,
+    Mode.TCQ32: 32,
+    Mode.TCQ512: 512,
+}
 BY_WIRE = {wire: mode for mode, wire in _WIRE.items()}

@@ -640,7 +640,7 @@ class _Cursor:
         layers = 1
         if mode == _LAYERED and kind.version == VERSION:
             mode, layers = Mode.RDOQ.wire, self.layers(kind)
-        if mode not in BY_WIRE:
+        if mode not in BY_WIRE or (mode > _LAYERED and kind.version < VERSION):
             raise UnsupportedStream(f"The stream has unknown mode {mode}; update this release.")
         layout = self.varint("tile layout")
         if layout > MAX_LAYOUT:

@@ -24,7 +24,7 @@ from softstair.pictures import Picture
 from softstair.stream import NO_BUNDLE, Metadata, read_stream
 
 from ..conftest import GOLDEN
-from ..tiny import photograph, screen, screen_with_photograph, smoothed_letters
+from ..tiny import photograph, screen, screen_with_photograph, smoothed_letters, with_512_states
 
 FOLDER = GOLDEN / "v1"
 SHIPPED = GOLDEN / "shipped"
@@ -36,7 +36,7 @@ CASES = {
     "four-lanes": (photograph(300, 257, 5), 48),
     "grey": (photograph(40, 33)[..., 0], 100),
     "alpha": (np.dstack([photograph(40, 33), photograph(40, 33, 9)[..., 0]]), 100),
-    **{mode.value: (photograph(260, 250, 7), 90) for mode in Mode},
+    **{name: (photograph(260, 250, 7), 90) for name in ("scalar", "rdoq", "tcq4", "tcq8", "tcq16", "tcq32")},
     "tiled": (photograph(300, 530, 11), 72),
     "noise": (np.random.default_rng(1).integers(0, 256, (48, 48, 3), dtype=np.uint8), 160),
 }
@@ -71,19 +71,25 @@ LAYER_CASES = {
 CONTEXT_FOLDER = (
     GOLDEN / "context"
 )  # context networks of bundles that lie in v1 and older, and streams with them
-CONTEXT_BUNDLES = {"tiny": FOLDER / "tiny.stairs", "older": OLDER / "56d89959ce8c243b.stairs"}
+CONTEXT_BUNDLES = {
+    "tiny": FOLDER / "tiny.stairs",
+    "states": FOLDER / "tiny.stairs",
+    "older": OLDER / "56d89959ce8c243b.stairs",
+}
 # Of which bundle, pictures, rate positions, modes.
 CONTEXT_CASES = {
     "tiny-scalar": ("tiny", photograph(75, 90), 80, Mode.SCALAR),
     "tiny-tcq8": ("tiny", photograph(300, 257, 5), 90, Mode.TCQ8),
+    "states-tcq512": ("states", photograph(300, 257, 5), 90, Mode.TCQ512),
     "older-tcq32": ("older", photograph(100, 290, 3), 60, Mode.TCQ32),
 }
 
 
 def context_bundle(name: str) -> Bundle:
-    """A golden bundle with its context networks."""
-    entries = read_bundle(CONTEXT_BUNDLES[name].read_bytes(), name).entries
-    return Bundle({**entries, CONTEXT: (CONTEXT_FOLDER / f"{name}.safetensors").read_bytes()}, name)
+    """A golden bundle with its context networks; "states" has mode tcq512."""
+    bundle = read_bundle(CONTEXT_BUNDLES[name].read_bytes(), name)
+    bundle = with_512_states(bundle) if name == "states" else bundle
+    return Bundle({**bundle.entries, CONTEXT: (CONTEXT_FOLDER / f"{name}.safetensors").read_bytes()}, name)
 
 
 def example():

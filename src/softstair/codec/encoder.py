@@ -40,10 +40,10 @@ MODE_OF_EFFORT = {
     3: Mode.TCQ4,
     4: Mode.TCQ8,
     5: Mode.TCQ32,
-    6: Mode.TCQ32,
-    7: Mode.TCQ32,
-    8: Mode.TCQ32,
-    9: Mode.TCQ32,
+    6: Mode.TCQ512,
+    7: Mode.TCQ512,
+    8: Mode.TCQ512,
+    9: Mode.TCQ512,
 }
 
 
@@ -124,7 +124,9 @@ def choose_mode(bundle: Bundle, effort: int | None = None, mode: str | None = No
             raise UsageError(f"Ask for effort {effort} or for mode {mode}, not for both.")
         if effort not in MODE_OF_EFFORT:
             raise UsageError(f"Effort must be from 1 to {max(MODE_OF_EFFORT)}, not {effort}.")
-        mode = MODE_OF_EFFORT[effort]
+        # A bundle without it has the mode of less effort.
+        modes = [MODE_OF_EFFORT[less] for less in range(effort, 0, -1)]
+        mode = next((one for one in modes if one in bundle.modes), modes[0])
     return bundle.mode_named(mode or bundle.manifest.encoding.mode)
 
 

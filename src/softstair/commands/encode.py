@@ -153,7 +153,7 @@ class _Page(click.ParamType[int | str]):
     "-e",
     "--effort",
     type=click.IntRange(1, 9),
-    help="1 scalar, 2 rdoq, 3 tcq4, 4 tcq8, 5 to 9 tcq32.",
+    help="1 scalar, 2 rdoq, 3 tcq4, 4 tcq8, 5 tcq32, 6 to 9 tcq512.",
 )
 @click.option(
     "--mode",

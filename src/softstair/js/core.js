@@ -14,7 +14,7 @@ const CODES = [
   "no-memory",
   "stopped",
 ];
-const MODES = ["scalar", "rdoq", "tcq4", "tcq8", "tcq16", "tcq32"];
+const MODES = ["scalar", "rdoq", "tcq4", "tcq8", "tcq16", "tcq32", "tcq512"];
 const KINDS = ["icc", "exif", "xmp", "iptc"];
 
 /** What went wrong: `code` is one of a short list, `message` one sentence. */

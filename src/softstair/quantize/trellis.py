@@ -41,7 +41,7 @@ def search(
         residual: float32 (n,), steps: what is left of latents once their means are taken off.
         rows: int16 (n,), table row of every latent.
         tables: what levels cost. With more than one state, row r of quantizer q is row 2 r + q.
-        states: 1, 4, 8, 16 or 32.
+        states: 1, 4, 8, 16, 32 or 512.
         rate_weight: squared steps that a bit is worth.
         grid: float32, where the members 0, 1, .. of the fine grid lie, in steps, rising from 0;
             beyond its end, and by default from 0, members follow every half step.

@@ -40,7 +40,7 @@ _Z_TAIL = 1e-4
 _Z_PSEUDO_COUNT = 30.0
 _LEVEL_LIMIT = 1024
 # Tables decide levels and levels make tables: so many rounds on a part of the samples come first.
-_ROUNDS = {Mode.SCALAR: 0, Mode.RDOQ: 3, Mode.TCQ4: 5, Mode.TCQ8: 5, Mode.TCQ16: 5, Mode.TCQ32: 5}
+_ROUNDS = {mode: 0 if mode is Mode.SCALAR else 5 if mode.is_trellis else 3 for mode in Mode}
 _ROUND_SHARE = 8
 
 
