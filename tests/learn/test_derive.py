@@ -17,7 +17,6 @@ from softstair.engine.onnx_runtime import OnnxNetworks  # noqa: E402
 from softstair.errors import UsageError  # noqa: E402
 from softstair.learn.checkpoint import load_codec  # noqa: E402
 from softstair.learn.export.bundle import export_snapshot  # noqa: E402
-from softstair.learn.export.graphs import export_graphs  # noqa: E402
 from softstair.learn.integer.measure import ROW_RULE, analysed, integers_of, latents_of  # noqa: E402
 from softstair.learn.layers.densities import LogisticMixture  # noqa: E402
 from softstair.learn.layers.rates import draw_positions, hat_weights  # noqa: E402
@@ -231,7 +230,8 @@ def test_one_anchor_is_trained_alone_and_serves_all_rates(project, tmp_path):
     y, coder = torch.from_numpy(latents.latents), TileCoder(integers, TorchNetworks(codec), Mode.SCALAR)
     z = {d: coder.begin(latents, d).z for d in (0, 33, 80, 160)}
     assert all(np.array_equal(z[80], one) for one in z.values())
-    networks = OnnxNetworks(export_graphs(codec).__getitem__, 1)
+    bundle = export_snapshot(recipe, tmp_path / "snapshot.safetensors", root, tmp_path / "anchored.stairs")
+    networks = OnnxNetworks(bundle.graph, 1)
     for d in (33, 80):
         hat = hat_weights(torch.tensor([d]), codec.shape.rate_points).numpy()
         exponent = (d + integers.gains[0]) / 32

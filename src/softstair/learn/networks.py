@@ -11,6 +11,7 @@ are NCHW; ``hat`` holds the interpolation weights of the rate positions over the
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -103,12 +104,19 @@ class HyperAnalysis(nn.Module):
 
     def forward(self, latents: Tensor, deviation: Tensor, gain: Tensor, hat: Tensor) -> Tensor:
         if self.anchor is not None:  # z of a network trained at one rate is the same at all rates
-            points = POSITIONS_PER_POINT * torch.arange(hat.shape[1], device=hat.device).to(hat.dtype)
-            position = (hat @ points)[:, None, None, None]
-            gain = gain * torch.pow(2.0, (self.anchor - position) / POSITIONS_PER_OCTAVE)
+            gain = gain * self._steps(hat)[:, None, None, None]
         magnitude = torch.log2(1 + (latents * gain).abs()) - 0.5
         x = self.entry(torch.cat([latents / deviation, magnitude], 1))
         return self.head(self.body(x + self.rate(hat)))
+
+    def _steps(self, hat: Tensor) -> Tensor:
+        """Steps of rate positions over the anchor's, (B,); looked up, as graphs of bundles have no powers."""
+        assert self.anchor is not None
+        points = POSITIONS_PER_POINT * np.arange(hat.shape[1])
+        octaves = (self.anchor - np.arange(points[-1] + 1)) / POSITIONS_PER_OCTAVE
+        position = hat @ torch.from_numpy(points.astype(np.float32)).to(hat)
+        factors = torch.from_numpy(np.exp2(octaves).astype(np.float32)).to(hat)
+        return factors.index_select(0, (position + 0.5).long())
 
 
 class ScaleNetwork(nn.Module):
