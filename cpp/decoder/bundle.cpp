@@ -16,8 +16,8 @@ constexpr int kPositionsPerPoint = 16, kPositionsPerOctave = 32;
 constexpr int kLevelsPerStep = 1024, kLargestGain = 1024;
 constexpr std::array<const char*, 6> kDeciding = {"staircases.json", "scale.safetensors", "tables.safetensors",
                                                   "mean_base.onnx",  "mean.onnx",         "synthesis.onnx"};
-constexpr const char* kPreview = "preview.onnx";
-constexpr std::array<const char*, 4> kOthers = {"manifest.json", "analysis.onnx", "hyper_analysis.onnx", kPreview};
+constexpr const char *kPreview = "preview.onnx", *kIcon = "icon.onnx";
+constexpr std::array<const char*, 5> kOthers = {"manifest.json", "analysis.onnx", "hyper_analysis.onnx", kPreview, kIcon};
 constexpr std::array<const char*, 10> kLayers = {"hyper",  "expand",          "mix",   "log_scale_head", "neighbours",
                                                  "gather", "log_scale_entry", "local", "widen",          "correction_head"};
 
@@ -254,6 +254,10 @@ void Bundle::read_networks(const Entries& entries) {
   const auto synthesis = [&](const std::string& name) { return picture(name, "synthesis", kStride); };
   synthesis_.emplace(synthesis("synthesis.onnx"));
   if (entries.has(kPreview)) preview_.emplace(picture(kPreview, "preview", kStride / kPreviewDivisor));
+  if (!entries.has(kIcon)) return;
+  const int seen = kPhases * icon_group();
+  icon_.emplace(read_graph(entries.at(kIcon), "icon"), std::map<std::string, int>{{"known", seen}, {"base", mean_base_->outputs()}}, "icon");
+  fits(icon_->factor() == 1 && icon_->outputs() == seen + 3, "icon");
   for (std::size_t mode = 0; mode < kModes.size(); ++mode)
     if (entries.has(synthesis_of(mode))) own_[mode].emplace(synthesis(synthesis_of(mode)));
 }

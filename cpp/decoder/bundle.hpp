@@ -2,6 +2,7 @@
 // What a decoder needs of a bundle (.stairs): docs/format/bundle.md.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
@@ -24,6 +25,8 @@ class Bundle {
 
   const Fingerprint& fingerprint() const { return fingerprint_; }
   int channels() const { return static_cast<int>(gains_[0].size()); }
+  // How many latents of every group the icon network sees.
+  int icon_group() const { return std::min(16, channels() / kPhases); }
   int points() const { return static_cast<int>(gains_.size()); }
   int last_position() const { return 16 * (points() - 1); }
   bool has_mode(int mode) const { return modes_[mode].has_value(); }
@@ -43,6 +46,8 @@ class Bundle {
   const Network& synthesis(int mode) const { return own_[mode] ? *own_[mode] : *synthesis_; }
   // Makes pictures of a quarter; null if there is none.
   const Network* preview() const { return preview_ ? &*preview_ : nullptr; }
+  // In the mean network's place for the first latents of every group, and to colours; null if there is none.
+  const Network* icon() const { return icon_ ? &*icon_ : nullptr; }
 
  private:
   struct Mode {
@@ -67,7 +72,7 @@ class Bundle {
   std::shared_ptr<const PlaceNetwork> place_;  // context networks, or null
   std::shared_ptr<const HyperNetwork> hyper_;
   std::vector<std::vector<std::int32_t>> hyper_rate_;
-  std::optional<Network> mean_base_, mean_, synthesis_, preview_;
+  std::optional<Network> mean_base_, mean_, synthesis_, preview_, icon_;
   std::array<std::optional<Network>, kModes.size()> own_;
 };
 

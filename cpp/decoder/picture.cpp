@@ -42,7 +42,8 @@ void check_bundle(const Bundle* bundle, const Stream& stream) {
 // Latents of a picture, of which only the tiles in use are held.
 class LatentPlane {
  public:
-  LatentPlane(const TileGrid& grid, const TileReader& reader, Presence& presence) : grid_(grid), reader_(reader), presence_(presence) {}
+  // icons: holds what the reader's icon makes of tiles instead.
+  LatentPlane(const TileGrid& grid, const TileReader& reader, Presence& presence, bool icons) : grid_(grid), reader_(reader), presence_(presence), icons_(icons) {}
 
   // fetched(): called after every tile that was decoded.
   template <typename Fetched>
@@ -69,6 +70,7 @@ class LatentPlane {
   Box cells_of(int index) const { return grid_.box(index).cells(kStride); }
 
   Tensor latents(int index) {
+    if (icons_) return reader_.icon(index);
     if (!presence_.partial()) return reader_.latents(index);
     if (presence_.cut_rows(index) > 0) return reader_.latents_begun(index);
     std::optional<Tensor> latents;
@@ -79,6 +81,7 @@ class LatentPlane {
   const TileGrid& grid_;
   const TileReader& reader_;
   Presence& presence_;
+  bool icons_;
   std::map<int, Tensor> tiles_;
 };
 
@@ -174,9 +177,15 @@ class Painter {
     region_ = region_.cells(divisor_).times(divisor_).within(whole_);
     if (!stream.needs_bundle()) return;
     synthesis_ = &bundle->synthesis(stream.header().mode);
-    if (divisor_ >= kPreviewDivisor && bundle->preview() != nullptr && stream.exact_tiles() == 0 && !view.partial) {
-      synthesis_ = bundle->preview();
-      made_ = kPreviewDivisor;
+    if (stream.exact_tiles() == 0 && !view.partial) {
+      if (divisor_ >= kIconDivisor && bundle->icon() != nullptr) {
+        made_ = kStride;
+        return;
+      }
+      if (divisor_ >= kPreviewDivisor && bundle->preview() != nullptr) {
+        synthesis_ = bundle->preview();
+        made_ = kPreviewDivisor;
+      }
     }
     reach_ = synthesis_->reach();
     if (reach_ > kFurthest) throw Error(STAIR_INVALID_BUNDLE, "The synthesis of the bundle sees further than large pictures can be cut with.");
@@ -191,7 +200,7 @@ class Painter {
     const std::vector<int> needed = stream_.grid().meeting(seen.times(kStride));
     if (synthesis_ != nullptr) {
       reader_.emplace(*bundle_, stream_);
-      plane_.emplace(stream_.grid(), *reader_, presence_);
+      plane_.emplace(stream_.grid(), *reader_, presence_, is_icon());
     }
     presence_.check(needed, [&](int index) { return reader_ ? reader_->rows_begun(index) : 0; });
     const bool whole_extras = !presence_.partial() || stream_.has_whole_extras();
@@ -204,6 +213,7 @@ class Painter {
   }
 
  private:
+  bool is_icon() const { return made_ == kStride; }
   int colours() const { return stream_.header().grey && wanted_ == 0 ? 1 : 3; }
 
   // The largest windows whose work fits into the memory.
@@ -282,7 +292,10 @@ class Painter {
   // Pixels of a window, or their means as the network makes them: (rows, columns, 3), or of a grey picture (rows, columns).
   std::vector<std::uint8_t> synthesised(const Box& core, const Box& seen) const {
     Tensor planes;
-    {
+    if (is_icon()) {
+      planes = Tensor(seen.rows(), seen.columns(), 3, 0);
+      plane_->window(seen, planes);
+    } else {
       Tensor latents = synthesis_->input("latents", seen.rows(), seen.columns());
       plane_->window(seen, latents);
       planes = synthesis_->run({{"latents", &latents}}, {{"hat", reader_->hat()}});

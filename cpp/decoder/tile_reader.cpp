@@ -142,15 +142,40 @@ Tensor TileReader::reconstructed(const Symbols& symbols, Size size, const Margin
     std::transform(symbols.y.begin(), symbols.y.end(), first.begin(),
                    [layer](int level) { return static_cast<std::int16_t>(level < 0 ? -(-level >> layer) : level >> layer); });
   }
-  const Tensor base = this->base(symbols.z, size, margins);
+  const Tensor base = this->base(bundle_.mean(), symbols.z, size, margins);
   Tensor decoded = bundle_.mean().input("known", size.height, size.width);
   decoded.fill(0);
   for (int phase = 0; phase < kPhases; ++phase) {
-    const Tensor mean = this->mean(decoded, base, phase, margins);
-    place(phase, layer > 0 ? first : symbols.y, mean, margins, decoded);
+    const Tensor mean = this->mean(bundle_.mean(), decoded, base, phase, margins);
+    place(phase, layer > 0 ? first : symbols.y, steps_, mean, margins, decoded);
   }
   if (layer > 0) refine(symbols.y, first, layer, decoded);
   return decoded;
+}
+
+Tensor TileReader::icon(int index) const {
+  const Size size = size_of(index);
+  const Margins margins = margins_of(index);
+  TileDecoder decoder(models_[0], size, stream_.learned(index), stream_.layered());
+  for (int phase = 0; phase < kPhases && decoder.fault() == Fault::none; ++phase) decoder.read_phase();
+  check(decoder.fault(), index);
+  const Symbols all = std::move(decoder).take();
+  const int group = bundle_.channels() / kPhases, seen = bundle_.icon_group();
+  std::vector<std::int16_t> symbols;
+  std::vector<float> steps;
+  symbols.reserve(all.y.size() / group * seen);
+  for (auto first = all.y.begin(); first != all.y.end(); first += group) symbols.insert(symbols.end(), first, first + seen);
+  for (auto first = steps_.begin(); first != steps_.end(); first += group) steps.insert(steps.end(), first, first + seen);
+  const Network& network = *bundle_.icon();
+  const Tensor base = this->base(network, all.z, size, margins);
+  Tensor decoded = network.input("known", size.height, size.width);
+  decoded.fill(0);
+  for (int phase = 0; phase < kPhases; ++phase) place(phase, symbols, steps, mean(network, decoded, base, phase, margins), margins, decoded);
+  const Tensor made = mean(network, decoded, base, kPhases, margins);
+  Tensor colours(size.height, size.width, 3, 0);
+  for (int y = 0; y < size.height; ++y)
+    for (int x = 0; x < size.width; ++x) std::copy_n(made.at(y + margins.top, x + margins.left) + decoded.channels(), 3, colours.at(y, x));
+  return colours;
 }
 
 // From y^ of the first layer to that of another: the means are the same.
@@ -167,7 +192,7 @@ void TileReader::refine(const std::vector<std::int16_t>& symbols, const std::vec
 }
 
 // What the mean network makes of z^, cut to the positions that it is shown.
-Tensor TileReader::base(const std::vector<std::int16_t>& z, Size size, const Margins& m) const {
+Tensor TileReader::base(const Network& network, const std::vector<std::int16_t>& z, Size size, const Margins& m) const {
   const int rows = size.z_height(), columns = size.z_width(), channels = models_[0].network->hyper_latents();
   Tensor in = bundle_.mean_base().input("z_hat", rows + m.top + m.bottom, columns + m.left + m.right);
   for (int y = 0; y < in.height(); ++y)
@@ -177,28 +202,28 @@ Tensor TileReader::base(const std::vector<std::int16_t>& z, Size size, const Mar
     }
   const Tensor whole = bundle_.mean_base().run({{"z_hat", &in}}, {{"hat", hat_}});
   // z^ covers two positions each: of its margin, only the inner half is needed.
-  Tensor cut = bundle_.mean().input("base", size.height + m.top + m.bottom, size.width + m.left + m.right);
+  Tensor cut = network.input("base", size.height + m.top + m.bottom, size.width + m.left + m.right);
   const auto same = [](int i) { return i; };
   copy_from(whole, cut, m.top, m.left, same, same);
   return cut;
 }
 
-Tensor TileReader::mean(const Tensor& decoded, const Tensor& base, int phase, const Margins& m) const {
+Tensor TileReader::mean(const Network& network, const Tensor& decoded, const Tensor& base, int phase, const Margins& m) const {
   std::vector<float> one_hot(kPhases);
-  one_hot[phase] = 1;
+  if (phase < kPhases) one_hot[phase] = 1;
   const auto run = [&](const Tensor& known) {
-    return bundle_.mean().run({{"known", &known}, {"base", &base}}, {{"phase", one_hot}, {"hat", hat_}});
+    return network.run({{"known", &known}, {"base", &base}}, {{"phase", one_hot}, {"hat", hat_}});
   };
   if (!m.any()) return run(decoded);
-  Tensor known = bundle_.mean().input("known", base.height(), base.width());
+  Tensor known = network.input("known", base.height(), base.width());
   copy_from(
       decoded, known, -m.top, -m.left, [&](int y) { return reflected(y, decoded.height()); }, [&](int x) { return reflected(x, decoded.width()); });
   return run(known);
 }
 
 // mean + value * step for the latents of one phase.
-void TileReader::place(int phase, const std::vector<std::int16_t>& symbols, const Tensor& mean, const Margins& m, Tensor& decoded) const {
-  const int channels = bundle_.channels(), group = channels / kPhases;
+void TileReader::place(int phase, const std::vector<std::int16_t>& symbols, const std::vector<float>& steps, const Tensor& mean, const Margins& m, Tensor& decoded) const {
+  const int channels = decoded.channels(), group = channels / kPhases;
   const bool fine = models_[0].trellis->dependent();
   const Staircase staircase{0, levels_};
   const float unit = fine ? 0.5f : 1.0f;
@@ -207,7 +232,7 @@ void TileReader::place(int phase, const std::vector<std::int16_t>& symbols, cons
       const int first = channel_group(y, x, phase) * group;
       const std::int16_t* symbol = symbols.data() + (static_cast<std::size_t>(y) * decoded.width() + x) * channels + first;
       const float* of_mean = mean.at(y + m.top, x + m.left) + first;
-      const float* step = steps_.data() + first;
+      const float* step = steps.data() + first;
       float* to = decoded.at(y, x) + first;
       if (levels_.empty())
         for (int c = 0; c < group; ++c) to[c] = of_mean[c] + unit * static_cast<float>(symbol[c]) * step[c];

@@ -31,6 +31,8 @@ class TileReader {
   // y^ of a tile that the bytes end in; zero where nothing was read.
   Tensor latents_begun(int index) const;
   Tensor no_latents(int index) const;
+  // Means of 16 x 16 pixels of a tile, without its means; in layers of the first. Throws Error as `symbols` does.
+  Tensor icon(int index) const;
 
   // What the synthesis is given: the rate of the last layer that is there.
   const std::vector<float>& hat() const { return synthesis_hat_; }
@@ -54,9 +56,11 @@ class TileReader {
   // layer: that symbols are of, from 0.
   Tensor reconstructed(const Symbols& symbols, Size size, const Margins& margins, int layer) const;
   void refine(const std::vector<std::int16_t>& symbols, const std::vector<std::int16_t>& first, int layer, Tensor& decoded) const;
-  Tensor base(const std::vector<std::int16_t>& z, Size size, const Margins& m) const;
-  Tensor mean(const Tensor& decoded, const Tensor& base, int phase, const Margins& m) const;
-  void place(int phase, const std::vector<std::int16_t>& symbols, const Tensor& mean, const Margins& m, Tensor& decoded) const;
+  // What a network, mean or icon, is given of z^.
+  Tensor base(const Network& network, const std::vector<std::int16_t>& z, Size size, const Margins& m) const;
+  // Phase kPhases comes after the last one.
+  Tensor mean(const Network& network, const Tensor& decoded, const Tensor& base, int phase, const Margins& m) const;
+  void place(int phase, const std::vector<std::int16_t>& symbols, const std::vector<float>& steps, const Tensor& mean, const Margins& m, Tensor& decoded) const;
 
   const Bundle& bundle_;
   const Stream& stream_;

@@ -8,7 +8,8 @@
 namespace softstair {
 
 constexpr int kStride = 16;  // pixels per latent position
-constexpr int kPreviewDivisor = 4;  // of the picture that the graph preview makes
+// Of the picture that the graph preview makes; from which on the graph icon makes one at a sixteenth.
+constexpr int kPreviewDivisor = 4, kIconDivisor = 32;
 constexpr int kUnit = 256;   // pixels; sides of tiles are multiples of it
 constexpr int kLargestLayout = 256;
 

@@ -283,13 +283,15 @@ void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* s
   const int group = channels / kPhases;
   const std::size_t plane = static_cast<std::size_t>(size.height) * size.width;
   for (int row = 0; row < size.height; ++row)
-    for (int column = 0; column < size.width; ++column) {
-      const std::size_t position = static_cast<std::size_t>(row) * size.width + column;
-      const int first = channel_group(row, column, phase) * group;
+    for (int parity = 0; parity < 2; ++parity) {  // of columns, which decides the channels
+      const int first = channel_group(row, parity, phase) * group;
       for (int c = first; c < first + group; ++c) {
-        const std::size_t at = c * plane + position;
-        decoded[at] =
-            mean[at] + value_of(symbols[position * channels + c], fine, staircase) * step[c];
+        const std::size_t start = static_cast<std::size_t>(row) * size.width;
+        const std::int16_t* symbol = symbols + start * channels + c;
+        const float* from = mean + c * plane + start;
+        float* to = decoded + c * plane + start;
+        for (std::ptrdiff_t column = parity; column < size.width; column += 2)
+          to[column] = from[column] + value_of(symbol[column * channels], fine, staircase) * step[c];
       }
     }
 }

@@ -197,8 +197,9 @@ def decode(
         region: left, top, width and height in pixels of the picture; only the tiles that it needs
             are read.
         scale: 1, 1/2, 1/4 .. 1/64. From 1/4 on, bundles with a head for it make small pictures in a
-            part of the time, of 1/8 and 1/16 a little less sharp. Else pixels are decoded at full size and
-            averaged, which saves memory but not time. A region is widened to whole pixels of the result.
+            part of the time, a little less exact; from 1/32 on sooner still. Else pixels are decoded at full
+            size and averaged, which saves memory but not time. A region is widened to whole pixels of the
+            result.
         allow_partial: decode as much as a cut or damaged file holds, leave the rest grey, and warn
             instead of raising. The tile in which the file ends cannot be verified.
         bundle: by default the installed one that the file asks for.

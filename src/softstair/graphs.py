@@ -21,6 +21,7 @@ INPUTS = {
     "mean": {"known", "base", "phase"},
     "synthesis": {"latents", "hat"},
     "preview": {"latents", "hat"},
+    "icon": {"known", "base", "phase"},
 }
 # Those of the bundles that were ever shipped, and of what the kit exports.
 OPERATORS = frozenset(

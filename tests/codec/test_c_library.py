@@ -17,6 +17,8 @@ from safetensors.numpy import save as save_safetensors
 import softstair
 from softstair.bundle import (
     CONTEXT,
+    ICON,
+    Bundle,
     merged,
     open_bundle,
     packed_bundle,
@@ -157,6 +159,19 @@ def test_regions_and_scales_are_those_of_the_package(name, divisor, library, tin
         tiny, golden_stream(name), left=left, top=top, width=width, height=height, divisor=divisor
     )
     expected = softstair.decode(golden_stream(name), bundle=tiny_bundle, region=region, scale=1 / divisor)
+    assert decoded.shape == expected.shape
+    assert np.abs(decoded.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("divisor", [16, 32, 64])
+@pytest.mark.parametrize("name", ["tiled", "alpha", "grey", "plain", "layers"])
+def test_icons_are_those_of_the_package(name, divisor, library, tiny_bundle):
+    with_icon = {**tiny_bundle.entries, ICON: (GOLDEN / "icon" / "tiny.onnx").read_bytes()}
+    data = (V2 / f"{next(iter(LAYER_CASES))}.stair").read_bytes() if name == "layers" else golden_stream(name)
+    own = library.open_bundle(packed_bundle(with_icon))
+    expected = softstair.decode(data, bundle=Bundle(with_icon, "with"), scale=1 / divisor)
+    decoded = library.decode(own, data, divisor=divisor)
+    library.free_bundle(own)
     assert decoded.shape == expected.shape
     assert np.abs(decoded.astype(int) - expected).max() <= 1
 

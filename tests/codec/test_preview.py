@@ -16,8 +16,8 @@ from softstair.errors import CorruptStream, InvalidBundle
 
 from ..tiny import encode_tiled
 
-SCALES = (4, 8, 16)
-LEAST = {4: 32, 8: 35, 16: 37}  # dB beside means of the whole picture
+SCALES = (4, 8, 16, 32, 64)
+LEAST = {4: 32, 8: 35, 16: 37, 32: 31, 64: 32}  # dB beside means of the whole picture
 
 
 def psnr(one, other):

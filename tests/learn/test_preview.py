@@ -31,6 +31,7 @@ def test_a_bundle_learns_to_make_small_pictures(trained, tmp_path):
     assert result.exit_code == 0
     before, after = (softstair.open_bundle(path) for path in (arguments[0], made))
     assert after.previews
+    assert after.icons
     assert after.fingerprint == before.fingerprint
     pixels = load_pictures([trained / "train"])[0]
     data = softstair.encode(pixels, 80, bundle=before)
@@ -38,3 +39,6 @@ def test_a_bundle_learns_to_make_small_pictures(trained, tmp_path):
     mean = softstair.decode(data, scale=1 / 8, bundle=before)
     grey = np.square(mean - mean.mean((0, 1))).mean()
     assert np.square(small - mean).mean() < grey / 2, math.sqrt(grey)
+    icon, mean = (softstair.decode(data, scale=1 / 32, bundle=one).astype(float) for one in (after, before))
+    grey = np.square(mean - mean.mean((0, 1))).mean()
+    assert np.square(icon - mean).mean() < grey / 2, math.sqrt(grey)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .format import (
     CONTEXT,
     GRAPHS,
+    ICON,
     PREVIEW,
     SCHEMA,
     Bundle,
@@ -34,6 +35,7 @@ from .pack import Pack, PackManifest, merged, pack_entries, read_pack, write_pac
 __all__ = [
     "CONTEXT",
     "GRAPHS",
+    "ICON",
     "PACK_SUFFIX",
     "PATH_VARIABLE",
     "PREVIEW",

@@ -49,6 +49,8 @@ CONTEXT = "context.safetensors"
 # Syntheses of modes that have one of their own, and context networks: they decide as well, and come last.
 _OPTIONAL = (*(f"synthesis.{mode}.onnx" for mode in Mode), CONTEXT)
 PREVIEW = "preview.onnx"  # makes small pictures sooner; decides nothing
+ICON = "icon.onnx"  # the smallest, sooner still
+_SMALL = (PREVIEW, ICON)
 _MAX_BYTES = 256 << 20
 _MAX_BASE = 1 << 20  # of the rule that selects table rows, far beyond any log-scale
 
@@ -133,7 +135,7 @@ class Bundle:
         return MappingProxyType(self._entries)
 
     def graph(self, name: str, mode: Mode | None = None) -> bytes:
-        """An ONNX graph, one of ``GRAPHS`` or preview; the one of a mode, where that has its own.
+        """An ONNX graph, one of ``GRAPHS``, preview or icon; the one of a mode, where that has its own.
 
         Raises:
             BundleError: it is of the encoder, and the bundle is for decoding alone.
@@ -152,6 +154,11 @@ class Bundle:
     def previews(self) -> bool:
         """True if it holds the graph preview."""
         return PREVIEW in self._entries
+
+    @property
+    def icons(self) -> bool:
+        """True if it holds the graph icon."""
+        return ICON in self._entries
 
     @property
     def own_syntheses(self) -> tuple[Mode, ...]:
@@ -305,7 +312,7 @@ def write_bundle(path: Path, entries: Mapping[str, bytes]) -> None:
 
 def packed_bundle(entries: Mapping[str, bytes]) -> bytes:
     """The file of a bundle: a ZIP without compression and without dates."""
-    return zipped(entries, (name for name in (*_ENTRIES, *_OPTIONAL, PREVIEW) if name in entries))
+    return zipped(entries, (name for name in (*_ENTRIES, *_OPTIONAL, *_SMALL) if name in entries))
 
 
 def zipped(entries: Mapping[str, bytes], names: Iterable[str]) -> bytes:
@@ -326,7 +333,7 @@ def read_bundle(data: bytes, origin: str, *, is_own: bool = False) -> Bundle:
         InvalidBundle: damaged, or not a bundle.
     """
     entries = unpacked(data, f"Bundle {origin}", _MAX_BYTES)
-    if set(entries) - {*_OPTIONAL, *_ENCODING, PREVIEW} != set(_ENTRIES) - set(_ENCODING):
+    if set(entries) - {*_OPTIONAL, *_ENCODING, *_SMALL} != set(_ENTRIES) - set(_ENCODING):
         raise InvalidBundle(f"Bundle {origin} does not hold the entries that a bundle needs.")
     if not is_own:
         _check_graphs(entries, origin)

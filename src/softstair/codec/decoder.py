@@ -24,6 +24,7 @@ from softstair.stream import (
 )
 from softstair.tiles import Box, TileGrid
 
+from . import icon
 from .budget import MAX_MEMORY, check_exact, exact_bytes, plan_decoder
 from .geometry import Geometry
 from .latent_plane import LatentPlane
@@ -178,10 +179,12 @@ def decode_view(
         windows = _exact_windows(reader, source, region, fixed, max_memory)
     else:
         bundle = bundle_of(header, bundle)
-        previews = bundle.previews and view.divisor >= SCALE and not reader.exact and not view.allow_partial
+        all_learned = not reader.exact and not view.allow_partial
         threads = threads or usable_cores()
         work = _begin(reader, source, bundle, region, fixed, threads, max_memory)
-        if previews:
+        if all_learned and bundle.icons and view.divisor >= icon.SCALE:
+            windows, made = _as_icon(work, reader, source, region, bundle, threads), icon.MADE
+        elif all_learned and bundle.previews and view.divisor >= SCALE:
             windows, made = _previewed(work, reader, source, region, bundle, threads), SCALE
         else:
             windows = _synthesised(work, reader, source, region)
@@ -286,6 +289,16 @@ def _previewed(
     hat = bundle.at(reader.shown_position, header.mode).hat
     networks = networks_of(bundle, threads, header.mode)
     return preview_windows(networks, hat, work.plane, work.windows, region)
+
+
+def _as_icon(
+    work: _Work, reader: StreamReader, source: TileSource, region: Box, bundle: Bundle, threads: int
+) -> Iterator[tuple[Box, Pixels]]:
+    """A sixteenth of the pixels of a region, made without the mean network, too."""
+    source.check(region)
+    networks = networks_of(bundle, max(1, threads // work.workers.count), reader.header.mode)
+    plane = LatentPlane(reader.grid, lambda indices: source.icons(work.workers, networks, indices))
+    return icon.icon_windows(plane, work.windows, region)
 
 
 def _exact_windows(

@@ -9,12 +9,14 @@ from typing import TypeVar
 import numpy as np
 
 from softstair.engine import Planes
+from softstair.engine.checked import CheckedNetworks
 from softstair.errors import CorruptStream, StreamError, TruncatedStream
 from softstair.exact import Samples, unpack_samples
 from softstair.stream import NO_BUNDLE, ExactPayload, StreamReader, read_exact_payload
 from softstair.tiles import Box
 
 from .geometry import Geometry, borders_of
+from .icon import icon
 from .prefix import CutTiles
 from .tile import TileCoder
 from .windows import GREY, Pixels
@@ -68,6 +70,17 @@ class TileSource:
     def latents(self, workers: Workers, indices: Sequence[int]) -> Iterator[Planes]:
         """y^ of tiles, (1, C, rows, columns); zero where it is missing or no pixel needs it."""
         return workers.map(self._latents, indices)
+
+    def icons(self, workers: Workers, networks: CheckedNetworks, indices: Sequence[int]) -> Iterator[Planes]:
+        """What ``icon`` makes of learned tiles that were checked."""
+
+        def made(coder: TileCoder, index: int) -> Planes:
+            header, box = self._reader.header, self._reader.grid.box(index)
+            borders = borders_of(box, self._reader.grid.whole)
+            geometry = Geometry(box.columns, box.rows)
+            return icon(coder, networks, self._learned(index), geometry, header.position, index, borders)
+
+        return workers.map(made, indices)
 
     def image(self, index: int) -> Samples | None:
         """What of a tile is exact, (rows, columns, 4); alpha is 0 where it is not, else 255."""

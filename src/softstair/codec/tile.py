@@ -307,6 +307,10 @@ class TileCoder:
         """Pixels (H, W, 3) from y^."""
         return to_pixels(self._networks.synthesis(latents, self._at(position).hat), geometry)
 
+    def setting(self, position: int) -> Setting:
+        """All there is at a rate position, of the first layer."""
+        return self._at(position)
+
     def open_tile(self, payload: bytes, geometry: Geometry, position: int, index: int) -> _core.TileDecoder:
         """A reader of a payload that has read z."""
         with _of_tile(index):
@@ -357,12 +361,20 @@ class Means:
     it knows from the borders of pictures, would cost a decibel or more on the pixels there.
     Mirroring y^ around the last position keeps the classes of positions, that is, which channels
     are known in a phase.
+
+    mean: stands in for the mean network.
     """
 
     def __init__(
-        self, networks: Networks, z_hat: Planes, hat: Planes, size: tuple[int, int], borders: Borders
+        self,
+        networks: Networks,
+        z_hat: Planes,
+        hat: Planes,
+        size: tuple[int, int],
+        borders: Borders,
+        mean: Callable[[Planes, Planes, Planes], Planes] | None = None,
     ) -> None:
-        self._networks, self._borders = networks, borders
+        self._network, self._borders = mean or networks.mean, borders
         self._rows, self._columns = rows, columns = size
         if borders.any:
             z_hat = borders.mirrored(z_hat, _MIRRORED, "symmetric")
@@ -387,11 +399,14 @@ class Means:
 
     def _mean(self, decoded: Planes, phase: int) -> Planes:
         if not self._borders.any:
-            return np.ascontiguousarray(self._networks.mean(decoded, self._base, _one_hot(phase))[0])
+            return np.ascontiguousarray(self._network(decoded, self._base, _one_hot(phase))[0])
         known = self._borders.mirrored(decoded, _MIRRORED, "reflect")
-        mean = self._networks.mean(known, self._base, _one_hot(phase))
+        mean = self._network(known, self._base, _one_hot(phase))
         return np.ascontiguousarray(self._borders.cut(mean, _MIRRORED, self._rows, self._columns)[0])
 
 
 def _one_hot(phase: int) -> Planes:
-    return np.eye(PHASES, dtype=np.float32)[phase : phase + 1]
+    """Zeros once all phases are known."""
+    vector = np.zeros((1, PHASES), np.float32)
+    vector[:, phase : phase + 1] = 1
+    return vector

@@ -56,10 +56,15 @@ class Networks(Protocol):
 
 
 class PreviewNetworks(Networks, Protocol):
-    """Those of a bundle that may have the graph preview."""
+    """Those of a bundle that may have the graphs preview and icon."""
 
     def preview(self, latents: Planes, hat: Planes) -> Planes:
         """Decoded latents to pixels of a quarter, (1, 3, 4 h, 4 w), about [0, 1]."""
+
+    def icon(self, known: Planes, base: Planes, phase: Planes) -> Planes:
+        """As ``mean``, of the first latents of every group (``codec.icon``), to mu of these and three planes
+        more: means of 16 x 16 pixels, about [0, 1], once all latents are known. phase is zeros then.
+        """
 
 
 @cache

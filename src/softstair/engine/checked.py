@@ -61,6 +61,11 @@ class CheckedNetworks:
         output = self.unchecked.preview(latents, hat)
         return _checked("preview", output, (1, 3, rows, columns), latents)
 
+    def icon(self, known: Planes, base: Planes, phase: Planes) -> Planes:
+        """As of ``PreviewNetworks``."""
+        output = self.unchecked.icon(known, base, phase)
+        return _checked("icon", output, (1, known.shape[1] + 3, *known.shape[2:]), known)
+
 
 def _checked(name: str, output: Planes, shape: tuple[int, ...], decoded: Planes | None = None) -> Planes:
     """The output itself. decoded: latents that it was made of, which a stream may have made up."""

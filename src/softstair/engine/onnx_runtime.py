@@ -70,6 +70,9 @@ class OnnxNetworks:
     def preview(self, latents: Planes, hat: Planes) -> Planes:
         return self._run("preview", latents=latents, hat=hat)
 
+    def icon(self, known: Planes, base: Planes, phase: Planes) -> Planes:
+        return self._run("icon", known=known, base=base, phase=phase)
+
     def _start(self, name: str) -> ort.InferenceSession:
         try:
             return ort.InferenceSession(self.graph(name), self._options, providers=["CPUExecutionProvider"])

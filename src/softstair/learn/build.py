@@ -20,6 +20,7 @@ from .run import Say
 from .stages.context import add_context
 from .stages.derive import derive
 from .stages.finetune import finetune
+from .stages.icon import train_icon
 from .stages.preview import add_preview, train_preview
 
 
@@ -108,8 +109,10 @@ def _export(
         if "preview" in recipe.stages:
             begin("preview")
             pictures = load_pictures([data_root / name for name in recipe.data.train])
-            head = train_preview(bundle, pictures, threads=torch.get_num_threads(), say=say)
-            bundle = add_preview(bundle, head, made)
+            threads = torch.get_num_threads()
+            head = train_preview(bundle, pictures, threads=threads, say=say)
+            icon = train_icon(bundle, pictures, threads=threads, say=say)
+            bundle = add_preview(bundle, head, icon, made)
         made.replace(path)
     say(f"{path}: {bundle.name} {bundle.fingerprint.hex()}, {path.stat().st_size} bytes")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from softstair.bundle import GRAPHS
 
 from ..codec import Codec
-from ..networks import Preview
+from ..networks import Icon, Preview
 from .rewrites import shuffle_in_blocks, with_strides
 
 _OPSET = 17
@@ -101,6 +101,13 @@ def export_preview(head: Preview) -> bytes:
     latents = torch.zeros(1, head.entry.in_channels, 4, 6)
     hat = torch.zeros(1, len(head.rate.table))
     return _export(head, {"latents": latents, "hat": hat}, {"latents"})
+
+
+def export_icon(network: Icon) -> bytes:
+    """The graph of a network that makes the smallest pictures (``stages.icon``)."""
+    known = torch.zeros(1, network.known.in_channels, 4, 6)
+    base = torch.zeros(1, network.base.in_channels, 4, 6)
+    return _export(network, {"known": known, "base": base, "phase": torch.zeros(1, 4)}, {"known", "base"})
 
 
 def _export(

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from softstair.bundle import PREVIEW, Bundle, read_bundle, write_bundle
+from softstair.bundle import ICON, PREVIEW, Bundle, read_bundle, write_bundle
 from softstair.codec.preview import SCALE
 from softstair.mode import Mode
 from softstair.quantize.grids import STRIDE
 
 from ..data import Crops, Pixels
-from ..export.graphs import export_preview
+from ..export.graphs import export_icon, export_preview
 from ..layers.rates import hat_weights
-from ..networks import Preview
+from ..networks import Icon, Preview
 from ..optimiser import Optimiser
 from ..run import Say, say_nothing
 from ..schedule import falling
@@ -45,8 +45,8 @@ def train_preview(
     bundle: Bundle,
     pictures: Sequence[Pixels],
     *,
-    crops: int = 700,
-    steps: int = 2500,
+    crops: int = 1000,
+    steps: int = 4000,
     seed: int = 0,
     threads: int = 1,
     say: Say = say_nothing,
@@ -84,9 +84,9 @@ def train_preview(
     return best.eval()
 
 
-def add_preview(bundle: Bundle, head: Preview, output: Path) -> Bundle:
-    """Write a bundle with a head for small pictures; its fingerprint stays."""
-    write_bundle(output, {**bundle.entries, PREVIEW: export_preview(head)})
+def add_preview(bundle: Bundle, head: Preview, icon: Icon, output: Path) -> Bundle:
+    """Write a bundle with what makes small pictures; its fingerprint stays."""
+    write_bundle(output, {**bundle.entries, PREVIEW: export_preview(head), ICON: export_icon(icon)})
     return read_bundle(output.read_bytes(), str(output))
 
 
