@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import softstair
-from softstair.bundle import PREVIEW, Bundle
+from softstair.bundle import ICON, PREVIEW, Bundle
 from softstair.evaluate import psnr
 from softstair.evaluate.data import Pixels, read_rgb
 from softstair.stream import read_stream, write_stream
@@ -100,9 +100,10 @@ def main() -> None:
                 found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
             cells = [f"{ms:.0f} ms, {mb:.0f} MB, {100 * ms / found[0][0]:.0f} %" for ms, mb in found]
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-    without = Bundle({name: entry for name, entry in bundle.entries.items() if name != PREVIEW}, "without")
+    entries = {name: entry for name, entry in bundle.entries.items() if name not in (PREVIEW, ICON)}
+    without = Bundle(entries, "without")
     data = next(iter(files.values()))
-    print("\n| dB | head to means | head to the photograph | means to the photograph |")
+    print("\n| dB | small picture to means | small picture to the photograph | means to the photograph |")
     print("|--:|--:|--:|--:|")
     for divisor in DIVISORS:
         small, mean = (softstair.decode(data, scale=1 / divisor, bundle=one) for one in (bundle, without))

@@ -11,7 +11,7 @@ from PIL import Image
 
 import softstair
 import softstair.pillow
-from softstair.bundle import PREVIEW, Bundle, fingerprint, packed_bundle, read_bundle
+from softstair.bundle import ICON, PREVIEW, Bundle, fingerprint, packed_bundle, read_bundle
 from softstair.errors import CorruptStream, InvalidBundle
 
 from ..tiny import encode_tiled
@@ -26,7 +26,7 @@ def psnr(one, other):
 
 @pytest.fixture(scope="module")
 def without(bundle):
-    entries = {name: entry for name, entry in bundle.entries.items() if name != PREVIEW}
+    entries = {name: entry for name, entry in bundle.entries.items() if name not in (PREVIEW, ICON)}
     return Bundle(entries, "without")
 
 
