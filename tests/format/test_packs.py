@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import softstair
 from softstair.bundle import (
+    ICON,
     Bundle,
     Pack,
     find_bundle,
@@ -119,6 +120,15 @@ def test_only_the_numbers_of_the_weights_change_in_a_graph(tiny_bundle, adapted)
     for model in (before, after):
         del model.graph.initializer[:]
     assert before == after
+
+
+@pytest.mark.parametrize("graph", ["synthesis", "mean"])
+def test_an_icon_network_stays_while_the_means_do(tiny_bundle, graph):
+    icon = (GOLDEN / "icon" / "tiny.onnx").read_bytes()
+    bundle = Bundle({**tiny_bundle.entries, ICON: icon}, "with icon")
+    some = {name: tensor for name, tensor in adapters(bundle).items() if name.startswith(f"{graph}/")}
+    pack = read_pack(zipped(entries_of(bundle, adapters=some)), "tests.pack")
+    assert merged(bundle, pack).icons == (graph == "synthesis")
 
 
 def test_integers_are_added_and_tables_replaced(tiny_bundle, adapted):

@@ -26,7 +26,7 @@ from softstair.graphs import weights_of
 from softstair.quantize.grids import LAYERS
 from softstair.whole_file import write_whole
 
-from .format import GRAPHS, Bundle, Manifest, load_tensors, to_json, unpacked, zipped
+from .format import GRAPHS, ICON, Bundle, Manifest, load_tensors, to_json, unpacked, zipped
 
 SCHEMA = 1
 _MAX_BYTES = 64 << 20
@@ -204,7 +204,10 @@ def _check_bundle(bundle: Bundle, pack: Pack) -> None:
 
 def _changed(bundle: Bundle, pack: Pack) -> dict[str, bytes]:
     entries = dict(bundle.entries)
-    entries |= _changed_graphs(bundle, pack)
+    graphs = _changed_graphs(bundle, pack)
+    entries |= graphs
+    if not graphs.keys().isdisjoint(("mean_base.onnx", "mean.onnx")):
+        entries.pop(ICON, None)  # it knows the means as they were
     if "gains" in pack.integers:
         entries["staircases.json"] = _changed_gains(entries["staircases.json"], pack)
     if set(pack.integers) - {"gains"}:
