@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from softstair.evaluate import Results, delta_rate, evaluate, find_data_set, softstair_codec
+from softstair.evaluate import delta_rate, evaluate, find_data_set, softstair_codec
 from softstair.mode import Mode
 
 Row = dict[str, Any]
@@ -53,32 +53,10 @@ class Means(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return delta_rate(self.curve(anchor), self.curve(arm)).pchip
 
 
-class Pictures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bytes of a file and PSNR by arm, rate position and picture, in the order of their names."""
-
-    data_set: str
-    names: list[str]
-    arms: dict[str, dict[int, list[tuple[int, float]]]]
-
-    def bits(self, anchor: str, arm: str) -> list[float]:
-        """Per cent of bits that an arm takes more than another at equal PSNR, picture by picture."""
-        curves = [[self.arms[name][d] for d in sorted(self.arms[name])] for name in (anchor, arm)]
-        return [
-            delta_rate(*([(float(size), psnr) for size, psnr in points] for points in pair)).pchip
-            for pair in zip(*(zip(*curve, strict=True) for curve in curves), strict=True)
-        ]
-
-
 def measure(
-    arms: Sequence[Arm],
-    data_set: Path,
-    runs: Path,
-    output: Path,
-    metric: str = "psnr",
-    jobs: int = 1,
-    pictures: Path | None = None,
+    arms: Sequence[Arm], data_set: Path, runs: Path, output: Path, metric: str = "psnr", jobs: int = 1
 ) -> Means:
-    """Measure arms, or go on; write their means to ``output``, and ``Pictures`` if asked.
+    """Measure arms, or go on; write their means to ``output``.
 
     data_set: a folder of pictures. runs: where the rows of all files are kept.
     """
@@ -92,27 +70,11 @@ def measure(
         points[mean.codec].append((int(mean.quality), mean.bpp, getattr(mean, METRICS[metric])))
     means = Means(results.data_set, results.data_hash, results.pictures, metric, points)
     output.write_bytes(msgspec.json.encode(means) + b"\n")
-    if pictures is not None:
-        pictures.write_bytes(msgspec.json.encode(_by_picture(results)) + b"\n")
     return means
-
-
-def _by_picture(results: Results) -> Pictures:
-    names = sorted({row.picture for row in results.rows})
-    arms: dict[str, dict[int, list[tuple[int, float]]]] = {}
-    for row in sorted(results.rows, key=lambda row: row.picture):
-        assert row.psnr is not None  # lossy files
-        points = arms.setdefault(row.codec, {}).setdefault(int(row.quality), [])
-        points.append((row.file_bytes, round(row.psnr, 4)))
-    return Pictures(results.data_set, names, arms)
 
 
 def read_means(path: Path) -> Means:
     return msgspec.json.decode(path.read_bytes(), type=Means)
-
-
-def read_pictures(path: Path) -> Pictures:
-    return msgspec.json.decode(path.read_bytes(), type=Pictures)
 
 
 def over_seeds(values: Sequence[float]) -> str:

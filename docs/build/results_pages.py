@@ -37,6 +37,10 @@ DATA_SETS = {
     "large12mp": ("Photographs, 12 megapixels", "Photographs as cameras write them."),
 }
 PAGES = {
+    "anchors-scratch": (
+        "Anchors from nothing",
+        "Three small networks of one rate each, and what is derived.",
+    ),
     "coder": ("Entropy coding", "What writing and reading symbols costs, by mode, in milliseconds."),
     **{
         f"compare_{group}": (
@@ -49,6 +53,10 @@ PAGES = {
             ("training", "training"),
         )
     },
+    "compare_entropy_seeds": (
+        "Two seeds: entropy model",
+        "Against the first row with the same seed: mean, and each.",
+    ),
     "grid": ("Grid", "How far cells of 16 pixels show, by what latents the synthesis is given."),
     "integer_cost": ("The price of integers", "What it costs that tables are chosen in integers."),
     "large": ("Large pictures", "Time and memory from 1 to 100 megapixels, beside AVIF and JPEG XL."),

@@ -3,11 +3,11 @@
     python -m experiments.anchors.run train experiments/anchors/plan.toml --data-root DATA
     python -m experiments.anchors.run measure experiments/anchors/plan.toml DATASET --data-root DATA
 
-The plan's networks start from one snapshot and take the same steps; those with a ``kind`` are another one
-as it is, with staircases that ``softstair derive`` learns. All files are of the mode scalar. Of every
-system the curve runs through the points that its networks code; the anchor's rate times the plan's ratios
-says where systems are compared. Printed is how many more bits a system takes there than the reference at
-equal quality. Repeated, both go on from what there is.
+The plan's networks start from one snapshot, or from nothing, and take the same steps; those with a ``kind``
+are another one as it is, with staircases that ``softstair derive`` learns. All files are of the mode scalar.
+Of every system the curve runs through the points that its networks code; the anchor's rate times the plan's
+ratios says where systems are compared. Printed is how many more bits a system takes there than the reference
+at equal quality. Repeated, both go on from what there is.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is compared; paths are relative to the plan.
 
-    recipe: of all networks, but for the anchor and the distortion. start: snapshot that all start from.
-    runs: folder of a run for every network. anchor: whose rate is the ratio 1. system: rate positions by
-    network, by the name of the system; one of them is the reference.
+    recipe: of all networks, but for the anchor and the distortion. start: snapshot that all start from,
+    instead of principal components. runs: folder of a run for every network. anchor: whose rate is the
+    ratio 1. system: rate positions by network, by the name of the system; one of them is the reference.
     """
 
     recipe: str
-    start: str
     runs: str
     anchor: str
     reference: str
     network: dict[str, Network]
     system: dict[str, dict[str, list[int]]]
     ratios: list[float]
+    start: str | None = None
     distortion: Literal["mse", "ms-ssim"] = "mse"
     metric: str = "psnr"
     crops: int = 60
@@ -86,7 +86,7 @@ def train(plan: Plan, folder: Path, data_root: Path) -> None:
     for name, network in plan.network.items():
         run, recipe = folder / plan.runs / name, recipe_of(plan, network, folder)
         if network.kind is None:
-            start = folder / plan.start
+            start = None if plan.start is None else folder / plan.start
             pretrain(recipe, data_root, run, torch.device("cpu"), snapshot=start, say=print)
         else:
             snapshot = snapshot_of(plan, network, folder)

@@ -9,6 +9,7 @@ pytest.importorskip("scipy", reason="the extra eval is not installed")
 
 import msgspec
 import torch
+from experiments.anchors import held_out
 from experiments.anchors import run as anchors
 from experiments.compare import run as compare
 from experiments.compare.variants import GROUPS, Back, SharedLifted
@@ -71,6 +72,12 @@ def test_the_tables_of_anchors_are_those_of_its_means(plan, name):
 def test_the_tables_of_decisions_are_those_of_rows(table_of, rows, name):
     found = table_of(read_rows(FOLDER / f"{rows}.json"))
     assert table(found) == table((RESULTS / f"{name}.md").read_text())
+
+
+def test_the_tables_of_anchors_from_nothing_are_those_of_rows():
+    plan = msgspec.toml.decode((FOLDER / "anchors" / "plan-scratch.toml").read_bytes(), type=anchors.Plan)
+    found = table(held_out.table(plan, read_rows(FOLDER / "anchors" / "scratch.json")))
+    assert found == table((RESULTS / "anchors-scratch.md").read_text())
 
 
 @pytest.mark.parametrize("group", ["transforms", "entropy", "training"])
