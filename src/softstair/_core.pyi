@@ -23,6 +23,9 @@ Int32Row = Annotated[NDArray[numpy.int32], dict(shape=(None,), order="C", device
 UInt16Row = Annotated[NDArray[numpy.uint16], dict(shape=(None,), order="C", device="cpu", writable=False)]
 FloatCubeToWrite = Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu")]
 
+IN_CELL: float
+IN_LAST_CELL: float
+
 def simd_available() -> bool:
     """True if vector kernels are built in and usable here."""
 

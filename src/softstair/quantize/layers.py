@@ -12,12 +12,14 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from softstair import _core
+
 from .setting import Setting
 
 Floats = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int16]
 
-_IN_CELL, _IN_LAST_CELL = np.float32(1 / 8), np.float32(-3 / 32)  # steps beyond a level
+_IN_CELL, _IN_LAST_CELL = np.float32(_core.IN_CELL), np.float32(_core.IN_LAST_CELL)  # steps beyond a level
 _FIRST = np.array([0, (1 + _IN_CELL) / 2, 1 + _IN_CELL], np.float32)  # members of the first layer's fine grid
 _WEIGHT = 2.0  # times the mode's rate weight: what layers to come lose by a level is minded by itself
 
