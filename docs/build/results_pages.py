@@ -37,6 +37,7 @@ DATA_SETS = {
     "large12mp": ("Photographs, 12 megapixels", "Photographs as cameras write them."),
 }
 PAGES = {
+    "annealing": ("Staircases that harden", "Beside rounding and noise, end to end, by step."),
     "anchors-scratch": (
         "Anchors from nothing",
         "Three small networks of one rate each, and what is derived.",

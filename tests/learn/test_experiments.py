@@ -11,6 +11,7 @@ import msgspec
 import torch
 from experiments.anchors import held_out
 from experiments.anchors import run as anchors
+from experiments.annealing import run as annealing
 from experiments.compare import run as compare
 from experiments.compare.variants import GROUPS, Back, SharedLifted
 from experiments.grid import run as grid
@@ -62,6 +63,7 @@ def test_the_tables_of_anchors_are_those_of_its_means(plan, name):
 @pytest.mark.parametrize(
     ("table_of", "rows", "name"),
     [
+        (annealing.table, "annealing/rows", "annealing"),
         (grid.table, "grid/rows", "grid"),
         (mixtures.table, "mixtures/rows", "mixtures"),
         (perception.table, "perception/rows", "perception"),
@@ -129,3 +131,18 @@ def test_lifting_blocks_are_undone_by_their_own_weights(tmp_path):
     assert (there - x).abs().max() > 1e-4
     assert torch.allclose(codec.synthesis.middle_blocks(there), x, atol=1e-5)
     assert isinstance(codec.synthesis.middle_blocks[0], Back)
+
+
+def test_staircases_that_harden_begin_where_rounding_does(tmp_path):
+    write_data(tmp_path)
+    from softstair.learn.data import load_pictures
+    from softstair.learn.recipe import read_recipe
+
+    recipe = read_recipe(write_recipe(tmp_path / "tiny.toml", steps=6, fixed_from=0))
+    stage.pretrain(recipe, tmp_path, tmp_path / "run", torch.device("cpu"))
+    crops = [one[:64, :64] for one in load_pictures([tmp_path / name for name in recipe.data.validation])]
+    snapshot = tmp_path / "run" / "snapshot.safetensors"
+    rows = [annealing.train(name, recipe, snapshot, tmp_path, crops) for name in annealing.ARMS]
+    assert all(list(row["by step"]) == [*range(6)] for row in rows)
+    assert len({str(row["by step"][0]) for row in rows}) == 1
+    assert len({str(row["end"]) for row in rows}) == len(rows)
