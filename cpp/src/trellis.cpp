@@ -31,16 +31,49 @@ class Portable {
 
   template <int kStates>
   void advance(const Metrics& metrics, const Costs<kStates>& before, Costs<kStates>& after, std::uint16_t* taken) const {
-    static constexpr auto kEntries = entries<kStates>();
-    static constexpr auto kPlaces = Layout<kStates>::places();
-    std::fill_n(taken, Layout<kStates>::kWords, std::uint16_t{0});
-    for (int s = 0; s < kStates; ++s) {
-      const Entry& e = kEntries[s];
+    using Lay = Layout<kStates>;
+    if constexpr (kStates == 4) {
+      static constexpr auto kEntries = entries<kStates>();
+      for (int s = 0; s < kStates; ++s)
+        for (int lane = 0; lane < kLanes; ++lane) {
+          const Entry& e = kEntries[s];
+          const std::int16_t one = sum(before.values[e.state[0]][lane], metrics[e.branch[0]][lane]);
+          const std::int16_t two = sum(before.values[e.state[1]][lane], metrics[e.branch[1]][lane]);
+          after.values[s][lane] = std::min(one, two);
+          taken[s * kLanes + lane] = two < one;
+        }
+    } else {
+      // Loops of eight, of two states each, which compilers make vectors of.
+      const auto& m = metrics;
+      std::int16_t near[8], far[8];
       for (int lane = 0; lane < kLanes; ++lane) {
-        const std::int16_t one = sum(before.values[e.state[0]][lane], metrics[e.branch[0]][lane]);
-        const std::int16_t two = sum(before.values[e.state[1]][lane], metrics[e.branch[1]][lane]);
-        after.values[s][lane] = std::min(one, two);
-        taken[kPlaces[s].word + lane] |= static_cast<std::uint16_t>((two < one) << kPlaces[s].bit);
+        near[lane] = m[0][lane], near[4 + lane] = m[3][lane];
+        far[lane] = m[2][lane], far[4 + lane] = m[1][lane];
+      }
+      for (int block = 0; block < Lay::kSteps; block += Lay::kBlock, taken += 32) {
+        std::uint16_t bits[4][8] = {};  // near and far of k, of k + 1
+        for (int step = block; step < block + Lay::kBlock; ++step)
+          for (int i = 0; i < 2; ++i) {
+            const int k = Lay::first(step) + i;
+            const std::int16_t* low = before.values[2 * k];
+            const std::int16_t* high = before.values[(2 * k) ^ (2 * Lay::kOdd)];
+            std::int16_t to_near[8], to_far[8];
+            for (int j = 0; j < 8; ++j) {
+              const std::int16_t a = sum(low[j], near[j]), b = sum(high[j], far[j]);
+              to_near[j] = std::min(a, b);
+              bits[i][j] = static_cast<std::uint16_t>(2 * bits[i][j] + (b < a));
+            }
+            for (int j = 0; j < 8; ++j) {
+              const std::int16_t a = sum(low[j], far[j]), b = sum(high[j], near[j]);
+              to_far[j] = std::min(a, b);
+              bits[2 + i][j] = static_cast<std::uint16_t>(2 * bits[2 + i][j] + (b < a));
+            }
+            std::copy_n(to_near, kLanes, after.values[k]);
+            std::copy_n(to_near + kLanes, kLanes, after.values[k ^ Lay::kEven]);
+            std::copy_n(to_far, kLanes, after.values[k ^ Lay::kOdd]);
+            std::copy_n(to_far + kLanes, kLanes, after.values[k ^ Lay::kEven ^ Lay::kOdd]);
+          }
+        std::copy_n(bits[0], 32, taken);
       }
     }
   }
@@ -55,7 +88,7 @@ class Portable {
   }
 
  private:
-  static std::int16_t sum(int a, int b) { return static_cast<std::int16_t>(std::min(a + b, 32767)); }
+  static std::int16_t sum(int a, int b) { return static_cast<std::int16_t>(a + b); }
 
   const Problem& problem_;
 };

@@ -21,10 +21,12 @@ constexpr int kLanes = kMaxLanes;  // searched at once, whether or not a stream 
 // all paths have met by then.
 constexpr std::size_t kWindow = 4096, kLookahead = 256;
 // Costs of paths: squared steps in 2^-10, in 16 bits. Beyond the cheapest branch none of a latent costs more
-// than kMostCost; the cheapest path is brought back to kLeast every so many groups, far from both ends.
+// than kMostCost, and the cheapest path is brought back to kLeast every kRebase groups. Nine steps lead from any
+// state to any other, so no path is dearer than the cheapest by more than nine times that: sums stay in range.
 constexpr float kCostUnit = 1024;
-constexpr std::int16_t kMostCost = 4 * 1024, kLeast = -28000, kFar = kLeast + 30000;
+constexpr std::int16_t kMostCost = 2560, kLeast = -32000, kFar = kLeast + 9 * kMostCost + 1;
 constexpr int kRebase = 8;
+static_assert(kFar + (kRebase + 1) * kMostCost < 32767);
 // The four subsets of the fine grid, by index modulo 4: their quantizers and parities of levels are
 // 0 even, 1 odd, 0 odd, 1 even. Zero is a member of the first and, besides, of the last.
 constexpr int kBranches = 4;

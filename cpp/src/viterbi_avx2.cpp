@@ -222,8 +222,8 @@ class Avx2 {
         __m256i high = _mm256_load_si256(
             reinterpret_cast<const __m256i*>(before.values[(2 * k) ^ (2 * Lay::kOdd & ~3)]));
         if (kOddSwaps) high = _mm256_permute4x64_epi64(high, _MM_SHUFFLE(1, 0, 3, 2));
-        const __m256i to_near = _mm256_adds_epi16(low, ways.near), or_near = _mm256_adds_epi16(high, ways.far);
-        const __m256i to_far = _mm256_adds_epi16(low, ways.far), or_far = _mm256_adds_epi16(high, ways.near);
+        const __m256i to_near = _mm256_add_epi16(low, ways.near), or_near = _mm256_add_epi16(high, ways.far);
+        const __m256i to_far = _mm256_add_epi16(low, ways.far), or_far = _mm256_add_epi16(high, ways.near);
         // Twice the bits so far, and one more: a comparison that holds is -1.
         near_taken = _mm256_sub_epi16(_mm256_add_epi16(near_taken, near_taken), _mm256_cmpgt_epi16(to_near, or_near));
         far_taken = _mm256_sub_epi16(_mm256_add_epi16(far_taken, far_taken), _mm256_cmpgt_epi16(to_far, or_far));
@@ -258,8 +258,8 @@ class Avx2 {
     const __m128i near = _mm256_castsi256_si128(ways.near), far = _mm256_castsi256_si128(ways.far);
     const __m128i low = _mm_load_si128(reinterpret_cast<const __m128i*>(before.values[0]));
     const __m128i high = _mm_load_si128(reinterpret_cast<const __m128i*>(before.values[2]));
-    const __m128i to_even = _mm_adds_epi16(low, near), or_even = _mm_adds_epi16(high, far);  // states 0 and 2
-    const __m128i to_odd = _mm_adds_epi16(low, far), or_odd = _mm_adds_epi16(high, near);    // states 1 and 3
+    const __m128i to_even = _mm_add_epi16(low, near), or_even = _mm_add_epi16(high, far);  // states 0 and 2
+    const __m128i to_odd = _mm_add_epi16(low, far), or_odd = _mm_add_epi16(high, near);    // states 1 and 3
     const __m128i even = _mm_min_epi16(to_even, or_even), odd = _mm_min_epi16(to_odd, or_odd);
     const __m128i even_taken = _mm_srli_epi16(_mm_cmpgt_epi16(to_even, or_even), 15);
     const __m128i odd_taken = _mm_srli_epi16(_mm_cmpgt_epi16(to_odd, or_odd), 15);
