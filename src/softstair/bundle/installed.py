@@ -28,7 +28,9 @@ _EARLIER = {
     "2537f7ec0b53ca4b": "photo-s",
     "964fbc18c006d743": "photo",
     "087020fa78318de7": "photo",
+    "fc0bb70438395f80": "photo",
     "bb1da3813cd9f114": "photo-psnr",
+    "99783fbd59ec4504": "photo-psnr",
 }
 
 
