@@ -13,7 +13,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 # Where make figures finds kodak/, photos768/, large1200/ and large12mp/, and make train the recipe's data.
 DATA ?= ../shared/data
 RECIPE ?= recipes/photo.toml
-PLOTTED := softstair-photo-tcq32 jpeg-420 webp jxl-e7 avif-420 avif-444-psnr
+PLOTTED := softstair-photo-tcq512 jpeg-420 webp jxl-e7 avif-420 avif-444-psnr
 PEERS := jpeg,jpeg2000,webp,avif,jxl-e7,heic
 POSITIONS := 8,24,40,56,72,88,104,120,136,152,168,184
 
@@ -114,9 +114,9 @@ src/softstair/models/%.pack: src/softstair/models/photo.stairs | $(VENV)/dev
 # Every figure of the README again, from files; hours on two cores, and resumed where it was stopped.
 figures: $(VENV)/dev
 	for set in kodak photos768 large1200; do \
-	  $(BIN)/softstair eval $$set --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) --modes tcq32 \
+	  $(BIN)/softstair eval $$set --data-root $(DATA) --rate-positions $(POSITIONS) --peers $(PEERS) --modes tcq512 \
 	    -o results/$$set.json && \
-	  $(BIN)/softstair eval $$set --data-root $(DATA) --model photo-psnr --rate-positions $(POSITIONS) --modes tcq32 \
+	  $(BIN)/softstair eval $$set --data-root $(DATA) --model photo-psnr --rate-positions $(POSITIONS) --modes tcq512 \
 	    -j 2 -o results/photo-psnr_$$set.json || exit 1; \
 	done
 	$(BIN)/softstair plot $(addprefix results/kodak.json::,$(PLOTTED)) --metric ssimulacra2 \

@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+from figures import DEFAULT_MODE
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -193,12 +194,12 @@ def rate_positions() -> Figure:
     figure = _figure(8.2, 3.4)
     left, right = figure.subplots(1, 2)
     results = read_results(ROOT / "results" / "photo-psnr_kodak.json")
-    name = next(codec.name for codec in results.codecs if codec.mode == "tcq32")
+    name = next(codec.name for codec in results.codecs if codec.mode == DEFAULT_MODE)
     means = [mean for mean in results.means if mean.codec == name]
     position = [float(mean.quality) for mean in means]
     left.plot(position, [mean.bpp for mean in means], "o-", color=INTEGER, ms=3.5)
     left.set(xlabel="rate position d", yscale="log")
-    left.set_title("Kodak, mode tcq32", loc="left")
+    left.set_title(f"Kodak, mode {DEFAULT_MODE}", loc="left")
     left.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
     left.set_ylabel("bits a pixel", color=INTEGER)
     left.minorticks_off()

@@ -29,7 +29,7 @@ from softstair.evaluate.curve_files import (
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 RESULTS = ROOT / "results"
-DEFAULT_MODE = "tcq32"
+DEFAULT_MODE = "tcq512"
 GRID_BPP = 0.3
 DATA_SETS = ("kodak", "photos768", "large1200")
 BESIDE_PHOTO_PSNR = ("jxl-e7", "heic-444", "avif-420", "avif-444", "avif-444-psnr")

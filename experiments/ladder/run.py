@@ -33,7 +33,7 @@ SKIP = 6  # table row: sigma under a fifth of a step
 DEAD_ZONE = 614  # 1/1024 step: what lies nearer to zero becomes zero
 TITLES = {"gaussian": "Gaussian tables", "measured": "measured tables", "skip": "measured, skipping"}
 LOST = {"centroids": "measured, centroids"}  # was measured once; commit 3d2563c is the last that can
-NAMES = ["scalar", "dead zone", *(mode.value for mode in Mode if mode is not Mode.SCALAR)]
+NAMES = ["scalar", "dead zone", "rdoq", "tcq4", "tcq8", "tcq16", "tcq32"]
 
 
 def main() -> None:
