@@ -6,6 +6,9 @@
 
 namespace softstair {
 
+// Behind a tensor, and behind each of its rows, kernels may read values of so many positions more.
+constexpr int kPositionsBehind = 5;
+
 // All pointers are to position (0, 0); pitches are values from row to row. Inputs have a border of
 // zeros of side / 2 positions.
 struct Convolution {
@@ -15,7 +18,7 @@ struct Convolution {
   float* out;
   std::ptrdiff_t out_pitch;
   const float* weights;   // (panels, side * side * inputs, outputs of a panel)
-  const float* bias;      // full panels
+  const float* bias;      // full panels; or null
   const float* residual;  // what is added, as out; or null
   std::ptrdiff_t residual_pitch;
   float before, after;  // slopes of LeakyReLU before and after the residual; 1: none
@@ -36,7 +39,11 @@ struct DepthwiseConvolution {
 
 struct Kernels {
   int panel;  // outputs that a convolution computes together
+  int tiles;  // of 4x4 outputs that `winograd` computes together
   void (*convolution)(const Convolution&);
+  // A 3x3 convolution of full panels of inputs and outputs. weights: (6 * 6, panels, inputs, outputs of
+  // a panel). scratch: 6 * 6 * tiles * (inputs + outputs) values.
+  void (*winograd)(const Convolution&, float* scratch);
   void (*depthwise)(const DepthwiseConvolution&);
 };
 

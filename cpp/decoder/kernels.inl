@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Included once for every width: SOFTSTAIR_LANES floats in a vector, SOFTSTAIR_ROWS positions at once,
-// SOFTSTAIR_UNROLL inputs between two tests of the loop over them.
+// Included once for every width: SOFTSTAIR_LANES floats in a vector, SOFTSTAIR_ROWS positions at once.
 #include <cstring>
 
 #include "kernels.hpp"
@@ -8,8 +7,11 @@
 namespace softstair {
 namespace {
 
-constexpr int kLanes = SOFTSTAIR_LANES, kPanel = 2 * kLanes, kRows = SOFTSTAIR_ROWS, kUnroll = SOFTSTAIR_UNROLL;
+constexpr int kLanes = SOFTSTAIR_LANES, kPanel = 2 * kLanes, kRows = SOFTSTAIR_ROWS;
+static_assert(kRows <= kPositionsBehind + 1);
+constexpr int kPatch = 6, kPlaces = kPatch * kPatch;
 constexpr int kChunk = 8 * kRows;  // positions whose inputs stay in a cache while all panels pass by
+constexpr int kTiles = 4 * 6;  // of 4x4 outputs that `winograd` takes together: a multiple of kRows
 
 typedef float Vector __attribute__((vector_size(4 * kLanes)));
 
@@ -29,60 +31,49 @@ inline Vector multiply_add(Vector a, Vector b, Vector sum) {
 }
 inline Vector leaky(Vector value, float slope) { return value > Vector{} ? value : value * splat(slope); }
 
-inline void store_some(float* to, Vector value, int count) {
-  float all[kLanes];
-  store(all, value);
-  for (int i = 0; i < count && i < kLanes; ++i) to[i] = all[i];
-}
-inline Vector load_some(const float* from, int count) {
-  float all[kLanes] = {};
-  for (int i = 0; i < count && i < kLanes; ++i) all[i] = from[i];
-  return load(all);
+// What becomes of a sum of a convolution, of `count` outputs. residual: what is added to it, or null.
+inline void finish(const Convolution& job, Vector sum, const float* residual, float* out, int count) {
+  if (job.before != 1) sum = leaky(sum, job.before);
+  if (count >= kLanes) {
+    if (residual != nullptr) sum += load(residual);
+    store(out, job.after != 1 ? leaky(sum, job.after) : sum);
+    return;
+  }
+  for (int i = 0; i < count; ++i) {
+    float value = sum[i];
+    if (residual != nullptr) value += residual[i];
+    out[i] = value > 0 ? value : value * job.after;
+  }
 }
 
-// A panel of outputs at R positions in a row, the first of which reads from `in` on.
-template <int R>
-void tile(const Convolution& job, const float* in, const float* weights, int panel, float* out, const float* residual) {
-  Vector low[R], high[R];
-  const Vector low_bias = load(job.bias + panel), high_bias = load(job.bias + panel + kLanes);
-  for (int r = 0; r < R; ++r) low[r] = low_bias, high[r] = high_bias;
+// A panel of outputs at `count` positions in a row, the first of which reads from `in` on. Sums are
+// made of kRows positions: inputs have values behind them that nobody sees.
+void tile(const Convolution& job, const float* in, const float* weights, int panel, int count, float* out, const float* residual) {
+  Vector low[kRows], high[kRows];
+  Vector low_bias = {}, high_bias = {};
+  if (job.bias != nullptr) low_bias = load(job.bias + panel), high_bias = load(job.bias + panel + kLanes);
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) low[r] = low_bias, high[r] = high_bias;
   const int run = job.side * job.inputs;
   const std::ptrdiff_t step = job.inputs;
-  for (int line = 0; line < job.side; ++line, in += job.in_pitch) {
-    const float *x = in, *last = in + run;
-    const auto take = [&](int i) {
-      const Vector low_weight = load(weights + i * kPanel), high_weight = load(weights + i * kPanel + kLanes);
+  for (int line = 0; line < job.side; ++line, in += job.in_pitch)
+    for (const float *x = in, *last = in + run; x != last; ++x, weights += kPanel) {
+      const Vector low_weight = load(weights), high_weight = load(weights + kLanes);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const Vector value = splat(x[r * step + i]);
+      for (int r = 0; r < kRows; ++r) {
+        const Vector value = splat(x[r * step]);
         low[r] = multiply_add(value, low_weight, low[r]);
         high[r] = multiply_add(value, high_weight, high[r]);
       }
-    };
-    for (; last - x >= kUnroll; x += kUnroll, weights += kUnroll * kPanel) {
+    }
+  // Registers have no numbers at run time: without this copy compilers would keep all sums in memory.
+  Vector sums[2 * kRows];
 #pragma GCC unroll 16
-      for (int i = 0; i < kUnroll; ++i) take(i);
-    }
-    for (; x != last; ++x, weights += kPanel) take(0);
-  }
-  const int left = job.outputs - panel;
-  for (int r = 0; r < R; ++r) {
-    const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(r) * job.outputs;
-    Vector a = low[r], b = high[r];
-    if (job.before != 1) a = leaky(a, job.before), b = leaky(b, job.before);
-    if (residual != nullptr) {
-      if (left >= kPanel) {
-        a += load(residual + at), b += load(residual + at + kLanes);
-      } else {
-        a += load_some(residual + at, left), b += load_some(residual + at + kLanes, left - kLanes);
-      }
-    }
-    if (job.after != 1) a = leaky(a, job.after), b = leaky(b, job.after);
-    if (left >= kPanel) {
-      store(out + at, a), store(out + at + kLanes, b);
-    } else {
-      store_some(out + at, a, left), store_some(out + at + kLanes, b, left - kLanes);
-    }
+  for (int r = 0; r < kRows; ++r) sums[2 * r] = low[r], sums[2 * r + 1] = high[r];
+  for (int i = 0; i < 2 * count; ++i) {
+    const int first = i % 2 * kLanes;
+    const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(i / 2) * job.outputs + first;
+    finish(job, sums[i], residual == nullptr ? nullptr : residual + at, out + at, job.outputs - panel - first);
   }
 }
 
@@ -103,13 +94,78 @@ void convolution(const Convolution& given) {
     for (int chunk = 0; chunk < job.width; chunk += kChunk) {
       const int end = job.width < chunk + kChunk ? job.width : chunk + kChunk;
       for (int panel = 0; panel < job.outputs; panel += kPanel)
-        for (int x = chunk; x < end;) {
-          const bool many = end - x >= kRows;
+        for (int x = chunk; x < end; x += kRows) {
           const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(x) * job.outputs + panel;
-          (many ? tile<kRows> : tile<1>)(job, in + static_cast<std::ptrdiff_t>(x) * job.inputs, job.weights + panel * depth, panel,
-                                         out + at, residual == nullptr ? nullptr : residual + at);
-          x += many ? kRows : 1;
+          tile(job, in + static_cast<std::ptrdiff_t>(x) * job.inputs, job.weights + panel * depth, panel, end - x < kRows ? end - x : kRows,
+               out + at, residual == nullptr ? nullptr : residual + at);
         }
+    }
+  }
+}
+
+// Winograd's F(4x4, 3x3): what 4x4 outputs of a 3x3 convolution take, 36 multiplications instead of 144.
+// Both transforms are along one axis; values are kLanes channels.
+[[gnu::noinline]] void forward(const float* in, std::ptrdiff_t step, float* out, std::ptrdiff_t out_step) {
+  Vector d[kPatch];
+  for (int i = 0; i < kPatch; ++i) d[i] = load(in + i * step);
+  const Vector two = splat(2), four = splat(4), five = splat(5);
+  const Vector a = d[4] - four * d[2], b = d[3] - four * d[1], c = d[4] - d[2], e = two * (d[3] - d[1]);
+  store(out, four * d[0] - five * d[2] + d[4]);
+  store(out + out_step, a + b);
+  store(out + 2 * out_step, a - b);
+  store(out + 3 * out_step, c + e);
+  store(out + 4 * out_step, c - e);
+  store(out + 5 * out_step, four * d[1] - five * d[3] + d[5]);
+}
+[[gnu::noinline]] void backward(const float* in, std::ptrdiff_t step, float* out) {
+  Vector m[kPatch];
+  for (int i = 0; i < kPatch; ++i) m[i] = load(in + i * step);
+  const Vector sum = m[1] + m[2], difference = m[1] - m[2], far_sum = m[3] + m[4], far = m[3] - m[4];
+  store(out, m[0] + sum + far_sum);
+  store(out + kLanes, difference + splat(2) * far);
+  store(out + 2 * kLanes, sum + splat(4) * far_sum);
+  store(out + 3 * kLanes, difference + splat(8) * far + m[5]);
+}
+
+[[gnu::noinline]] void winograd(const Convolution& job, float* scratch) {
+  const int columns = (job.width + 3) / 4, count = (job.height + 3) / 4 * columns;
+  const std::ptrdiff_t in_place = static_cast<std::ptrdiff_t>(kTiles) * job.inputs, out_place = static_cast<std::ptrdiff_t>(kTiles) * job.outputs;
+  float *const patches = scratch, *const sums = scratch + kPlaces * in_place;
+  float patch[kPlaces * kLanes];
+  for (int first = 0; first < count; first += kTiles) {
+    const int some = count - first < kTiles ? count - first : kTiles;
+    for (int tile = 0; tile < some; ++tile) {
+      const int top = (first + tile) / columns * 4 - 1, left = (first + tile) % columns * 4 - 1;
+      for (int c = 0; c < job.inputs; c += kLanes) {
+        for (int i = 0; i < kPatch; ++i)
+          for (int k = 0; k < kPatch; ++k) {  // beyond the border of zeros nothing is
+            const std::ptrdiff_t y = top + i < job.height ? top + i : job.height, x = left + k < job.width ? left + k : job.width;
+            store(patch + (i * kPatch + k) * kLanes, load(job.in + y * job.in_pitch + x * job.inputs + c));
+          }
+        for (int k = 0; k < kPatch; ++k) forward(patch + k * kLanes, kPatch * kLanes, patch + k * kLanes, kPatch * kLanes);
+        for (int i = 0; i < kPatch; ++i)
+          forward(patch + i * kPatch * kLanes, kLanes, patches + i * kPatch * in_place + static_cast<std::ptrdiff_t>(tile) * job.inputs + c, in_place);
+      }
+    }
+    for (int place = 0; place < kPlaces; ++place)
+      convolution({1, some, 1, job.inputs, job.outputs, patches + place * in_place, 0, sums + place * out_place, 0,
+                   job.weights + static_cast<std::ptrdiff_t>(place) * job.inputs * job.outputs, nullptr, nullptr, 0, 1, 1});
+    for (int tile = 0; tile < some; ++tile) {
+      const int top = (first + tile) / columns * 4, left = (first + tile) % columns * 4;
+      for (int c = 0; c < job.outputs; c += kLanes) {
+        const float* from = sums + static_cast<std::ptrdiff_t>(tile) * job.outputs + c;
+        for (int i = 0; i < kPatch; ++i) backward(from + i * kPatch * out_place, out_place, patch + i * 4 * kLanes);
+        float done[16 * kLanes];
+        for (int k = 0; k < 4; ++k) backward(patch + k * kLanes, 4 * kLanes, done + 4 * k * kLanes);
+        const Vector bias = load(job.bias + c);
+        for (int i = 0; i < 4 && top + i < job.height; ++i)
+          for (int k = 0; k < 4 && left + k < job.width; ++k) {
+            const std::ptrdiff_t x = static_cast<std::ptrdiff_t>(left + k) * job.outputs + c;
+            finish(job, load(done + (4 * k + i) * kLanes) + bias,
+                   job.residual == nullptr ? nullptr : job.residual + (top + i) * job.residual_pitch + x,
+                   job.out + (top + i) * job.out_pitch + x, kLanes);
+          }
+      }
     }
   }
 }

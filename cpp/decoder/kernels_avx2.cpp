@@ -5,12 +5,11 @@
 #ifdef SOFTSTAIR_AVX2_KERNELS
 #define SOFTSTAIR_LANES 8
 #define SOFTSTAIR_ROWS 6
-#define SOFTSTAIR_UNROLL 1
 #include "kernels.inl"
 
 namespace softstair {
 
-const Kernels kAvx2Kernels = {kPanel, convolution, depthwise};
+const Kernels kAvx2Kernels = {kPanel, kTiles, convolution, winograd, depthwise};
 
 }  // namespace softstair
 #endif

@@ -3,12 +3,11 @@
 // in registers, not of six.
 #define SOFTSTAIR_LANES 4
 #define SOFTSTAIR_ROWS 4
-#define SOFTSTAIR_UNROLL 4
 #include "kernels.inl"
 
 namespace softstair {
 
-const Kernels kPortableKernels = {kPanel, convolution, depthwise};
+const Kernels kPortableKernels = {kPanel, kTiles, convolution, winograd, depthwise};
 
 const Kernels& kernels() {
 #ifdef SOFTSTAIR_AVX2_KERNELS

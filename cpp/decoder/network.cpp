@@ -438,6 +438,29 @@ void Network::find_borders() {
   values_[output_].last_use = static_cast<int>(steps_.size());
 }
 
+namespace {
+
+// Weights of a 3x3 convolution for Kernels::winograd.
+std::vector<float> transformed(const std::vector<float>& weights, std::size_t inputs, std::size_t outputs, std::size_t panel) {
+  const auto spread = [](const float* in, int step, float* out, int out_step) {
+    const float a = in[0], b = in[step], c = in[2 * step], near = (a + c) / 6, far = a / 24 + c / 6;
+    const float all[6] = {a / 4, -near - b / 6, b / 6 - near, far + b / 12, far - b / 12, c};
+    for (int i = 0; i < 6; ++i) out[i * out_step] = all[i];
+  };
+  std::vector<float> packed(4 * weights.size());
+  for (std::size_t o = 0; o < outputs; ++o)
+    for (std::size_t c = 0; c < inputs; ++c) {
+      float rows[18], all[36];
+      for (int k = 0; k < 3; ++k) spread(weights.data() + (o * inputs + c) * 9 + k, 3, rows + k, 3);
+      for (int i = 0; i < 6; ++i) spread(rows + 3 * i, 1, all + 6 * i, 1);
+      for (std::size_t place = 0; place < 36; ++place)
+        packed[((place * outputs / panel + o / panel) * inputs + c) * panel + o % panel] = all[place];
+    }
+  return packed;
+}
+
+}  // namespace
+
 // Weights in the order in which kernels read them.
 void Network::pack() {
   const auto panel = static_cast<std::size_t>(kernels().panel);
@@ -445,6 +468,11 @@ void Network::pack() {
     const std::size_t outputs = step.bias.size(), taps = static_cast<std::size_t>(step.side) * step.side;
     if (step.kind == Step::Kind::convolution) {
       const std::size_t panels = (outputs + panel - 1) / panel, inputs = step.inputs;
+      step.winograd = step.side == 3 && outputs % panel == 0 && inputs % panel == 0;
+      if (step.winograd) {
+        step.weights = transformed(step.weights, inputs, outputs, panel);
+        continue;
+      }
       std::vector<float> packed(panels * taps * inputs * panel);
       for (std::size_t o = 0; o < outputs; ++o)
         for (std::size_t c = 0; c < inputs; ++c)
@@ -464,6 +492,10 @@ void Network::pack() {
 Tensor Network::input(const std::string& name, int height, int width) const {
   const Value& value = values_[inputs_.at(name)];
   return Tensor(height, width, value.channels, value.border);
+}
+
+std::size_t Network::scratch_of(const Step& step) {
+  return step.winograd ? 36 * static_cast<std::size_t>(kernels().tiles) * (step.inputs + step.bias.size()) : 0;
 }
 
 std::size_t Network::count_of(int value, int height, int width) const {
@@ -495,7 +527,7 @@ std::size_t Network::peak_bytes(int height, int width) const {
   }
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     now += count_of(steps_[i].output, height, width);
-    most = std::max(most, now);
+    most = std::max(most, now + scratch_of(steps_[i]));
     for (std::size_t v = 0; v < values_.size(); ++v)
       if (values_[v].last_use == static_cast<int>(i) && !given[v]) now -= count_of(static_cast<int>(v), height, width);
   }
@@ -543,11 +575,16 @@ void Network::apply(const Step& step, const std::vector<const Tensor*>& known, c
   const Tensor* other = step.other < 0 ? nullptr : known[step.other];
   const std::ptrdiff_t count = static_cast<std::ptrdiff_t>(out.width()) * out.channels();
   switch (step.kind) {
-    case Step::Kind::convolution:
-      kernels().convolution({out.height(), out.width(), step.side, step.inputs, out.channels(), in->row(0), in->pitch(), out.row(0),
-                             out.pitch(), step.weights.data(), bias.data(), other == nullptr ? nullptr : other->row(0),
-                             other == nullptr ? 0 : other->pitch(), step.before, step.after});
+    case Step::Kind::convolution: {
+      const Convolution job{out.height(), out.width(), step.side, step.inputs, out.channels(), in->row(0), in->pitch(), out.row(0),
+                            out.pitch(), step.weights.data(), bias.data(), other == nullptr ? nullptr : other->row(0),
+                            other == nullptr ? 0 : other->pitch(), step.before, step.after};
+      if (step.winograd)
+        kernels().winograd(job, std::make_unique_for_overwrite<float[]>(scratch_of(step)).get());
+      else
+        kernels().convolution(job);
       return;
+    }
     case Step::Kind::depthwise:
       kernels().depthwise({out.height(), out.width(), step.side, out.channels(), in->row(0), in->pitch(), out.row(0), out.pitch(),
                            step.weights.data(), bias.data(), other == nullptr ? nullptr : other->row(0),

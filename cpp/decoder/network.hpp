@@ -58,12 +58,15 @@ class Network {
     int inputs = 0, side = 1;
     float before = 1, after = 1;       // slopes of LeakyReLU
     int block = 1;                     // of depth to space
+    bool winograd = false;             // its weights are transformed
     bool by_place = false;             // its channels are in the order row, column, channel
     std::vector<float> weights, bias;  // of a scale: factors and what is added
     std::vector<Part> parts;
   };
 
   friend class Planner;
+  // Values that a step takes while it runs, beside its tensors.
+  static std::size_t scratch_of(const Step& step);
   std::size_t count_of(int value, int height, int width) const;
   void find_borders();
   void pack();

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <memory>
 
+#include "kernels.hpp"
+
 namespace softstair {
 
 class Tensor {
@@ -21,11 +23,12 @@ class Tensor {
       std::fill_n(row(y) - side, side, 0.0f);
       std::fill_n(row(y) + static_cast<std::ptrdiff_t>(width) * channels, side, 0.0f);
     }
-    std::fill_n(first + (border + height) * pitch(), border * pitch(), 0.0f);
+    float* end = first + (border + height) * pitch();
+    std::fill(end, first + size_of(height, width, channels, border), 0.0f);
   }
 
   static std::size_t size_of(int height, int width, int channels, int border) {
-    return static_cast<std::size_t>(height + 2 * border) * (width + 2 * border) * channels;
+    return (static_cast<std::size_t>(height + 2 * border) * (width + 2 * border) + kPositionsBehind) * channels;
   }
 
   int height() const { return height_; }
