@@ -10,9 +10,11 @@ namespace softstair {
 constexpr int kPositionsBehind = 5;
 
 // All pointers are to position (0, 0); pitches are values from row to row. Inputs have a border of
-// zeros of side / 2 positions.
+// zeros of side / 2 positions. What is written may lie where the residual, or the factor, does.
 struct Convolution {
   int height, width, side, inputs, outputs;
+  int block;  // outputs of a position are a square of so many positions, in the order row, column, channel
+  int run;    // outputs / block: those of a row of it
   const float* in;
   std::ptrdiff_t in_pitch;
   float* out;

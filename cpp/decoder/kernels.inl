@@ -31,24 +31,56 @@ inline Vector multiply_add(Vector a, Vector b, Vector sum) {
 }
 inline Vector leaky(Vector value, float slope) { return value > Vector{} ? value : value * splat(slope); }
 
-// What becomes of a sum of a convolution, of `count` outputs. residual: what is added to it, or null.
-inline void finish(const Convolution& job, Vector sum, const float* residual, float* out, int count) {
-  if (job.before != 1) sum = leaky(sum, job.before);
-  if (count >= kLanes) {
-    if (residual != nullptr) sum += load(residual);
-    store(out, job.after != 1 ? leaky(sum, job.after) : sum);
-    return;
+// What becomes of sums of whole vectors of outputs.
+inline void finish(Vector sum, float before, const float* residual, float after, float* out) {
+  if (before != 1) sum = leaky(sum, before);
+  if (residual != nullptr) sum += load(residual);
+  store(out, after != 1 ? leaky(sum, after) : sum);
+}
+// The same, of outputs that do not lie side by side, or are fewer: from output `o` of a row of a block on.
+// S: so many lie side by side.
+template <int S>
+[[gnu::noinline]] void finish_some(const Convolution& job, Vector sum, int count, int o, const float* residual, float* out) {
+  float values[kLanes];
+  store(values, sum);
+  for (int i = 0; i < count && i < kLanes; i += S) {
+    for (int k = 0; k < S; ++k) {
+      float value = values[i + k];
+      value = value < 0 ? value * job.before : value;
+      if (residual != nullptr) value += residual[o + k];
+      out[o + k] = value < 0 ? value * job.after : value;
+    }
+    o += S;
+    if (o < job.run) continue;
+    o = 0;
+    out += job.out_pitch;
+    if (residual != nullptr) residual += job.residual_pitch;
   }
-  for (int i = 0; i < count; ++i) {
-    float value = sum[i];
-    if (residual != nullptr) value += residual[i];
-    out[i] = value > 0 ? value : value * job.after;
+}
+// Sums of outputs `o` on at `count` positions from x on, of a row that `residual` and `out` are of.
+inline void finish_row(const Convolution& job, const Vector* sums, int o, int x, int count, const float* residual, float* out) {
+  const std::ptrdiff_t run = job.run, row = o / job.run;
+  const float before = job.before, after = job.after;
+  const int left = job.outputs - o;
+  o -= row * job.run;
+  out += row * job.out_pitch + x * run;
+  if (residual != nullptr) residual += row * job.residual_pitch + x * run;
+  for (int r = 0; r < count; ++r, out += run) {
+    if (run % kLanes == 0)
+      finish(sums[r], before, residual == nullptr ? nullptr : residual + o, after, out + o);
+    else if (kLanes > 4 && run % 4 == 0 && left >= kLanes)
+      finish_some<4>(job, sums[r], left, o, residual, out);
+    else
+      finish_some<1>(job, sums[r], left, o, residual, out);
+    if (residual != nullptr) residual += run;
   }
 }
 
-// A panel of outputs at `count` positions in a row, the first of which reads from `in` on. Sums are
-// made of kRows positions: inputs have values behind them that nobody sees.
-void tile(const Convolution& job, const float* in, const float* weights, int panel, int count, float* out, const float* residual) {
+// A panel of outputs at positions x to `end` of a row. Sums are made of kRows positions: inputs have
+// values behind them that nobody sees.
+void tile(const Convolution& job, const float* in, int panel, int x, int end, const float* residual, float* out) {
+  const float* weights = job.weights + static_cast<std::ptrdiff_t>(panel) * job.side * job.side * job.inputs;
+  in += static_cast<std::ptrdiff_t>(x) * job.inputs;
   Vector low[kRows], high[kRows];
   Vector low_bias = {}, high_bias = {};
   if (job.bias != nullptr) low_bias = load(job.bias + panel), high_bias = load(job.bias + panel + kLanes);
@@ -57,48 +89,40 @@ void tile(const Convolution& job, const float* in, const float* weights, int pan
   const int run = job.side * job.inputs;
   const std::ptrdiff_t step = job.inputs;
   for (int line = 0; line < job.side; ++line, in += job.in_pitch)
-    for (const float *x = in, *last = in + run; x != last; ++x, weights += kPanel) {
+    for (const float *from = in, *last = in + run; from != last; ++from, weights += kPanel) {
       const Vector low_weight = load(weights), high_weight = load(weights + kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
-        const Vector value = splat(x[r * step]);
+        const Vector value = splat(from[r * step]);
         low[r] = multiply_add(value, low_weight, low[r]);
         high[r] = multiply_add(value, high_weight, high[r]);
       }
     }
   // Registers have no numbers at run time: without this copy compilers would keep all sums in memory.
-  Vector sums[2 * kRows];
+  Vector sums[2][kRows];
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) sums[2 * r] = low[r], sums[2 * r + 1] = high[r];
-  for (int i = 0; i < 2 * count; ++i) {
-    const int first = i % 2 * kLanes;
-    const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(i / 2) * job.outputs + first;
-    finish(job, sums[i], residual == nullptr ? nullptr : residual + at, out + at, job.outputs - panel - first);
-  }
+  for (int r = 0; r < kRows; ++r) sums[0][r] = low[r], sums[1][r] = high[r];
+  for (int half = 0; half < 2 && panel + half * kLanes < job.outputs; ++half)
+    finish_row(job, sums[half], panel + half * kLanes, x, end - x < kRows ? end - x : kRows, residual, out);
 }
 
 void convolution(const Convolution& given) {
   Convolution job = given;
   const std::ptrdiff_t in_row = static_cast<std::ptrdiff_t>(job.width) * job.inputs, out_row = static_cast<std::ptrdiff_t>(job.width) * job.outputs;
-  if (job.side == 1 && job.in_pitch == in_row && job.out_pitch == out_row &&
+  if (job.side == 1 && job.block == 1 && job.in_pitch == in_row && job.out_pitch == out_row &&
       (job.residual == nullptr || job.residual_pitch == out_row)) {
     job.width *= job.height;  // rows follow each other: one long row has fewer ends
     job.height = 1;
   }
-  const std::ptrdiff_t depth = static_cast<std::ptrdiff_t>(job.side) * job.side * job.inputs;
   const int reach = job.side / 2;
   for (int y = 0; y < job.height; ++y) {
     const float* in = job.in + (y - reach) * job.in_pitch - static_cast<std::ptrdiff_t>(reach) * job.inputs;
-    float* out = job.out + y * job.out_pitch;
-    const float* residual = job.residual == nullptr ? nullptr : job.residual + y * job.residual_pitch;
+    float* out = job.out + y * job.block * job.out_pitch;
+    const float* residual = job.residual == nullptr ? nullptr : job.residual + y * job.block * job.residual_pitch;
     for (int chunk = 0; chunk < job.width; chunk += kChunk) {
       const int end = job.width < chunk + kChunk ? job.width : chunk + kChunk;
       for (int panel = 0; panel < job.outputs; panel += kPanel)
-        for (int x = chunk; x < end; x += kRows) {
-          const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(x) * job.outputs + panel;
-          tile(job, in + static_cast<std::ptrdiff_t>(x) * job.inputs, job.weights + panel * depth, panel, end - x < kRows ? end - x : kRows,
-               out + at, residual == nullptr ? nullptr : residual + at);
-        }
+        for (int x = chunk; x < end; x += kRows) tile(job, in, panel, x, end, residual, out);
     }
   }
 }
@@ -148,7 +172,7 @@ void convolution(const Convolution& given) {
       }
     }
     for (int place = 0; place < kPlaces; ++place)
-      convolution({1, some, 1, job.inputs, job.outputs, patches + place * in_place, 0, sums + place * out_place, 0,
+      convolution({1, some, 1, job.inputs, job.outputs, 1, job.outputs, patches + place * in_place, 0, sums + place * out_place, 0,
                    job.weights + static_cast<std::ptrdiff_t>(place) * job.inputs * job.outputs, nullptr, nullptr, 0, 1, 1});
     for (int tile = 0; tile < some; ++tile) {
       const int top = (first + tile) / columns * 4, left = (first + tile) % columns * 4;
@@ -158,13 +182,13 @@ void convolution(const Convolution& given) {
         float done[16 * kLanes];
         for (int k = 0; k < 4; ++k) backward(patch + k * kLanes, 4 * kLanes, done + 4 * k * kLanes);
         const Vector bias = load(job.bias + c);
-        for (int i = 0; i < 4 && top + i < job.height; ++i)
-          for (int k = 0; k < 4 && left + k < job.width; ++k) {
-            const std::ptrdiff_t x = static_cast<std::ptrdiff_t>(left + k) * job.outputs + c;
-            finish(job, load(done + (4 * k + i) * kLanes) + bias,
-                   job.residual == nullptr ? nullptr : job.residual + (top + i) * job.residual_pitch + x,
-                   job.out + (top + i) * job.out_pitch + x, kLanes);
-          }
+        for (int i = 0; i < 4 && top + i < job.height; ++i) {
+          const std::ptrdiff_t y = (top + i) * job.block;
+          Vector row[4];
+          for (int k = 0; k < 4; ++k) row[k] = load(done + (4 * k + i) * kLanes) + bias;
+          finish_row(job, row, c, left, job.width - left < 4 ? job.width - left : 4,
+                     job.residual == nullptr ? nullptr : job.residual + y * job.residual_pitch, job.out + y * job.out_pitch);
+        }
       }
     }
   }

@@ -338,10 +338,10 @@ class Planner {
           const bool only_adds = std::all_of(next.weights.begin(), next.weights.end(), [](float w) { return w == 1; });
           if (!plain || !only_adds || !convolution || (joined.vector >= 0 && next.vector >= 0)) return false;
         }
-        if (next.vector >= 0 && !convolution) return false;
-        const std::size_t each = joined.weights.size() / joined.bias.size();
-        for (std::size_t k = 0; k < joined.weights.size(); ++k) joined.weights[k] *= next.weights[k / each];
-        for (std::size_t o = 0; o < joined.bias.size(); ++o) joined.bias[o] = joined.bias[o] * next.weights[o] + next.bias[o];
+        if (next.vector >= 0 && (!convolution || joined.block > 1)) return false;
+        const std::size_t each = joined.weights.size() / joined.bias.size(), channels = next.bias.size();
+        for (std::size_t k = 0; k < joined.weights.size(); ++k) joined.weights[k] *= next.weights[k / each % channels];
+        for (std::size_t o = 0; o < joined.bias.size(); ++o) joined.bias[o] = joined.bias[o] * next.weights[o % channels] + next.bias[o % channels];
         if (next.vector >= 0) joined.vector = next.vector;
         break;
       }
@@ -358,7 +358,10 @@ class Planner {
         joined.other = next.input == joined.output ? next.other : next.input;
         break;
       case Kind::depth_to_space:
-        return convolution && join_through(i, static_cast<std::size_t>(at));
+        if (!convolution || joined.other >= 0 || joined.vector >= 0 || joined.block > 1) return false;
+        if (!next.by_place) order_by_place(joined, static_cast<std::size_t>(next.block) * next.block);
+        joined.block = next.block;
+        break;
       default:
         return false;
     }
@@ -368,44 +371,16 @@ class Planner {
     return true;
   }
 
-  // A convolution whose outputs are moved to places: it writes them in the order in which they are
-  // moved, and what follows the move element by element is done before it. Always false: the
-  // convolution is not followed by anything else any more.
-  bool join_through(std::size_t i, std::size_t at) {
-    std::vector<Step>& steps = network_.steps_;
-    Step& convolution = steps[i];
-    Step& move = steps[at];
-    if (!move.by_place && convolution.other < 0 && convolution.vector < 0) {
-      const std::size_t places = static_cast<std::size_t>(move.block) * move.block, channels = convolution.bias.size() / places;
-      const std::size_t each = convolution.weights.size() / convolution.bias.size();
-      std::vector<float> weights(convolution.weights.size()), bias(convolution.bias.size());
-      for (std::size_t place = 0; place < places; ++place)
-        for (std::size_t c = 0; c < channels; ++c) {
-          std::copy_n(convolution.weights.data() + (c * places + place) * each, each, weights.data() + (place * channels + c) * each);
-          bias[place * channels + c] = convolution.bias[c * places + place];
-        }
-      convolution.weights = std::move(weights);
-      convolution.bias = std::move(bias);
-      move.by_place = true;
+  // Outputs in the order in which depth to space moves them.
+  static void order_by_place(Step& convolution, std::size_t places) {
+    const std::size_t channels = convolution.bias.size() / places, each = convolution.weights.size() / convolution.bias.size();
+    const std::vector<float> weights = std::move(convolution.weights), bias = convolution.bias;
+    convolution.weights.clear();
+    for (std::size_t o = 0; o < bias.size(); ++o) {
+      const std::size_t from = o % channels * places + o / channels;
+      convolution.weights.insert(convolution.weights.end(), weights.begin() + from * each, weights.begin() + (from + 1) * each);
+      convolution.bias[o] = bias[from];
     }
-    const int after = reader_of(move.output);
-    if (after < 0 || !move.by_place || convolution.other >= 0 || convolution.before != 1) return false;
-    const Step next = steps[after];
-    if (next.kind == Kind::leaky) {
-      convolution.before = next.before;
-    } else if (next.kind == Kind::scale && next.vector < 0) {
-      const std::size_t channels = next.bias.size(), each = convolution.weights.size() / convolution.bias.size();
-      for (std::size_t o = 0; o < convolution.bias.size(); ++o) {
-        const float factor = next.weights[o % channels];
-        for (std::size_t k = 0; k < each; ++k) convolution.weights[o * each + k] *= factor;
-        convolution.bias[o] = convolution.bias[o] * factor + next.bias[o % channels];
-      }
-    } else {
-      return false;
-    }
-    move.output = next.output;
-    steps.erase(steps.begin() + after);
-    return false;
   }
 
   Network& network_;
@@ -436,6 +411,20 @@ void Network::find_borders() {
     for (const Part& part : step.parts) use(part.value, 0);
   }
   values_[output_].last_use = static_cast<int>(steps_.size());
+  for (const auto& [name, value] : inputs_) values_[value].last_use = -1;  // they are the caller's
+  for (std::size_t i = steps_.size(); i-- > 0;) {
+    Step& step = steps_[i];
+    if (replaced(step) < 0) continue;
+    Value &value = values_[replaced(step)], &output = values_[step.output];
+    step.in_place = value.last_use == static_cast<int>(i) && value.factor == output.factor && replaced(step) != step.input;
+    if (step.in_place) value.border = output.border = std::max(value.border, output.border);
+  }
+}
+
+// A value of the shape of the output, of which each element is read when, or before, that of the output is written.
+int Network::replaced(const Step& step) {
+  const bool convolution = step.kind == Step::Kind::convolution || step.kind == Step::Kind::depthwise;
+  return convolution || step.kind == Step::Kind::add ? step.other : -1;
 }
 
 namespace {
@@ -519,17 +508,14 @@ int Network::reach() const {
 }
 
 std::size_t Network::peak_bytes(int height, int width) const {
-  std::vector<bool> given(values_.size());  // inputs are the caller's
   std::size_t now = 0, most = 0;
-  for (const auto& [name, value] : inputs_) {
-    given[value] = true;
-    now += count_of(value, height, width);
-  }
+  for (const auto& [name, value] : inputs_) now += count_of(value, height, width);
   for (std::size_t i = 0; i < steps_.size(); ++i) {
-    now += count_of(steps_[i].output, height, width);
-    most = std::max(most, now + scratch_of(steps_[i]));
+    const std::size_t count = count_of(steps_[i].output, height, width);
+    most = std::max(most, now + (steps_[i].in_place ? 0 : count) + scratch_of(steps_[i]));
+    now += count;
     for (std::size_t v = 0; v < values_.size(); ++v)
-      if (values_[v].last_use == static_cast<int>(i) && !given[v]) now -= count_of(static_cast<int>(v), height, width);
+      if (values_[v].last_use == static_cast<int>(i)) now -= count_of(static_cast<int>(v), height, width);
   }
   return most * sizeof(float);
 }
@@ -558,7 +544,12 @@ Tensor Network::run(const std::map<std::string, const Tensor*>& planes, const st
     const Step& step = steps_[i];
     const Value& value = values_[step.output];
     Tensor& out = held[step.output];
-    out = Tensor(height * value.factor, width * value.factor, value.channels, value.border);
+    if (step.in_place) {
+      out = std::move(held[replaced(step)]);
+      known[replaced(step)] = &out;
+    } else {
+      out = Tensor(height * value.factor, width * value.factor, value.channels, value.border);
+    }
     known[step.output] = &out;
     std::vector<float> bias = step.bias;
     if (step.vector >= 0)
@@ -576,8 +567,9 @@ void Network::apply(const Step& step, const std::vector<const Tensor*>& known, c
   const std::ptrdiff_t count = static_cast<std::ptrdiff_t>(out.width()) * out.channels();
   switch (step.kind) {
     case Step::Kind::convolution: {
-      const Convolution job{out.height(), out.width(), step.side, step.inputs, out.channels(), in->row(0), in->pitch(), out.row(0),
-                            out.pitch(), step.weights.data(), bias.data(), other == nullptr ? nullptr : other->row(0),
+      const int outputs = step.block * step.block * out.channels();
+      const Convolution job{in->height(), in->width(), step.side, step.inputs, outputs, step.block, outputs / step.block, in->row(0), in->pitch(),
+                            out.row(0), out.pitch(), step.weights.data(), bias.data(), other == nullptr ? nullptr : other->row(0),
                             other == nullptr ? 0 : other->pitch(), step.before, step.after};
       if (step.winograd)
         kernels().winograd(job, std::make_unique_for_overwrite<float[]>(scratch_of(step)).get());

@@ -57,14 +57,16 @@ class Network {
     int output = -1;
     int inputs = 0, side = 1;
     float before = 1, after = 1;       // slopes of LeakyReLU
-    int block = 1;                     // of depth to space
+    int block = 1;                     // of depth to space, or of a convolution that ends in one
+    bool by_place = false;             // channels of depth to space are in the order row, column, channel
     bool winograd = false;             // its weights are transformed
-    bool by_place = false;             // its channels are in the order row, column, channel
+    bool in_place = false;             // the output takes the place of the value that `replaced` names
     std::vector<float> weights, bias;  // of a scale: factors and what is added
     std::vector<Part> parts;
   };
 
   friend class Planner;
+  static int replaced(const Step& step);
   // Values that a step takes while it runs, beside its tensors.
   static std::size_t scratch_of(const Step& step);
   std::size_t count_of(int value, int height, int width) const;
