@@ -3,6 +3,7 @@
 //
 // There is no unwinding here: what would be thrown goes to JavaScript, which throws instead. The
 // instance is given up after that, as nothing between was destroyed.
+#include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -17,6 +18,68 @@
 #define EXPORT __attribute__((visibility("default"), used))
 
 void std::__libcpp_verbose_abort(const char*, ...) noexcept { __builtin_trap(); }
+
+namespace {
+
+// What malloc gives, and what is free, in order of address. Of the first free block that is large enough
+// the end is taken; neighbours that are free are one block. The C library's own rounds large blocks to
+// powers of two.
+struct Block {
+  std::size_t size;  // with this
+  Block* next;       // free
+  std::size_t unused[2];  // blocks begin where vectors may
+};
+constexpr std::size_t kPage = 65536;
+Block* first_free = nullptr;
+
+bool follows(const Block* before, const Block* block) {
+  return reinterpret_cast<const char*>(before) + before->size == reinterpret_cast<const char*>(block);
+}
+
+}  // namespace
+
+extern "C" {
+
+[[gnu::noinline]] void free(void* memory) {
+  if (memory == nullptr) return;
+  Block *block = static_cast<Block*>(memory) - 1, *before = nullptr, *after = first_free;
+  while (after != nullptr && after < block) before = after, after = after->next;
+  block->next = after;
+  if (after != nullptr && follows(block, after)) block->size += after->size, block->next = after->next;
+  if (before != nullptr && follows(before, block)) {
+    before->size += block->size;
+    before->next = block->next;
+  } else {
+    (before == nullptr ? first_free : before->next) = block;
+  }
+}
+
+[[gnu::noinline]] void* malloc(std::size_t size) {
+  if (size > SIZE_MAX - 2 * kPage) return nullptr;
+  size = (size + 2 * sizeof(Block) - 1) / sizeof(Block) * sizeof(Block);
+  Block* last = nullptr;
+  for (Block** at = &first_free; *at != nullptr; at = &last->next) {
+    last = *at;
+    if (last->size < size) continue;
+    Block* block = last;
+    if (last->size > size) {
+      last->size -= size;
+      block = reinterpret_cast<Block*>(reinterpret_cast<char*>(last) + last->size);
+      block->size = size;
+    } else {
+      *at = last->next;
+    }
+    return block + 1;
+  }
+  const auto end = reinterpret_cast<Block*>(__builtin_wasm_memory_size(0) * kPage);
+  const std::size_t there = last != nullptr && follows(last, end) ? last->size : 0, pages = (size - there + kPage - 1) / kPage;
+  if (__builtin_wasm_memory_grow(0, pages) == SIZE_MAX) return nullptr;
+  end->size = pages * kPage;
+  free(end + 1);
+  return malloc(size - sizeof(Block));
+}
+
+}  // extern "C"
 
 void* operator new(std::size_t size) {
   if (void* memory = std::malloc(size > 0 ? size : 1)) return memory;
