@@ -227,6 +227,7 @@ class Painter {
       const int side = window * kUnit + 2 * reach_ * kStride;
       const Box run{0, 0, std::min(side, whole_.bottom), std::min(side, whole_.right)};
       least = fixed + 8 * area(run) + (synthesis_ == nullptr ? 0 : learned_bytes(run, largest));
+      least += least / 8;  // what lies between blocks of memory, and the bundle
       if (least <= limits_.max_memory) return window;
     }
     throw Error(STAIR_LIMIT, "The picture of " + decimal(whole_.right) + "x" + decimal(whole_.bottom) + " pixels needs about " +

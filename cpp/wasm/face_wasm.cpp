@@ -21,9 +21,9 @@ void std::__libcpp_verbose_abort(const char*, ...) noexcept { __builtin_trap(); 
 
 namespace {
 
-// What malloc gives, and what is free, in order of address. Of the first free block that is large enough
-// the end is taken; neighbours that are free are one block. The C library's own rounds large blocks to
-// powers of two.
+// What malloc gives, and what is free, in order of address. Of the smallest free block that is large enough
+// the beginning is taken; neighbours that are free are one block. The C library's own rounds large blocks
+// to powers of two.
 struct Block {
   std::size_t size;  // with this
   Block* next;       // free
@@ -57,18 +57,20 @@ extern "C" {
 [[gnu::noinline]] void* malloc(std::size_t size) {
   if (size > SIZE_MAX - 2 * kPage) return nullptr;
   size = (size + 2 * sizeof(Block) - 1) / sizeof(Block) * sizeof(Block);
-  Block* last = nullptr;
+  Block *last = nullptr, **best = nullptr;
   for (Block** at = &first_free; *at != nullptr; at = &last->next) {
     last = *at;
-    if (last->size < size) continue;
-    Block* block = last;
-    if (last->size > size) {
-      last->size -= size;
-      block = reinterpret_cast<Block*>(reinterpret_cast<char*>(last) + last->size);
+    if (last->size >= size && (best == nullptr || last->size < (*best)->size)) best = at;
+  }
+  if (best != nullptr) {
+    Block *block = *best, *rest = block->next;
+    if (block->size > size) {
+      rest = reinterpret_cast<Block*>(reinterpret_cast<char*>(block) + size);
+      rest->size = block->size - size;
+      rest->next = block->next;
       block->size = size;
-    } else {
-      *at = last->next;
     }
+    *best = rest;
     return block + 1;
   }
   const auto end = reinterpret_cast<Block*>(__builtin_wasm_memory_size(0) * kPage);
