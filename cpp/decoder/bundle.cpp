@@ -3,21 +3,21 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "checksums.hpp"
 #include "entries.hpp"
 #include "json.hpp"
+#include "refuse.hpp"
 
 namespace softstair {
 namespace {
 
 constexpr int kPositionsPerPoint = 16, kPositionsPerOctave = 32;
 constexpr int kLevelsPerStep = 1024, kLargestGain = 1024;
-constexpr std::array<const char*, 6> kDeciding = {"staircases.json", "scale.safetensors", "tables.safetensors",
-                                                  "mean_base.onnx",  "mean.onnx",         "synthesis.onnx"};
 constexpr const char *kPreview = "preview.onnx", *kIcon = "icon.onnx";
-constexpr std::array<const char*, 5> kOthers = {"manifest.json", "analysis.onnx", "hyper_analysis.onnx", kPreview, kIcon};
+constexpr int kDeciding = 6;  // so many entries of every bundle decide how files are read
+constexpr std::array<const char*, 11> kEntries = {"staircases.json", "scale.safetensors", "tables.safetensors", "mean_base.onnx",      "mean.onnx", "synthesis.onnx",
+                                                  "manifest.json",   "analysis.onnx",     "hyper_analysis.onnx", kPreview, kIcon};
 constexpr std::array<const char*, 10> kLayers = {"hyper",  "expand",          "mix",   "log_scale_head", "neighbours",
                                                  "gather", "log_scale_entry", "local", "widen",          "correction_head"};
 
@@ -43,7 +43,7 @@ Fingerprint fingerprint_of(const Entries& entries) {
     digest.add({reinterpret_cast<const std::uint8_t*>(head.data()), head.size()});
     digest.add(content);
   };
-  for (const char* name : kDeciding) add(name);
+  for (int i = 0; i < kDeciding; ++i) add(kEntries[i]);
   for (std::size_t mode = 0; mode < kModes.size(); ++mode)
     if (entries.has(synthesis_of(mode))) add(synthesis_of(mode));
   if (entries.has(kContext)) add(kContext);
@@ -53,16 +53,16 @@ Fingerprint fingerprint_of(const Entries& entries) {
 }
 
 void check_names(const Entries& entries) {
-  std::set<std::string> known(kDeciding.begin(), kDeciding.end());
-  known.insert(kOthers.begin(), kOthers.end());
-  known.insert(kContext);
-  for (std::size_t mode = 0; mode < kModes.size(); ++mode) known.insert(synthesis_of(mode));
-  for (const auto& [name, content] : entries.bytes)
-    if (known.count(name) == 0) throw Error(STAIR_INVALID_BUNDLE, "The bundle has an entry " + name + ", which bundles do not have.");
+  for (const auto& [name, content] : entries.bytes) {
+    bool known = name == kContext;
+    for (const char* entry : kEntries) known |= name == entry;
+    for (std::size_t mode = 0; mode < kModes.size(); ++mode) known |= name == synthesis_of(mode);
+    if (!known) throw Error(STAIR_INVALID_BUNDLE, "The bundle has an entry " + name + ", which bundles do not have.");
+  }
 }
 
 void need(bool holds, const char* why) {
-  if (!holds) throw std::invalid_argument(why);
+  if (!holds) refuse(why);
 }
 
 // Runs `read` on an entry; what it throws becomes an error that names the entry.
@@ -98,7 +98,7 @@ std::vector<std::vector<std::int32_t>> rows_of(const Json& json) {
 
 const Array& array_of(const std::map<std::string, Array>& arrays, const std::string& name) {
   const auto found = arrays.find(name);
-  if (found == arrays.end()) throw std::invalid_argument("it has no tensor " + name);
+  if (found == arrays.end()) refuse("it has no tensor ", name);
   return found->second;
 }
 
@@ -241,10 +241,10 @@ void Bundle::read_networks(const Entries& entries) {
   const auto fits = [](bool holds, const char* name) {
     if (!holds) throw Error(STAIR_INVALID_BUNDLE, "The graph " + std::string(name) + " of the bundle does not fit the others.");
   };
-  mean_base_.emplace(read_graph(entries.at("mean_base.onnx"), "mean_base"), std::map<std::string, int>{{"z_hat", scale_->hyper_latents()}}, "mean_base");
+  mean_base_.emplace(read_graph(entries.at("mean_base.onnx"), "mean_base"), Network::Channels{{"z_hat", scale_->hyper_latents()}}, "mean_base");
   fits(mean_base_->factor() == 2, "mean_base");
   mean_.emplace(read_graph(entries.at("mean.onnx"), "mean"),
-                std::map<std::string, int>{{"known", channels()}, {"base", mean_base_->outputs()}}, "mean");
+                Network::Channels{{"known", channels()}, {"base", mean_base_->outputs()}}, "mean");
   fits(mean_->factor() == 1 && mean_->outputs() == channels(), "mean");
   const auto picture = [&](const std::string& name, const char* kind, int factor) {
     Network network(read_graph(entries.at(name), kind), {{"latents", channels()}}, kind);
@@ -254,10 +254,11 @@ void Bundle::read_networks(const Entries& entries) {
   const auto synthesis = [&](const std::string& name) { return picture(name, "synthesis", kStride); };
   synthesis_.emplace(synthesis("synthesis.onnx"));
   if (entries.has(kPreview)) preview_.emplace(picture(kPreview, "preview", kStride / kPreviewDivisor));
-  if (!entries.has(kIcon)) return;
-  const int seen = kPhases * icon_group();
-  icon_.emplace(read_graph(entries.at(kIcon), "icon"), std::map<std::string, int>{{"known", seen}, {"base", mean_base_->outputs()}}, "icon");
-  fits(icon_->factor() == 1 && icon_->outputs() == seen + 3, "icon");
+  if (entries.has(kIcon)) {
+    const int seen = kPhases * icon_group();
+    icon_.emplace(read_graph(entries.at(kIcon), "icon"), Network::Channels{{"known", seen}, {"base", mean_base_->outputs()}}, "icon");
+    fits(icon_->factor() == 1 && icon_->outputs() == seen + 3, "icon");
+  }
   for (std::size_t mode = 0; mode < kModes.size(); ++mode)
     if (entries.has(synthesis_of(mode))) own_[mode].emplace(synthesis(synthesis_of(mode)));
 }

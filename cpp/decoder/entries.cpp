@@ -5,6 +5,7 @@
 
 #include "checksums.hpp"
 #include "json.hpp"
+#include "refuse.hpp"
 
 namespace softstair {
 namespace {
@@ -64,7 +65,7 @@ Entries read_zip(Bytes bytes) {
 
 template <typename T>
 std::vector<T> Array::values(const char* of, std::size_t dimensions) const {
-  if (type != of || sizes.size() != dimensions) throw std::invalid_argument("it does not hold what it should");
+  if (type != of || sizes.size() != dimensions) refuse("it does not hold what it should");
   std::vector<T> result(bytes.size() / sizeof(T));
   for (std::size_t i = 0; i < result.size(); ++i) result[i] = static_cast<T>(load_little<std::make_unsigned_t<T>>(bytes.data() + i * sizeof(T)));
   return result;
@@ -75,7 +76,7 @@ template std::vector<std::int32_t> Array::values(const char*, std::size_t) const
 
 std::map<std::string, Array> read_safetensors(Bytes bytes) {
   const auto need = [](bool holds) {
-    if (!holds) throw std::invalid_argument("it is not a safetensors file");
+    if (!holds) refuse("it is not a safetensors file");
   };
   need(bytes.size() >= 8);
   const auto length = load_little<std::uint64_t>(bytes.data());

@@ -3,6 +3,8 @@
 
 #include <stdexcept>
 
+#include "refuse.hpp"
+
 namespace softstair {
 namespace {
 
@@ -20,7 +22,7 @@ class Parser {
   }
 
  private:
-  [[noreturn]] static void fail() { throw std::invalid_argument("it is not JSON"); }
+  [[noreturn]] static void fail() { refuse("it is not JSON"); }
 
   void space() {
     while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r')) ++at_;
@@ -123,7 +125,7 @@ class Parser {
   std::size_t at_ = 0;
 };
 
-[[noreturn]] void wrong(const char* what) { throw std::invalid_argument(std::string("it has no ") + what + " where one belongs"); }
+[[noreturn]] void wrong(const char* what) { refuse("it has no ", what, " where one belongs"); }
 
 }  // namespace
 
@@ -136,7 +138,7 @@ const Json* Json::find(std::string_view name) const {
 
 const Json& Json::at(std::string_view name) const {
   const Json* found = find(name);
-  if (found == nullptr) throw std::invalid_argument("it has no " + std::string(name));
+  if (found == nullptr) refuse("it has no ", std::string(name));
   return *found;
 }
 

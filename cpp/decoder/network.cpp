@@ -14,11 +14,12 @@ class Planner {
   using Step = Network::Step;
   using Kind = Step::Kind;
 
-  Planner(Network& network, Graph graph, const std::map<std::string, int>& channels, const std::string& name)
+  Planner(Network& network, Graph graph, Network::Channels channels, const std::string& name)
       : network_(network), graph_(std::move(graph)), name_(name) {
-    for (const std::string& input : graph_.inputs)
-      if (const auto found = channels.find(input); found != channels.end())
-        network_.inputs_[input] = planes_[input] = add_value(found->second, 1);
+    for (const auto& [input, count] : channels) {
+      need(std::find(graph_.inputs.begin(), graph_.inputs.end(), input) != graph_.inputs.end(), "lacks an input");
+      network_.inputs_[input] = planes_[input] = add_value(count, 1);
+    }
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) i = translate(i);
     if (graph_.outputs.size() != 1) fail("has not one output");
     network_.output_ = tensor(plane(graph_.outputs[0]));
@@ -60,6 +61,15 @@ class Planner {
     return *constant(node.inputs[input]);
   }
 
+  static const Attribute* attribute(const Node& node, const char* name) {
+    const auto found = node.attributes.find(name);
+    return found == node.attributes.end() ? nullptr : &found->second;
+  }
+  static std::int64_t number(const Node& node, const char* name, std::int64_t otherwise) {
+    const Attribute* found = attribute(node, name);
+    return found == nullptr ? otherwise : found->number;
+  }
+
   // A slice becomes a tensor of its own where it is more than a part of a concatenation.
   int tensor(int id) {
     if (value(id).of < 0) return id;
@@ -84,8 +94,7 @@ class Planner {
     const std::string& out = node.outputs[0];
     const std::string& operation = node.operation;
     if (operation == "Cast") {
-      const auto to = node.number.find("to");
-      need(to != node.number.end() && to->second == 1, "casts to something else than float");
+      need(number(node, "to", 0) == 1, "casts to something else than float");
       alias(in, out);
     } else if (operation == "Unsqueeze") {
       need(vectors_.count(in) != 0, "adds a dimension to planes");
@@ -96,17 +105,15 @@ class Planner {
       planes_[out] = convolution(node);
     } else if (operation == "LeakyRelu") {
       const int from = tensor(plane(in));
-      const auto alpha = node.real.find("alpha");
+      const Attribute* alpha = attribute(node, "alpha");
       Step step{.kind = Kind::leaky, .input = from, .output = add_value(value(from).channels, value(from).factor)};
-      step.before = alpha == node.real.end() ? 0.01f : alpha->second;
+      step.before = alpha == nullptr ? 0.01f : alpha->real;
       planes_[out] = push(std::move(step));
     } else if (operation == "Add" || operation == "Mul" || operation == "Div") {
       planes_[out] = combine(node);
     } else if (operation == "DepthToSpace") {
-      const auto block = node.number.find("blocksize");
-      need(block != node.number.end(), "has depth to space without a block size");
-      const auto mode = node.text.find("mode");
-      planes_[out] = depth_to_space(tensor(plane(in)), block->second, mode == node.text.end() || mode->second == "DCR");
+      const Attribute* mode = attribute(node, "mode");
+      planes_[out] = depth_to_space(tensor(plane(in)), number(node, "blocksize", 0), mode == nullptr || mode->text == "DCR");
     } else if (operation == "Transpose") {
       return blocks(index);
     } else if (operation == "Split") {
@@ -126,9 +133,17 @@ class Planner {
       vectors_[out] = vectors_[in];
     } else if (is_plane(in)) {
       planes_[out] = planes_[in];
-    } else {  // an input that is a vector
-      bare_[out] = bare_.count(in) != 0 ? bare_[in] : in;
+    } else {
+      bare_[out] = vector_input(in);
     }
+  }
+
+  // The number of an input that is a vector, by its name or that of a cast of it.
+  int vector_input(const std::string& name) {
+    if (const auto known = bare_.find(name); known != bare_.end()) return known->second;
+    const auto found = std::find(graph_.inputs.begin(), graph_.inputs.end(), name);
+    need(found != graph_.inputs.end(), "has an operator without its input");
+    return static_cast<int>(found - graph_.inputs.begin());
   }
 
   void matrix(const Node& node) {
@@ -136,7 +151,7 @@ class Planner {
     need(table.sizes.size() == 2 && !table.floats.empty(), "has a matrix of an impossible shape");
     const std::string& in = node.inputs[0];
     need(!is_plane(in) && constant(in) == nullptr, "multiplies planes with a matrix");
-    Network::Vector vector{bare_.count(in) != 0 ? bare_[in] : in, table.floats, static_cast<int>(table.sizes[0]), static_cast<int>(table.sizes[1])};
+    Network::Vector vector{graph_.inputs[vector_input(in)], table.floats, static_cast<int>(table.sizes[0]), static_cast<int>(table.sizes[1])};
     network_.vectors_.push_back(std::move(vector));
     vectors_[node.outputs[0]] = static_cast<int>(network_.vectors_.size()) - 1;
   }
@@ -147,16 +162,15 @@ class Planner {
     need(weights.sizes.size() == 4 && !weights.floats.empty(), "has a convolution of an impossible shape");
     const auto outputs = static_cast<int>(weights.sizes[0]);
     const auto side = static_cast<int>(weights.sizes[2]);
-    const auto group_entry = node.number.find("group");
-    const std::int64_t group = group_entry == node.number.end() ? 1 : group_entry->second;
+    const std::int64_t group = number(node, "group", 1);
     const bool depthwise = group > 1;
     need(weights.sizes[3] == side && (side == 1 || side == 3 || side == 5) && !(depthwise && side == 1),
          "has a convolution that is not 1x1, 3x3 or 5x5");
-    for (const auto& [name, numbers] : node.numbers)
-      for (const std::int64_t number : numbers)
+    for (const auto& [name, value] : node.attributes)
+      for (const std::int64_t number : value.numbers)
         need(number == (name == "pads" ? side / 2 : name == "kernel_shape" ? side : 1),
              "has a convolution with strides, dilations or other padding than half its side");
-    need(side == 1 || node.numbers.count("pads") != 0, "has a convolution without padding");
+    need(side == 1 || attribute(node, "pads") != nullptr, "has a convolution without padding");
     need(depthwise ? group == outputs && weights.sizes[1] == 1 && value(from).channels == outputs
                    : weights.sizes[1] == value(from).channels,
          "has a convolution that does not fit its input");
@@ -225,8 +239,7 @@ class Planner {
       const Node& node = graph_.nodes[index + i];
       need(node.operation == kMoves[i] && (i == 0 || node.inputs[0] == graph_.nodes[index + i - 1].outputs[0]), wrong);
       if (node.operation == "Transpose") {
-        const auto order = node.numbers.find("perm");
-        if (order != node.numbers.end()) numbers[i] = order->second;
+        if (const Attribute* order = attribute(node, "perm")) numbers[i] = order->numbers;
       } else {
         numbers[i] = needed_constant(node, 1).integers;
       }
@@ -243,8 +256,7 @@ class Planner {
   }
 
   void need_channel_axis(const Node& node) const {
-    const auto axis = node.number.find("axis");
-    need(axis != node.number.end() && axis->second == 1, "splits or joins something else than channels");
+    need(number(node, "axis", 0) == 1, "splits or joins something else than channels");
   }
 
   void split(const Node& node) {
@@ -387,11 +399,11 @@ class Planner {
   Graph graph_;
   std::string name_;
   std::map<std::string, int> planes_, vectors_;
-  std::map<std::string, std::string> bare_;  // inputs that are vectors, by the names of their casts
+  std::map<std::string, int> bare_;  // inputs that are vectors, by the names of their casts
   std::map<int, int> gathered_;
 };
 
-Network::Network(Graph graph, const std::map<std::string, int>& channels, const std::string& name) {
+Network::Network(Graph graph, Channels channels, const std::string& name) {
   Planner(*this, std::move(graph), channels, name);
   find_borders();
   pack();
@@ -479,7 +491,7 @@ void Network::pack() {
 }
 
 Tensor Network::input(const std::string& name, int height, int width) const {
-  const Value& value = values_[inputs_.at(name)];
+  const Value& value = values_[inputs_.find(name)->second];
   return Tensor(height, width, value.channels, value.border);
 }
 
@@ -520,25 +532,27 @@ std::size_t Network::peak_bytes(int height, int width) const {
   return most * sizeof(float);
 }
 
-Tensor Network::run(const std::map<std::string, const Tensor*>& planes, const std::map<std::string, std::vector<float>>& vectors) const {
+Tensor Network::run(std::initializer_list<Planes> planes, std::initializer_list<Numbers> vectors) const {
   std::vector<std::vector<float>> sums;  // of vectors and their tables
   for (const Vector& vector : vectors_) {
-    const auto given = vectors.find(vector.input);
-    if (given == vectors.end() || given->second.size() != static_cast<std::size_t>(vector.inputs))
+    const std::vector<float>* given = nullptr;
+    for (const Numbers& numbers : vectors)
+      if (vector.input == numbers.input) given = &numbers.numbers;
+    if (given == nullptr || given->size() != static_cast<std::size_t>(vector.inputs))
       throw Error(STAIR_INVALID_BUNDLE, "A graph of the bundle has an input " + vector.input + " that does not fit.");
     std::vector<float> sum(vector.outputs);
     for (int i = 0; i < vector.inputs; ++i)
-      if (const float weight = given->second[i]; weight != 0)
+      if (const float weight = (*given)[i]; weight != 0)
         for (int o = 0; o < vector.outputs; ++o) sum[o] += weight * vector.table[static_cast<std::size_t>(i) * vector.outputs + o];
     sums.push_back(std::move(sum));
   }
   std::vector<Tensor> held(values_.size());
   std::vector<const Tensor*> known(values_.size(), nullptr);
   int height = 0, width = 0;
-  for (const auto& [name, value] : inputs_) {
-    known[value] = planes.at(name);
-    height = known[value]->height();
-    width = known[value]->width();
+  for (const Planes& given : planes) {
+    known[inputs_.find(given.input)->second] = &given.planes;
+    height = given.planes.height();
+    width = given.planes.width();
   }
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     const Step& step = steps_[i];

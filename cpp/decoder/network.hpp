@@ -5,8 +5,10 @@
 // become part of it; tensors are given back as soon as no later step needs them.
 #pragma once
 
+#include <initializer_list>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "onnx.hpp"
@@ -16,15 +18,24 @@ namespace softstair {
 
 class Network {
  public:
+  using Channels = std::initializer_list<std::pair<const char*, int>>;
+  struct Planes {
+    const char* input;
+    const Tensor& planes;
+  };
+  struct Numbers {
+    const char* input;
+    const std::vector<float>& numbers;
+  };
+
   // channels: of the inputs that are planes; the others are vectors.
   // Throws Error (STAIR_INVALID_BUNDLE) if the graph holds anything that is not on the list.
-  Network(Graph graph, const std::map<std::string, int>& channels, const std::string& name);
+  Network(Graph graph, Channels channels, const std::string& name);
 
   // An input of the right shape, to be filled.
   Tensor input(const std::string& name, int height, int width) const;
-  // All planes of one size. vectors: by name.
-  Tensor run(const std::map<std::string, const Tensor*>& planes,
-             const std::map<std::string, std::vector<float>>& vectors) const;
+  // All planes of one size, each input given.
+  Tensor run(std::initializer_list<Planes> planes, std::initializer_list<Numbers> vectors) const;
 
   int outputs() const { return values_[output_].channels; }
   // How much higher the resolution of the output is.

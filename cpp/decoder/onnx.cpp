@@ -122,12 +122,13 @@ class Reader {
       if (field == 1) name = text_of(part);
     });
     fields(bytes, [&](int field, std::uint64_t number, Bytes part) {
-      if (field == 2 && part.size() == 4) node.real[name] = std::bit_cast<float>(load_little<std::uint32_t>(part.data()));
-      if (field == 3) node.number[name] = static_cast<std::int64_t>(number);
-      if (field == 4) node.text[name] = text_of(part);
+      Attribute& attribute = node.attributes[name];
+      if (field == 2 && part.size() == 4) attribute.real = std::bit_cast<float>(load_little<std::uint32_t>(part.data()));
+      if (field == 3) attribute.number = static_cast<std::int64_t>(number);
+      if (field == 4) attribute.text = text_of(part);
       if (field == 5) value = tensor(part).second;
       if (field == 6 || field == 11) fail("has sub-graphs");
-      if (field == 8) append(node.numbers[name], number, part);
+      if (field == 8) append(attribute.numbers, number, part);
     });
   }
 
@@ -155,6 +156,7 @@ class Reader {
     if (width == 0) fail("has constants of another type than float, half and int64");
     if (!raw.empty()) {
       if (raw.size() != count * width) fail("has a constant of the wrong size");
+      if (type != kInt64) result.floats.reserve(static_cast<std::size_t>(count));
       for (std::size_t i = 0; i < raw.size(); i += width) {
         if (type == kFloat) result.floats.push_back(std::bit_cast<float>(load_little<std::uint32_t>(raw.data() + i)));
         if (type == kHalf) result.floats.push_back(from_half(load_little<std::uint16_t>(raw.data() + i)));

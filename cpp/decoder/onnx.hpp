@@ -19,13 +19,18 @@ struct Constant {
   std::size_t count() const { return floats.size() + integers.size(); }
 };
 
+// One of these is set.
+struct Attribute {
+  std::int64_t number = 0;
+  std::vector<std::int64_t> numbers;
+  float real = 0;
+  std::string text;
+};
+
 struct Node {
   std::string operation;
   std::vector<std::string> inputs, outputs;
-  std::map<std::string, std::int64_t> number;                // attributes of one number; an enumeration's first letter
-  std::map<std::string, std::vector<std::int64_t>> numbers;  // of several
-  std::map<std::string, float> real;
-  std::map<std::string, std::string> text;
+  std::map<std::string, Attribute> attributes;
 };
 
 struct Graph {

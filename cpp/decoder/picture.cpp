@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <map>
 #include <new>
 
 #include "checksums.hpp"
@@ -43,24 +42,24 @@ void check_bundle(const Bundle* bundle, const Stream& stream) {
 class LatentPlane {
  public:
   // icons: holds what the reader's icon makes of tiles instead.
-  LatentPlane(const TileGrid& grid, const TileReader& reader, Presence& presence, bool icons) : grid_(grid), reader_(reader), presence_(presence), icons_(icons) {}
+  LatentPlane(const TileGrid& grid, const TileReader& reader, Presence& presence, bool icons) : grid_(grid), reader_(reader), presence_(presence), icons_(icons), tiles_(grid.count()) {}
 
   // fetched(): called after every tile that was decoded.
   template <typename Fetched>
   void prepare(const Box& cells, Fetched fetched) {
     for (const int index : grid_.meeting(cells.times(kStride)))
-      if (tiles_.find(index) == tiles_.end()) {
-        tiles_.emplace(index, latents(index));
+      if (tiles_[index].empty()) {
+        tiles_[index] = latents(index);
         fetched();
       }
   }
   void drop_above(int row) {
-    std::erase_if(tiles_, [&](const auto& tile) { return cells_of(tile.first).bottom <= row; });
+    for (int index = 0; index < grid_.count() && cells_of(index).bottom <= row; ++index) tiles_[index] = Tensor();
   }
   void window(const Box& cells, Tensor& to) const {
     for (const int index : grid_.meeting(cells.times(kStride))) {
       const Box tile = cells_of(index), common = tile.within(cells), from = common.seen_from(tile), at = common.seen_from(cells);
-      const Tensor& source = tiles_.at(index);
+      const Tensor& source = tiles_[index];
       for (int y = 0; y < common.rows(); ++y)
         std::copy_n(source.at(from.top + y, from.left), static_cast<std::size_t>(common.columns()) * to.channels(), to.at(at.top + y, at.left));
     }
@@ -82,13 +81,13 @@ class LatentPlane {
   const TileReader& reader_;
   Presence& presence_;
   bool icons_;
-  std::map<int, Tensor> tiles_;
+  std::vector<Tensor> tiles_;
 };
 
 // Pixels of a picture that are coded exactly, of which only the tiles in use are held.
 class ExactPlane {
  public:
-  ExactPlane(const Stream& stream, const Presence& presence) : stream_(stream), presence_(presence) {}
+  ExactPlane(const Stream& stream, const Presence& presence) : stream_(stream), presence_(presence), tiles_(stream.grid().count()) {}
 
   // Whether any pixel of a box is a learned one, as far as payloads say.
   bool leaves_any(const Box& box) const {
@@ -97,7 +96,7 @@ class ExactPlane {
     return false;
   }
   void drop_above(int row) {
-    std::erase_if(tiles_, [&](const auto& tile) { return stream_.grid().box(tile.first).bottom <= row; });
+    for (int index = 0; index < stream_.grid().count() && stream_.grid().box(index).bottom <= row; ++index) tiles_[index] = {};
   }
   // Over the pixels of a box, (rows, columns, colours).
   void put(const Box& box, int colours, std::vector<std::uint8_t>& pixels) {
@@ -117,7 +116,7 @@ class ExactPlane {
 
  private:
   const std::vector<std::uint32_t>& image(int index) {
-    if (const auto known = tiles_.find(index); known != tiles_.end()) return known->second;
+    if (!tiles_[index].empty()) return tiles_[index];
     const std::string name = "image of tile " + decimal(index);
     const ExactPayload payload = stream_.exact_payload(index);
     if (!stream_.needs_bundle() && !payload.learned.empty())
@@ -127,12 +126,12 @@ class ExactPlane {
     for (const std::uint32_t pixel : image)
       if (pixel >> 24 != 255 && (pixel >> 24 != 0 || payload.learned.empty()))
         throw Error(STAIR_CORRUPT, "The " + name + " has pixels that are neither exact nor learned.");
-    return tiles_.emplace(index, std::move(image)).first->second;
+    return tiles_[index] = std::move(image);
   }
 
   const Stream& stream_;
   const Presence& presence_;
-  std::map<int, std::vector<std::uint32_t>> tiles_;
+  std::vector<std::vector<std::uint32_t>> tiles_;
 };
 
 // Round half to even, as the rest of the world's libraries do; not a number is 0.
@@ -299,7 +298,7 @@ class Painter {
     } else {
       Tensor latents = synthesis_->input("latents", seen.rows(), seen.columns());
       plane_->window(seen, latents);
-      planes = synthesis_->run({{"latents", &latents}}, {{"hat", reader_->hat()}});
+      planes = synthesis_->run({{"latents", latents}}, {{"hat", reader_->hat()}});
     }
     const Box from = core.cells(made_).seen_from(seen.times(kStride / made_));
     const bool grey = stream_.header().grey;

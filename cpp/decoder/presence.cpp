@@ -27,26 +27,17 @@ void Presence::check(const std::vector<int>& needed, const Beginning& beginning)
     last = index;
     const int rows = found == Piece::damaged || stream_.exact(index) ? 0 : beginning(index);
     if (rows > 0) {
-      cut_[index] = rows;
+      rows_[index] = rows;
       read += static_cast<double>(rows) / stream_.grid().box(index).cells(kStride).rows();
       continue;
     }
-    missing_.insert(index);
-    if (found == Piece::damaged) damaged_.insert(index);
+    rows_[index] = found == Piece::damaged ? kDamaged : kMissing;
   }
   // Where every tile that is there is damaged it is the index that is, and a beginning means nothing.
-  if (last >= 0 && (read < static_cast<double>(needed_) * kLeastRead || (!damaged_.empty() && whole == 0))) stream_.tile(last);
+  if (last >= 0 && (read < static_cast<double>(needed_) * kLeastRead || (whole == 0 && count(kDamaged) > 0))) stream_.tile(last);
 }
 
-void Presence::miss_damaged(int index) {
-  missing_.insert(index);
-  damaged_.insert(index);
-}
-
-int Presence::cut_rows(int index) const {
-  const auto found = cut_.find(index);
-  return found == cut_.end() ? 0 : found->second;
-}
+void Presence::miss_damaged(int index) { rows_[index] = kDamaged; }
 
 Box Presence::known(int index) const {
   Box box = stream_.grid().box(index);
@@ -61,7 +52,7 @@ bool Presence::any_known(const Box& box) const {
 }
 
 void Presence::paint_unread(const Box& box, int colours, std::vector<std::uint8_t>& pixels) const {
-  if (missing_.empty() && cut_.empty()) return;
+  if (count(kWhole) == rows_.size()) return;
   for (const int index : stream_.grid().meeting(box)) {
     Box unread = stream_.grid().box(index);
     unread.top = known(index).bottom;
@@ -77,7 +68,7 @@ std::string Presence::damage(bool whole_extras) const {
   const auto add = [&](const std::string& part) {
     if (!part.empty()) text += (text.empty() ? "The picture is not complete: " : "; ") + part;
   };
-  if (!damaged_.empty()) add(decimal(damaged_.size()) + " of " + decimal(needed_) + " tiles were damaged and are grey");
+  if (const std::size_t damaged = count(kDamaged); damaged > 0) add(decimal(damaged) + " of " + decimal(needed_) + " tiles were damaged and are grey");
   add(ends_early());
   if (stream_.ends_within_a_layer())
     add("the file ends early: " + decimal(stream_.layers()) + " of " + decimal(stream_.header().layers) + " layers are shown");
@@ -86,11 +77,11 @@ std::string Presence::damage(bool whole_extras) const {
 }
 
 std::string Presence::ends_early() const {
-  const std::size_t absent = missing_.size() - damaged_.size();
+  const std::size_t absent = count(kMissing), cut = rows_.size() - count(kWhole) - absent - count(kDamaged);
   const std::string of = " of " + decimal(needed_) + " tiles ";
-  if (cut_.empty()) return absent == 0 ? "" : "the file ends early: " + decimal(absent) + of + "are grey";
+  if (cut == 0) return absent == 0 ? "" : "the file ends early: " + decimal(absent) + of + "are grey";
   if (needed_ == 1) return "the file ends early and is shown as far as its bytes reach";
-  const std::string shown = "the file ends early: " + decimal(cut_.size()) + of + "as far as the bytes reach";
+  const std::string shown = "the file ends early: " + decimal(cut) + of + "as far as the bytes reach";
   return absent == 0 ? shown : shown + ", " + decimal(absent) + " grey";
 }
 

@@ -200,7 +200,7 @@ Tensor TileReader::base(const Network& network, const std::vector<std::int16_t>&
       const std::size_t at = static_cast<std::size_t>(mirrored(y - m.top, rows)) * columns + mirrored(x - m.left, columns);
       std::copy_n(z.data() + at * channels, channels, in.at(y, x));
     }
-  const Tensor whole = bundle_.mean_base().run({{"z_hat", &in}}, {{"hat", hat_}});
+  const Tensor whole = bundle_.mean_base().run({{"z_hat", in}}, {{"hat", hat_}});
   // z^ covers two positions each: of its margin, only the inner half is needed.
   Tensor cut = network.input("base", size.height + m.top + m.bottom, size.width + m.left + m.right);
   const auto same = [](int i) { return i; };
@@ -212,7 +212,7 @@ Tensor TileReader::mean(const Network& network, const Tensor& decoded, const Ten
   std::vector<float> one_hot(kPhases);
   if (phase < kPhases) one_hot[phase] = 1;
   const auto run = [&](const Tensor& known) {
-    return network.run({{"known", &known}, {"base", &base}}, {{"phase", one_hot}, {"hat", hat_}});
+    return network.run({{"known", known}, {"base", base}}, {{"phase", one_hot}, {"hat", hat_}});
   };
   if (!m.any()) return run(decoded);
   Tensor known = network.input("known", base.height(), base.width());

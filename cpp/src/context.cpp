@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "rans.hpp"
+#include "refuse.hpp"
 #include "scale_network.hpp"
 
 namespace softstair {
@@ -26,7 +27,7 @@ constexpr int kFirstScale = 14;  // row 0 is 2^-3.5
 constexpr int kOwnShift = 3;     // from z times a weight in 2^-12
 
 void need(bool holds, const char* why) {
-  if (!holds) throw std::invalid_argument(why);
+  if (!holds) refuse(why);
 }
 
 Weights of_block(const std::int16_t* weight, int group, int block) {

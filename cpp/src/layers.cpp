@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <limits>
 
+#include "refuse.hpp"
+
 #if defined(SOFTSTAIR_SIMD) && defined(__x86_64__) && defined(__GNUC__)
 #define SOFTSTAIR_AVX2 1
 #include <immintrin.h>
@@ -32,7 +34,7 @@ void check_weights(const Weights& w, int outputs, int inputs, int taps,
   const auto count = static_cast<std::size_t>(outputs) * inputs * taps;
   if (w.outputs != outputs || w.inputs != inputs || w.taps != taps || w.values.size() != count ||
       w.bias.size() != static_cast<std::size_t>(outputs))
-    throw std::invalid_argument("layer " + name + " has the wrong shape");
+    refuse("layer ", name, " has the wrong shape");
   const auto per_output = static_cast<std::size_t>(inputs) * taps;
   for (int o = 0; o < outputs; ++o) {
     std::int64_t bound = std::llabs(static_cast<std::int64_t>(w.bias[o])) + extra;
@@ -40,7 +42,7 @@ void check_weights(const Weights& w, int outputs, int inputs, int taps,
       bound += std::abs(static_cast<int>(w.values[o * per_output + k])) *
                static_cast<std::int64_t>(input_magnitude);
     if (bound > std::numeric_limits<std::int32_t>::max())
-      throw std::invalid_argument("layer " + name + " could overflow its accumulators");
+      refuse("layer ", name, " could overflow its accumulators");
   }
 }
 
@@ -60,7 +62,7 @@ bool vectors([[maybe_unused]] bool wanted) {
 Matrix::Matrix(const Weights& w, Requantize to, bool simd)
     : depth_(w.inputs * w.taps), simd_(vectors(simd)), to_(to), bias_(w.bias) {
   if (w.outputs % kPanel != 0 || w.inputs % 2 != 0)
-    throw std::invalid_argument("a matrix needs an even number of inputs and full panels");
+    refuse("a matrix needs an even number of inputs and full panels");
   panels_.resize(static_cast<std::size_t>(w.outputs) * depth_);
   for (int o = 0; o < w.outputs; ++o)
     for (int i = 0; i < w.inputs; ++i)
@@ -358,7 +360,7 @@ Depthwise::Depthwise(const Weights& w, Pairs pairs, Requantize to, bool simd)
       to_(to),
       pairs_(std::move(pairs)),
       bias_(w.bias) {
-  if (channels_ % kPanel != 0) throw std::invalid_argument("a depthwise layer needs full panels");
+  if (channels_ % kPanel != 0) refuse("a depthwise layer needs full panels");
   weights_.assign(pairs_.size() * channels_ * 2, 0);
   for (std::size_t pair = 0; pair < pairs_.size(); ++pair)
     for (int c = 0; c < channels_; ++c)

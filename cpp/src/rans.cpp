@@ -4,29 +4,31 @@
 #include <algorithm>
 #include <cmath>
 
+#include "refuse.hpp"
+
 namespace softstair {
 
 namespace {
 
 void check_rows(const Tables& tables, std::span<const std::int16_t> rows, int lanes) {
   if (lanes != 1 && lanes != 2 && lanes != kMaxLanes)
-    throw std::invalid_argument("lanes must be 1, 2 or 4");
+    refuse("lanes must be 1, 2 or 4");
   for (const std::int16_t row : rows)
-    if (row < 0 || row >= tables.rows()) throw std::invalid_argument("a row is not in the tables");
+    if (row < 0 || row >= tables.rows()) refuse("a row is not in the tables");
 }
 
 }  // namespace
 
 void check_symbols(std::span<const std::int16_t> symbols) {
   if (std::find(symbols.begin(), symbols.end(), std::int16_t{-32768}) != symbols.end())
-    throw std::invalid_argument("a symbol is out of range");
+    refuse("a symbol is out of range");
 }
 
 std::vector<std::uint8_t> encode_rows(const Tables& tables, std::span<const std::int16_t> rows,
                                       std::span<const std::int16_t> symbols, int lanes) {
   check_rows(tables, rows, lanes);
   check_symbols(symbols);
-  if (symbols.size() != rows.size()) throw std::invalid_argument("every symbol needs a row");
+  if (symbols.size() != rows.size()) refuse("every symbol needs a row");
   Encoder encoder(lanes);
   for (std::size_t i = rows.size(); i-- > 0;)
     encoder.write_before(tables, rows[i], i, symbols[i]);
@@ -61,7 +63,13 @@ double least_bits(const Tables& tables, int row) {
   int most = 0;
   for (int symbol = 0; symbol < tables.symbols(row); ++symbol)
     most = std::max(most, cdf[symbol + 1] - cdf[symbol]);
-  return kProbabilityBits - std::log2(static_cast<double>(most));
+  // log2(most) bit by bit, rounded up: a library's has a kilobyte that a browser would have to load.
+  const int whole = std::bit_width(static_cast<unsigned>(most)) - 1;
+  double bits = kProbabilityBits - whole, rest = std::ldexp(most, -whole);
+  if (rest == 1) return bits;
+  for (double bit = 0.5; bit > 1e-7; bit /= 2)
+    if ((rest *= rest) >= 2) rest /= 2, bits -= bit;
+  return std::max(0.0, bits - 2e-7);
 }
 
 }  // namespace softstair

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "refuse.hpp"
+
 namespace softstair {
 namespace {
 
@@ -120,7 +122,7 @@ std::vector<std::uint8_t> LayerWriter::write(const Model& model, int behind, flo
   };
   std::vector<Coded> coded;
   if (std::any_of(levels_.begin(), levels_.end(), [](int level) { return level > kLargestLevel || level < -kLargestLevel; }))
-    throw std::invalid_argument("a level is too large to be split");
+    refuse("a level is too large to be split");
   scale_ *= 2;
   bits_ = 0;
   const auto visit = [&](std::size_t rank, int channel, std::size_t place, int row, int level) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "refuse.hpp"
+
 namespace softstair {
 namespace {
 
@@ -25,13 +27,13 @@ constexpr std::int64_t kOuterBias = 1 << 28;
 
 const Weights& layer(const ScaleNetwork::Layers& layers, const std::string& name) {
   const auto found = layers.find(name);
-  if (found == layers.end()) throw std::invalid_argument("layer " + name + " is missing");
+  if (found == layers.end()) refuse("layer ", name, " is missing");
   return found->second;
 }
 
 template <int kOf>
 void require_multiple(int value, const char* wrong) {
-  if (value <= 0 || value % kOf != 0 || value > 4096) throw std::invalid_argument(wrong);
+  if (value <= 0 || value % kOf != 0 || value > 4096) refuse(wrong);
 }
 
 // Class of a position, or of the distance between two: classes add by XOR, as coordinates do.
@@ -59,10 +61,10 @@ ScaleNetwork::ScaleNetwork(const Layers& layers, const std::vector<std::int32_t>
     : simd_(simd) {
   read_widths(layers);
   if (phase_bias.size() != static_cast<std::size_t>(kPhases) * width_)
-    throw std::invalid_argument("the phase bias has the wrong shape");
+    refuse("the phase bias has the wrong shape");
   for (const std::int32_t bias : phase_bias)
     if (std::abs(static_cast<std::int64_t>(bias)) << 6 > kOuterBias / 4)
-      throw std::invalid_argument("the phase bias is too large");
+      refuse("the phase bias is too large");
   add_layers(layers, simd);
   find_starts(phase_bias);
 }

@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "refuse.hpp"
+
 namespace softstair {
 
 constexpr int kProbabilityBits = 14;
@@ -25,11 +27,13 @@ class Tables {
       : cdf_(std::move(cdf)) {
     if (offsets.size() < 2 || offsets.front() != 0 ||
         offsets.back() != static_cast<std::int64_t>(cdf_.size()))
-      throw std::invalid_argument("table offsets do not cover the table");
+      refuse("table offsets do not cover the table");
     for (std::size_t row = 0; row + 1 < offsets.size(); ++row)
       add_row(offsets[row], offsets[row + 1]);
     build_buckets();
-    build_bits();
+#ifndef SOFTSTAIR_BROWSER
+    build_bits();  // for encoders
+#endif
   }
 
   int rows() const { return static_cast<int>(rows_.size()); }
@@ -71,11 +75,11 @@ class Tables {
     const std::int64_t entries = last - first;
     if (first < 0 || last > static_cast<std::int64_t>(cdf_.size()) || entries < 3 ||
         entries % 2 == 0)
-      throw std::invalid_argument("a table row needs an even number of symbols, at least two");
+      refuse("a table row needs an even number of symbols, at least two");
     if (cdf_[first] != 0 || cdf_[last - 1] != kProbabilityOne)
-      throw std::invalid_argument("a table row must run from 0 to 2^14");
+      refuse("a table row must run from 0 to 2^14");
     for (std::int64_t i = first; i + 1 < last; ++i)
-      if (cdf_[i] >= cdf_[i + 1]) throw std::invalid_argument("a table row must strictly increase");
+      if (cdf_[i] >= cdf_[i + 1]) refuse("a table row must strictly increase");
     const std::int64_t largest = (entries - 3) / 2;  // 2 K + 2 symbols have one entry more
     rows_.push_back({static_cast<std::int32_t>(first), static_cast<std::int32_t>(largest)});
   }

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "refuse.hpp"
+
 namespace softstair {
 namespace {
 
@@ -18,21 +20,21 @@ void Model::check() const {
                        [limit](std::int32_t v) { return v >= -limit && v <= limit; });
   };
   if (z_tables->rows() != network->hyper_latents())
-    throw std::invalid_argument("z needs a table for every channel");
+    refuse("z needs a table for every channel");
   if (rule.rows * (trellis->dependent() ? 2 : 1) != y_tables->rows() || rule.skip < -1024 || rule.skip > rule.rows ||
       rule.base < -kLargestExponent || rule.base > kLargestExponent)
-    throw std::invalid_argument("the row rule does not fit the tables of y");
+    refuse("the row rule does not fit the tables of y");
   if (rate_bias.size() != static_cast<std::size_t>(network->hyper_width()) ||
       !inside(rate_bias, kLargestRateBias))
-    throw std::invalid_argument("the rate bias does not fit the scale network");
+    refuse("the rate bias does not fit the scale network");
   if (exponent.size() != static_cast<std::size_t>(network->latents()) ||
       !inside(exponent, kLargestExponent))
-    throw std::invalid_argument("the gains do not fit the scale network");
+    refuse("the gains do not fit the scale network");
   if (place && (place->group() * kPhases != network->latents() || place->rows() != rule.rows))
-    throw std::invalid_argument("the context of a place does not fit the scale network");
+    refuse("the context of a place does not fit the scale network");
   if (hyper && (hyper->channels() != network->hyper_latents() || hyper_rate.size() != hyper->rate_size() ||
                 !inside(hyper_rate, kLargestRate)))
-    throw std::invalid_argument("the context of z does not fit the scale network");
+    refuse("the context of z does not fit the scale network");
 }
 
 double Model::least_hyper_bits() const {
@@ -139,7 +141,7 @@ TileDecoder::TileDecoder(const Model& model, Size size, std::span<const std::uin
 }
 
 void TileDecoder::append(std::span<const std::uint8_t> bytes) {
-  if (!growing_) throw std::invalid_argument("the tile has all its bytes");
+  if (!growing_) refuse("the tile has all its bytes");
   if (fault_ != Fault::none || bytes.empty()) return;
   bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
   if (phase_ == kPhases) {
@@ -211,7 +213,7 @@ Fault TileDecoder::read_z_line(std::size_t start) {
 }
 
 void TileDecoder::read_phase() {
-  if (phase_ == kPhases) throw std::invalid_argument("all phases have been read");
+  if (phase_ == kPhases) refuse("all phases have been read");
   if (fault_ != Fault::none || !has_z()) return;
   if (!field_)  // not before: networks can begin as soon as z is known
     field_.emplace(model_.network, symbols_.z.data(), size_.height, size_.width,

@@ -7,6 +7,7 @@
 
 #include "layers.hpp"
 #include "refinement.hpp"
+#include "refuse.hpp"
 #include "viterbi.hpp"
 
 namespace softstair {
@@ -153,7 +154,7 @@ const Trellis& Trellis::of(int states) {
                                                           Trellis(16), Trellis(32), Trellis(512)};
   for (const Trellis& trellis : kAll)
     if (trellis.states_ == states) return trellis;
-  throw std::invalid_argument("a trellis has 1, 4, 8, 16, 32 or 512 states");
+  refuse("a trellis has 1, 4, 8, 16, 32 or 512 states");
 }
 
 void search(const Trellis& trellis, const Tables& tables, const Staircase& staircase,

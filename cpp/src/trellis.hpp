@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "refuse.hpp"
 #include "tables.hpp"
 
 namespace softstair {
@@ -34,7 +35,7 @@ constexpr int next_state(int states, int state, int parity) {
   for (const Code& code : kCodes)
     if (code.states == states)
       return state >> 1 ^ (state & 1 ? code.h0 >> 1 : 0) ^ (parity ? code.h1 >> 1 : 0);
-  throw std::invalid_argument("a trellis has 1, 4, 8, 16, 32 or 512 states");
+  refuse("a trellis has 1, 4, 8, 16, 32 or 512 states");
 }
 
 // The state machine. With one state it is scalar quantization: quantizer 0 for ever.

@@ -64,6 +64,7 @@ FLAGS = (
     "-fdata-sections",
     "-DNDEBUG",
     "-DSOFTSTAIR_SIMD",
+    "-DSOFTSTAIR_BROWSER",
 )
 # To zig -Oz is -Os; its Clang knows better.
 SIZE = ("-Os", "-Xclang", "-Oz")

@@ -12,6 +12,7 @@
 #include <__verbose_abort>
 
 #include "error.hpp"
+#include "refuse.hpp"
 #include "softstair.h"
 
 #define IMPORT(name) __attribute__((import_module("softstair"), import_name(name)))
@@ -109,6 +110,12 @@ void __cxa_free_exception(void* exception) { std::free(exception); }
     stair_js_fail(STAIR_NO_MEMORY, "There is not enough memory for the picture.");
   stair_js_fail(STAIR_INTERNAL, exception->what());
 }
+
+}  // extern "C"
+
+void softstair::refuse_bundle() { stair_js_fail(STAIR_INVALID_BUNDLE, "The bundle is not valid."); }
+
+extern "C" {
 
 EXPORT void* stair_alloc(std::size_t size) { return std::malloc(size > 0 ? size : 1); }
 EXPORT void stair_dealloc(void* memory) { std::free(memory); }

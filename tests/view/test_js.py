@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,18 @@ def test_a_damaged_file_is_one_sentence_and_the_next_one_opens(tmp_path):
     assert [failure["code"] for failure in failures] == codes
     assert all(failure["message"].endswith(".") for failure in failures)
     assert last["width"] == 90
+
+
+def test_a_bundle_that_is_not_valid_is_one_sentence(tmp_path):
+    with (
+        zipfile.ZipFile(FOLDER / "tiny.stairs") as whole,
+        zipfile.ZipFile(tmp_path / "other.stairs", "w") as other,
+    ):
+        for name in whole.namelist():
+            other.writestr(name, b"[]" if name == "staircases.json" else whole.read(name))
+    job = {"stream": str(FOLDER / "plain.stair"), "bundle": str(tmp_path / "other.stairs")}
+    (failure,) = run(tmp_path, [job])
+    assert failure == {"code": "invalid-bundle", "message": "The bundle is not valid."}
 
 
 def test_files_that_end_early_or_are_damaged_as_far_as_they_go(tmp_path, tiny_bundle):
