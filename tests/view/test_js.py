@@ -145,8 +145,8 @@ def test_a_bundle_that_is_not_valid_is_one_sentence(tmp_path):
     ):
         for name in whole.namelist():
             other.writestr(name, b"[]" if name == "staircases.json" else whole.read(name))
-    job = {"stream": str(FOLDER / "plain.stair"), "bundle": str(tmp_path / "other.stairs")}
-    (failure,) = run(tmp_path, [job])
+    stream, bundle = str(FOLDER / "plain.stair"), str(tmp_path / "other.stairs")
+    (failure,) = run(tmp_path, [{"stream": stream, "bundle": bundle}])
     assert failure == {"code": "invalid-bundle", "message": "The bundle is not valid."}
 
 
