@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels.hpp"
+#include "refuse.hpp"
 
 namespace softstair {
 
@@ -27,8 +28,12 @@ class Planner {
   }
 
  private:
-  [[noreturn]] void fail(const char* why) const {
+  [[noreturn]] void fail([[maybe_unused]] const char* why) const {
+#ifdef SOFTSTAIR_BROWSER
+    refuse_bundle();
+#else
     throw Error(STAIR_INVALID_BUNDLE, "The graph " + name_ + " of the bundle " + why + ".");
+#endif
   }
   void need(bool condition, const char* why) const {
     if (!condition) fail(why);
@@ -386,11 +391,10 @@ class Planner {
   // Outputs in the order in which depth to space moves them.
   static void order_by_place(Step& convolution, std::size_t places) {
     const std::size_t channels = convolution.bias.size() / places, each = convolution.weights.size() / convolution.bias.size();
-    const std::vector<float> weights = std::move(convolution.weights), bias = convolution.bias;
-    convolution.weights.clear();
+    const std::vector<float> weights = convolution.weights, bias = convolution.bias;
     for (std::size_t o = 0; o < bias.size(); ++o) {
       const std::size_t from = o % channels * places + o / channels;
-      convolution.weights.insert(convolution.weights.end(), weights.begin() + from * each, weights.begin() + (from + 1) * each);
+      std::copy_n(weights.data() + from * each, each, convolution.weights.data() + o * each);
       convolution.bias[o] = bias[from];
     }
   }

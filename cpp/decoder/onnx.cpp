@@ -3,6 +3,8 @@
 
 #include <bit>
 
+#include "refuse.hpp"
+
 namespace softstair {
 namespace {
 
@@ -30,8 +32,12 @@ class Reader {
   Graph take() { return std::move(graph_); }
 
  private:
-  [[noreturn]] void fail(const char* why) const {
+  [[noreturn]] void fail([[maybe_unused]] const char* why) const {
+#ifdef SOFTSTAIR_BROWSER
+    refuse_bundle();
+#else
     throw Error(STAIR_INVALID_BUNDLE, "The graph " + name_ + " of the bundle " + why + ".");
+#endif
   }
 
   // handle(field, number, bytes): `bytes` of a length-delimited field or of a fixed number.

@@ -19,11 +19,11 @@ namespace softstair {
 
 Weights Weights::slice(int first, int step, int count) const {
   const auto size = static_cast<std::ptrdiff_t>(inputs) * taps;
-  Weights part{{}, {}, count, inputs, taps};
+  Weights part{std::vector<std::int16_t>(count * size), {}, count, inputs, taps};
   for (int i = 0; i < count; ++i) {
     const std::ptrdiff_t output = first + static_cast<std::ptrdiff_t>(i) * step;
     const auto begin = values.begin() + output * size;
-    part.values.insert(part.values.end(), begin, begin + size);
+    std::copy_n(begin, size, part.values.begin() + i * size);
     part.bias.push_back(bias[output]);
   }
   return part;
