@@ -1,7 +1,7 @@
 """The pages of the documentation that show results/.
 
 docs/conf.py writes them whenever the site is built. Every NAME.json is a data set: curves, delta
-rates, times, and the tables of NAME.md. Every other NAME.md is a page as it stands, below
+rates, and the tables of NAME.md. Every other NAME.md is a page as it stands, below
 docs/images/NAME.svg where there is one.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from figures import NAMES, RESULTS, delta, own_curve, published, times
+from figures import NAMES, RESULTS, delta, own_curve, published
 
 from softstair.evaluate import (
     METRICS,
@@ -119,8 +119,6 @@ def write_data_set(path: Path, folder: Path) -> None:
             "Against points that others published and we did not run; positive means that they need fewer:",
             published(results),
         ]
-    if results.timings:
-        page += ["## Times", "One picture at a time, networks loaded, medians.", times(results)]
     report = path.with_suffix(".md")
     if report.exists():
         page += ["## All points", _without_title(report.read_text())]
