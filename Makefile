@@ -128,7 +128,7 @@ figures: $(VENV)/dev
 	$(BIN)/python benchmarks/large.py $(DATA)/large12mp/big01_windmill.jpg > results/large.md
 	$(BIN)/python benchmarks/coder.py $(DATA)/kodak/kodim05.png $(DATA)/large1200/*01* > results/coder.md
 	$(BIN)/python benchmarks/robustness.py $(addprefix $(DATA)/kodak/kodim,05.png 13.png 19.png 23.png) > results/robustness.md
-	$(BIN)/python benchmarks/not_photographs.py --every 4 $(DATA)/domains $(addprefix $(DATA)/kodak/kodim,05.png 20.png) \
+	$(BIN)/python benchmarks/not_photographs.py $(DATA)/domains $(addprefix $(DATA)/kodak/kodim,05.png 20.png) \
 	  > results/not_photographs.md
 	$(BIN)/python docs/build/every_position.py kodak --data-root $(DATA) > results/every_position.md
 	$(BIN)/python -m experiments.ladder.figure kodak docs/images/ladder.svg
