@@ -40,6 +40,8 @@ def run(folder: Path, jobs: list[dict[str, object]], package: str = str(PACKAGE 
 def as_rgba(pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim == 2:
         pixels = np.dstack([pixels] * 3)
+    if pixels.shape[2] == 2:  # grey and alpha
+        pixels = pixels[..., [0, 0, 0, 1]]
     if pixels.shape[2] == 3:
         pixels = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
     return pixels
