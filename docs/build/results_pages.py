@@ -54,10 +54,13 @@ PAGES = {
             ("training", "training"),
         )
     },
-    "compare_entropy_seeds": (
-        "Two seeds: entropy model",
-        "Against the first row with the same seed: mean, and each.",
-    ),
+    **{
+        f"compare_{group}_seeds": (
+            f"Two seeds: {title}",
+            "Against the first row with the same seed: mean, and each.",
+        )
+        for group, title in (("entropy", "entropy model"), ("top-rate", "the top rate"))
+    },
     "grid": ("Grid", "How far cells of 16 pixels show, by what latents the synthesis is given."),
     "integer_cost": ("The price of integers", "What it costs that tables are chosen in integers."),
     "large": ("Large pictures", "Time and memory from 1 to 100 megapixels, beside AVIF and JPEG XL."),
