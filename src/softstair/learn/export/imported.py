@@ -77,7 +77,7 @@ def import_bundle(bundle: Bundle) -> Imported:
     if missing:
         raise _other(bundle, missing[0])
     with torch.no_grad():
-        codec.deviation.copy_(_deviation(bundle).reshape(1, -1, 1, 1))
+        codec.deviation.copy_(deviation_of(bundle).reshape(1, -1, 1, 1))
         _import_integers(codec, bundle)
     _fit(codec.z_density, bundle.integers.z_tables)
     codec.set_fixed(True)
@@ -130,14 +130,14 @@ def _shuffled(module: nn.Module) -> dict[str, int]:
     return found
 
 
-def _deviation(bundle: Bundle) -> Tensor:
-    """What the mean network divides latents by: a constant of its graph."""
+def deviation_of(bundle: Bundle) -> Tensor:
+    """What the mean network divides latents by, a constant of its graph."""
     nodes = onnx.load_from_string(bundle.graph("mean")).graph.node
     constants = {node.output[0]: node for node in nodes if node.op_type == "Constant"}
     for node in nodes:
         if node.op_type == "Div" and node.input[0] == "known" and node.input[1] in constants:
             values = numpy_helper.to_array(constants[node.input[1]].attribute[0].t)
-            return torch.from_numpy(values.astype(np.float32))
+            return torch.from_numpy(values.astype(np.float32).ravel())
     raise _other(bundle, "mean: deviation")
 
 

@@ -8,13 +8,10 @@ differences from that network's means, so only one that nearly has these is of u
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, fields
 
 import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,28 +21,19 @@ from softstair.codec import networks_of
 from softstair.codec.icon import first_latents
 from softstair.codec.tile import TileCoder
 from softstair.graphs import weights_of
-from softstair.mode import Mode
 from softstair.quantize.grids import STRIDE
 from softstair.quantize.phases import PHASES, phase_map
 
 from ..data import Crops, Pixels
+from ..export.imported import deviation_of
 from ..layers.blocks import SLOPE
 from ..networks import Icon
-from ..optimiser import Optimiser
 from ..run import Say, say_nothing
-from ..schedule import falling
+from .preview import MODE, SIDE, best_of, least_squares
 
-_SIDE = 256  # of the crops, pixels
-_MODE = Mode.RDOQ  # whose symbols are nearly those of all others and found in a tenth of the time
-_COUNT = 8  # crops of a step
-_RATE = 1e-3
 _SIZES = {1: 0.3, 2: 1.0, 4: 1.0}  # divisors of a sixteenth, and what errors at them weigh
-_RIDGE = 1e-4  # of the least squares that colours begin with
 _CARRIED = 0.7  # what later groups, which carry what phases tell each other, weigh beside the first
 _CHUNK = 64  # crops
-_WARM_UP = 20
-_LOG_EVERY = 250
-_HELD_OUT = 16  # one crop of so many is kept to see what was learned
 
 
 @dataclass(frozen=True)
@@ -82,31 +70,20 @@ def train_icon(
     torch.manual_seed(seed)
     coded = _code(bundle, pictures, crops, seed, threads)
     say(f"{crops} crops coded")
-    is_held_out = torch.arange(crops) % _HELD_OUT == 0
-    learned, held_out = coded.part(~is_held_out), coded.part(is_held_out)
-    network = _inherited(bundle, learned)
-    _fit_colours(network, learned)
-    best, least = deepcopy(network), _loss(network, held_out)
-    say("      0  held out  " + "  ".join(_figures(network, held_out)))
-    optimiser = Optimiser(network, _RATE, _RATE, torch.float32)
-    generator = torch.Generator().manual_seed(seed)
-    for step in range(steps):
-        loss = _error(network, learned.part(torch.randint(len(learned), (_COUNT,), generator=generator)))
-        network.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step(min(1.0, (step + 1) / _WARM_UP) * falling(step / steps))
-        if (step + 1) % _LOG_EVERY == 0 or step + 1 == steps:
-            say(f"{step + 1:7d}  held out  " + "  ".join(_figures(network, held_out)))
-            if (now := _loss(network, held_out)) < least:
-                best, least = deepcopy(network), now
-    return best.eval()
+
+    def start(learned: _Coded) -> Icon:
+        network = _inherited(bundle, learned)
+        _fit_colours(network, learned)
+        return network
+
+    return best_of(coded, start, _error, _figures, say, seed, steps=steps, count=8, rate=1e-3, look_every=250)
 
 
 def _code(bundle: Bundle, pictures: Sequence[Pixels], crops: int, seed: int, threads: int) -> _Coded:
-    pixels = Crops(list(pictures), seed).batch(0, crops, _SIDE)
+    pixels = Crops(list(pictures), seed).batch(0, crops, SIDE)
     positions = np.random.default_rng(seed).integers(0, bundle.last_position + 1, crops)
-    networks = networks_of(bundle, threads, _MODE)
-    coder, seen = TileCoder(bundle, networks, _MODE), first_latents(bundle.channels)
+    networks = networks_of(bundle, threads, MODE)
+    coder, seen = TileCoder(bundle, networks, MODE), first_latents(bundle.channels)
     coded: list[tuple[np.ndarray, ...]] = []
     for one, position in zip(pixels, positions.tolist(), strict=True):
         begun = coder.begin(coder.analyse(np.ascontiguousarray(one.transpose(1, 2, 0))), position)
@@ -118,7 +95,7 @@ def _code(bundle: Bundle, pictures: Sequence[Pixels], crops: int, seed: int, thr
             _core.reconstruct_phase(
                 phase,
                 symbols,
-                _MODE.states,
+                MODE.states,
                 setting.grid,
                 np.zeros_like(latents),
                 setting.step[seen],
@@ -140,7 +117,7 @@ def _inherited(bundle: Bundle, learned: _Coded) -> Icon:
         name.removeprefix("network."): torch.from_numpy(np.array(values, np.float32))
         for name, values in weights_of(bytearray(bundle.graph("mean"))).items()
     }
-    deviation = _deviation(bundle)[seen].reshape(1, -1, 1, 1)
+    deviation = deviation_of(bundle)[seen].reshape(1, -1, 1, 1)
     network = Icon(learned.base.shape[1], deviation)
     known, body, head = (
         weights["known.weight"][:, seen],
@@ -183,22 +160,13 @@ def _inherited(bundle: Bundle, learned: _Coded) -> Icon:
     return network
 
 
-def _deviation(bundle: Bundle) -> Tensor:
-    """What the mean network divides latents by, (C,)."""
-    graph = onnx.load_from_string(bundle.graph("mean")).graph
-    constants = {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
-    (divisor,) = (node.input[1] for node in graph.node if node.op_type == "Div")
-    return torch.from_numpy(np.array(numpy_helper.to_array(constants[divisor]), np.float32).ravel())
-
-
 @torch.no_grad()
 def _fit_colours(network: Icon, learned: _Coded) -> None:
     """Begin with the least squares of a place alone."""
     seen = (learned.latents / network.deviation).transpose(0, 1).flatten(1).T
     seen = torch.cat([seen, torch.ones(len(seen), 1)], 1)
     square, product = seen.T @ seen, seen.T @ learned.wanted.transpose(0, 1).flatten(1).T
-    square.diagonal().add_(_RIDGE * square.diagonal().mean())
-    solution = torch.linalg.solve(square.double(), product.double()).float()
+    solution = least_squares(square, product)
     for layer in (network.colour, network.shade):
         layer.weight.zero_()
         assert layer.bias is not None
@@ -240,12 +208,6 @@ def _error(network: Icon, batch: _Coded) -> Tensor:
     return torch.stack(errors).sum() + scale * apart
 
 
-@torch.no_grad()
-def _loss(network: Icon, coded: _Coded) -> float:
-    return _error(network, coded).item()
-
-
-@torch.no_grad()
 def _figures(network: Icon, held_out: _Coded) -> Iterator[str]:
     """PSNR in dB beside means of the original, at each scale."""
     shown = _decoded(network, held_out)[1].clamp(0, 1)

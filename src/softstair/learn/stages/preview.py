@@ -6,13 +6,15 @@ an entry that a bundle may have or not. It begins as the least squares of a plac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from softstair.bundle import ICON, PREVIEW, Bundle, read_bundle, write_bundle
@@ -29,16 +31,15 @@ from ..run import Say, say_nothing
 from ..schedule import falling
 from .coded import CodedCrops, code_crops
 
-_SIDE = 256  # of the crops, pixels
-_MODE = Mode.RDOQ  # whose symbols are nearly those of all others and found in a tenth of the time
-_COUNT = 16  # crops of a step
-_RATE = 2e-4
+SIDE = 256  # of the crops, pixels
+MODE = Mode.RDOQ  # whose symbols are nearly those of all others and found in a tenth of the time
 _SIZES = (1, 2, 4)  # divisors of a quarter
-_RIDGE = 1e-4  # of the least squares that it begins with
+_RIDGE = 1e-4  # of least squares
 _CHUNK = 32  # crops
 _WARM_UP = 20
-_LOG_EVERY = 100
 _HELD_OUT = 16  # one crop of so many is kept to see what was learned
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def train_preview(
@@ -58,41 +59,68 @@ def train_preview(
         pictures: to cut ``crops`` squares from.
     """
     torch.manual_seed(seed)
-    pixels = Crops(list(pictures), seed).batch(0, crops, _SIDE)
+    pixels = Crops(list(pictures), seed).batch(0, crops, SIDE)
     positions = np.random.default_rng(seed).integers(0, bundle.last_position + 1, crops)
-    coded = code_crops(bundle, pixels, positions, _MODE, threads)
+    coded = code_crops(bundle, pixels, positions, MODE, threads)
     say(f"{crops} crops coded")
-    is_held_out = torch.arange(crops) % _HELD_OUT == 0
+
+    def start(learned: CodedCrops) -> Preview:
+        deviation = coded.latents.float().std((0, 2, 3), keepdim=True).clamp_min(1e-3)
+        head = Preview(bundle.channels, bundle.points, deviation)
+        _fit(head, learned)
+        return head
+
+    return best_of(
+        coded, start, _error, _figures, say, seed, steps=steps, count=16, rate=2e-4, look_every=100
+    )
+
+
+def best_of(
+    coded: Any,
+    start: Callable[[Any], Network],
+    error: Callable[[Network, Any], Tensor],
+    figures: Callable[[Network, Any], Iterator[str]],
+    say: Say,
+    seed: int,
+    *,
+    steps: int,
+    count: int,
+    rate: float,
+    look_every: int,
+) -> Network:
+    """Train a network from its start on crops of a step, ``count`` each; the best one on crops held out.
+
+    coded: crops, of which ``part`` gives some.
+    """
+    is_held_out = torch.arange(len(coded)) % _HELD_OUT == 0
     learned, held_out = coded.part(~is_held_out), coded.part(is_held_out)
-    deviation = coded.latents.float().std((0, 2, 3), keepdim=True).clamp_min(1e-3)
-    head = Preview(bundle.channels, bundle.points, deviation)
-    _fit(head, learned)
-    best, least = deepcopy(head), _loss(head, held_out)
-    say("      0  held out  " + "  ".join(_figures(head, held_out)))
-    optimiser = Optimiser(head, _RATE, _RATE, torch.float32)
+    network, least = start(learned), math.inf
+    best, optimiser = network, Optimiser(network, rate, rate, torch.float32)
     generator = torch.Generator().manual_seed(seed)
-    for step in range(steps):
-        batch = learned.part(torch.randint(len(learned), (_COUNT,), generator=generator))
-        loss = _error(head, batch)
-        head.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step(min(1.0, (step + 1) / _WARM_UP) * falling(step / steps))
-        if (step + 1) % _LOG_EVERY == 0 or step + 1 == steps:
-            say(f"{step + 1:7d}  held out  " + "  ".join(_figures(head, held_out)))
-            if (now := _loss(head, held_out)) < least:
-                best, least = deepcopy(head), now
+    for step in range(steps + 1):
+        if step % look_every == 0 or step == steps:
+            with torch.no_grad():
+                say(f"{step:7d}  held out  " + "  ".join(figures(network, held_out)))
+                now = error(network, held_out).item()
+            best, least = (deepcopy(network), now) if now < least else (best, least)
+        if step < steps:
+            chosen = torch.randint(len(learned), (count,), generator=generator)
+            network.zero_grad(set_to_none=True)
+            error(network, learned.part(chosen)).backward()
+            optimiser.step(min(1.0, (step + 1) / _WARM_UP) * falling(step / steps))
     return best.eval()
+
+
+def least_squares(square: Tensor, product: Tensor) -> Tensor:
+    """Weights (inputs, outputs) of a linear map from its moments; ``square`` gets a small ridge."""
+    square.diagonal().add_(_RIDGE * square.diagonal().mean())
+    return torch.linalg.solve(square.double(), product.double()).float()
 
 
 def add_preview(bundle: Bundle, head: Preview, icon: Icon, output: Path) -> Bundle:
     """Write a bundle with what makes small pictures; its fingerprint stays."""
     write_bundle(output, {**bundle.entries, PREVIEW: export_preview(head), ICON: export_icon(icon)})
     return read_bundle(output.read_bytes(), str(output))
-
-
-@torch.no_grad()
-def _loss(head: Preview, coded: CodedCrops) -> float:
-    return _error(head, coded).item()
 
 
 @torch.no_grad()
@@ -106,8 +134,7 @@ def _fit(head: Preview, learned: CodedCrops) -> None:
         seen = torch.cat([seen, torch.ones(len(seen), 1)], 1)
         square += seen.T @ seen
         product += seen.T @ _columns(functional.pixel_unshuffle(_quarter(part) - 0.5, STRIDE // SCALE))
-    square.diagonal().add_(_RIDGE * square.diagonal().mean())
-    solution = torch.linalg.solve(square.double(), product.double()).float()
+    solution = least_squares(square, product)
     assert head.entry.bias is not None
     head.entry.weight[:outputs] = solution[:-1].T[..., None, None]
     head.entry.bias[:outputs] = solution[-1]
@@ -139,7 +166,6 @@ def _smaller(picture: Tensor, divisor: int) -> Tensor:
     return functional.avg_pool2d(picture, divisor)
 
 
-@torch.no_grad()
 def _figures(head: Preview, held_out: CodedCrops) -> Iterator[str]:
     """PSNR in dB beside means of the original, at each scale."""
     shown, wanted = _shown(head, held_out).clamp(0, 1), _quarter(held_out)
