@@ -69,8 +69,7 @@ def make_bundle(recipe: Recipe, arguments: argparse.Namespace, folder: Path, kin
         measured = open_file(make_bundle(recipe, arguments, folder, "measured"))
         tensors = load(measured.entries["tables.safetensors"])
         for mode in measured.modes:
-            tables = gaussian_tables(ROW_RULE, mode.states)
-            tensors |= {f"y.{mode}.cdf": tables.cdf, f"y.{mode}.offsets": tables.offsets}
+            tensors |= gaussian_tables(ROW_RULE, mode.states).tensors(f"y.{mode}")
         write_bundle(path, {**measured.entries, "tables.safetensors": save(tensors)})
         return path
     skip = {"skip": SKIP} if kind == "skip" else {}

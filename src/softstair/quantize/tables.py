@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import erf, sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,10 @@ class TableSet:
     def core(self) -> _core.Tables:
         """The same for the entropy coder. Raises ValueError if the rows are not valid CDFs."""
         return _core.Tables(self.cdf, self.offsets)
+
+    def tensors(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """As bundles and packs hold a set of this name."""
+        return {f"{name}.cdf": self.cdf, f"{name}.offsets": self.offsets}
 
     def select(self, start: int, count: int) -> TableSet:
         """Rows ``start`` to ``start + count`` as a set of their own."""

@@ -25,7 +25,6 @@ from softstair.errors import UsageError
 from softstair.mode import Mode
 from softstair.quantize.scale_network import ScaleWeights
 from softstair.quantize.staircase import Encoding
-from softstair.quantize.tables import TableSet
 
 from ..checkpoint import hash_file, load_codec
 from ..codec import Codec
@@ -86,9 +85,9 @@ def export_bundle(
     manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, encoding)
     modes = {key: one.staircase for key, one in codings.items()}
     staircases = Staircases(integers.gains.tolist(), integers.base, modes)
-    tables = _table_tensors("z", integers.z_tables)
+    tables = integers.z_tables.tensors("z")
     for key, one in codings.items():
-        tables |= _table_tensors(f"y.{key}", one.tables)
+        tables |= one.tables.tensors(f"y.{key}")
     entries = {
         "manifest.json": to_json(manifest),
         "staircases.json": to_json(staircases),
@@ -183,7 +182,3 @@ def _scale_tensors(weights: ScaleWeights) -> dict[str, npt.NDArray[Any]]:
     for name, layer in weights.layers.items():
         tensors[f"{name}.weight"], tensors[f"{name}.bias"] = layer.weight, layer.bias
     return tensors
-
-
-def _table_tensors(prefix: str, tables: TableSet) -> dict[str, npt.NDArray[Any]]:
-    return {f"{prefix}.cdf": tables.cdf, f"{prefix}.offsets": tables.offsets}

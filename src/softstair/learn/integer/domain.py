@@ -40,12 +40,7 @@ def measure_tables(bundle: Bundle, crops: Crops, mode: Mode) -> dict[str, npt.ND
         _count(counts, *coder.decide(sample).tile.coded)
     own = coding.tables.probabilities
     y = join([_row(seen, own(row), _Y_PSEUDO_COUNT) for row, seen in enumerate(counts)])
-    found = {"z": z, f"y.{mode}": y}
-    return {
-        f"{name}.{kind}": array
-        for name, tables in found.items()
-        for kind, array in (("cdf", tables.cdf), ("offsets", tables.offsets))
-    }
+    return z.tensors("z") | y.tensors(f"y.{mode}")
 
 
 def _count(counts: list[npt.NDArray[np.int64]], rows: npt.NDArray[Any], levels: npt.NDArray[Any]) -> None:

@@ -28,6 +28,7 @@ from softstair.quantize.rates import interpolate
 from softstair.quantize.tables import TableSet, integer_cdf, join, measured_row
 
 from ..layers.rates import hat_weights
+from .weights import whole
 
 _HIDDEN = 32
 _BATCH, _RATE = 400, 0.01
@@ -129,8 +130,8 @@ def _logistic_bits(residual: Tensor, scale: Tensor) -> Tensor:
 def _integers(network: HyperNetwork, live: npt.NDArray[np.int32]) -> HyperContext:
     rate = np.concatenate(
         [
-            _whole(network.rate_hidden, HYPER_BITS),
-            _whole(network.rate_out, _OUT_BITS).reshape(len(network.rate_out), -1),
+            whole(network.rate_hidden, HYPER_BITS),
+            whole(network.rate_out, _OUT_BITS).reshape(len(network.rate_out), -1),
         ],
         axis=1,
     )
@@ -146,12 +147,8 @@ def _integers(network: HyperNetwork, live: npt.NDArray[np.int32]) -> HyperContex
     )
 
 
-def _whole(values: Tensor, bits: int) -> npt.NDArray[np.int64]:
-    return np.floor(values.detach().double().numpy() * (1 << bits) + 0.5).astype(np.int64)
-
-
 def _small(values: Tensor, bits: int) -> npt.NDArray[np.int16]:
-    return np.ascontiguousarray(np.clip(_whole(values, bits), -32767, 32767).astype(np.int16))
+    return np.ascontiguousarray(np.clip(whole(values, bits), -32767, 32767).astype(np.int16))
 
 
 def _with_tables(context: HyperContext, taken: Sequence[Taken]) -> HyperContext:

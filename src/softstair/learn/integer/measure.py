@@ -132,14 +132,20 @@ def measure_coding(
     """A mode's coding with tables of the symbols that its search chooses by these tables."""
     coding = integers.codings[mode]
     for part in [*(samples[start::_ROUND_SHARE] for start in range(_ROUNDS[mode])), samples]:
-        coder = TileCoder(replace(integers, codings={mode: coding}), networks, mode)
-        counts = np.zeros((coding.tables.rows, 2 * _LEVEL_LIMIT + 1), np.int64)
-        for sample in part:
-            rows, levels = coder.decide(sample).tile.coded
-            clipped = np.clip(levels, -_LEVEL_LIMIT, _LEVEL_LIMIT).astype(np.int64)
-            np.add.at(counts, (rows, clipped + _LEVEL_LIMIT), 1)
-        coding = replace(coding, tables=measured_tables(ROW_RULE, counts, mode.states))
+        coding = with_tables_of(
+            TileCoder(replace(integers, codings={mode: coding}), networks, mode), coding, part
+        )
     return coding
+
+
+def with_tables_of(coder: TileCoder, coding: Coding, samples: Iterable[Begun]) -> Coding:
+    """A coding with tables that fit the rows and levels which a coder of it decides."""
+    counts = np.zeros((coding.tables.rows, 2 * _LEVEL_LIMIT + 1), np.int64)
+    for sample in samples:
+        rows, levels = coder.decide(sample).tile.coded
+        clipped = np.clip(levels, -_LEVEL_LIMIT, _LEVEL_LIMIT).astype(np.int64)
+        np.add.at(counts, (rows, clipped + _LEVEL_LIMIT), 1)
+    return replace(coding, tables=measured_tables(ROW_RULE, counts, coder.mode.states))
 
 
 def measure_z_tables(codec: Codec, samples: Iterable[Begun]) -> TableSet:

@@ -26,18 +26,18 @@ def integer_weights(codec: Codec) -> ScaleWeights:
     layers = {}
     for name in LAYERS:
         convolution = getattr(network, name)
-        weight = _round(convolution.weight, WEIGHT_BITS)
+        weight = whole(convolution.weight, WEIGHT_BITS)
         if weight.min() < _INT16[0] or weight.max() > _INT16[1]:
             raise InvalidBundle(
                 f"Layer {name} of the scale network has weights up to {np.abs(weight).max()} in units of "
                 f"2**-{WEIGHT_BITS}, beyond int16; train longer with fixed grids or lower its learning rate."
             )
-        bias = _round(convolution.bias, WEIGHT_BITS) << INPUTS[name].bits
+        bias = whole(convolution.bias, WEIGHT_BITS) << INPUTS[name].bits
         layers[name] = Layer(weight.astype(np.int16), bias.astype(np.int32))
     weights = ScaleWeights(
         layers,
-        _round(network.rate.table, WEIGHT_BITS).astype(np.int32),
-        _round(network.phase, WEIGHT_BITS).astype(np.int32),
+        whole(network.rate.table, WEIGHT_BITS).astype(np.int32),
+        whole(network.phase, WEIGHT_BITS).astype(np.int32),
     )
     try:
         weights.build(simd=False)  # the core checks every bound
@@ -48,10 +48,10 @@ def integer_weights(codec: Codec) -> ScaleWeights:
 
 def integer_gains(codec: Codec) -> npt.NDArray[np.int32]:
     """e_c at the rate points, int32 (points, C), 1/32 octave."""
-    return _round(codec.gains.offset * POSITIONS_PER_OCTAVE, 0).astype(np.int32)
+    return whole(codec.gains.offset * POSITIONS_PER_OCTAVE, 0).astype(np.int32)
 
 
-def _round(values: Tensor, bits: int) -> npt.NDArray[np.int64]:
+def whole(values: Tensor, bits: int) -> npt.NDArray[np.int64]:
     """Round half up to multiples of 2**-bits, as training does."""
     array = values.detach().double().cpu().numpy()
     return np.floor(array * (1 << bits) + 0.5).astype(np.int64)

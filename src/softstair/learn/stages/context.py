@@ -24,12 +24,11 @@ from softstair.errors import InvalidBundle, UsageError
 from softstair.mode import Mode
 from softstair.quantize.context import Context, to_tensors
 from softstair.quantize.phases import PHASES
-from softstair.quantize.setting import Coding, Integers
-from softstair.quantize.tables import measured_tables
+from softstair.quantize.setting import Integers
 
 from ..data import Crops, Pixels, load_pictures
 from ..integer.hyper import train_hyper
-from ..integer.measure import ROW_RULE
+from ..integer.measure import with_tables_of
 from ..integer.place import Sample, train_place
 from ..log import commit
 from ..recipe import Recipe
@@ -37,7 +36,6 @@ from ..run import Say
 
 _SIDE = 256
 _HYPER_POSITIONS = 3  # rate positions of a crop at which z is taken
-_LEVEL_LIMIT = 1024
 _HELD_OUT_SIDE = 384  # of a held-out picture: its upper left
 _HELD_OUT_POSITIONS = (0.25, 0.5, 0.75)  # of the range
 _LEAST_GAIN = 0.003  # share of all bits below which a network is left out
@@ -54,18 +52,6 @@ class Effort:
 
 
 _ALL = Effort()
-
-
-@dataclass(frozen=True)
-class Bits:
-    """What held-out pictures cost by the tables: z and y."""
-
-    z: float
-    y: float
-
-    @property
-    def total(self) -> float:
-        return self.z + self.y
 
 
 def add_context(
@@ -96,11 +82,11 @@ def add_context(
     place = train_place(samples, tables, mode.states, recipe.seed, effort.place_steps)
     say("network of the place trained")
     full = replace(bundle.integers, context=Context(place, hyper))
-    full = replace(full, codings={**full.codings, mode: _measured(full, networks, begun, mode)})
+    full = _measured(full, networks, begun, mode)
     held_out = _held_out(coder, bundle, load_pictures([data_root / name for name in recipe.data.validation]))
     kept, figures = _choose(bundle, full, networks, held_out, mode, say)
     for other in (one for one in kept.codings if kept.context.place is not None and one != mode):
-        kept = replace(kept, codings={**kept.codings, other: _measured(kept, networks, begun, other)})
+        kept = _measured(kept, networks, begun, other)
         say(f"tables of {other} measured")
     return _write(bundle, kept, figures, output)
 
@@ -142,16 +128,10 @@ def _sample(coder: TileCoder, bundle: Bundle, begun: Begun, mode: Mode) -> Sampl
     return Sample(all_rows, levels, quantizers)
 
 
-def _measured(integers: Integers, networks: Networks, begun: Sequence[Begun], mode: Mode) -> Coding:
-    """A mode's coding with tables of the rows that its symbols are coded with."""
-    coding = integers.codings[mode]
-    coder = TileCoder(integers, networks, mode)
-    counts = np.zeros((coding.tables.rows, 2 * _LEVEL_LIMIT + 1), np.int64)
-    for one in begun:
-        rows, levels = coder.decide(one).tile.coded
-        clipped = np.clip(levels, -_LEVEL_LIMIT, _LEVEL_LIMIT).astype(np.int64)
-        np.add.at(counts, (rows, clipped + _LEVEL_LIMIT), 1)
-    return replace(coding, tables=measured_tables(ROW_RULE, counts, mode.states))
+def _measured(integers: Integers, networks: Networks, begun: Sequence[Begun], mode: Mode) -> Integers:
+    """The integers with tables of the rows that a mode's symbols are coded with."""
+    coding = with_tables_of(TileCoder(integers, networks, mode), integers.codings[mode], begun)
+    return replace(integers, codings={**integers.codings, mode: coding})
 
 
 def _held_out(coder: TileCoder, bundle: Bundle, pictures: Iterable[Pixels]) -> list[Begun]:
@@ -167,9 +147,8 @@ def _choose(
     bundle: Bundle, full: Integers, networks: Networks, held_out: Sequence[Begun], mode: Mode, say: Say
 ) -> tuple[Integers, dict[str, Any]]:
     """The integers with the networks that pay, and what they save."""
-    before = _bits(bundle.integers, networks, held_out, mode)
-    after = _bits(full, networks, held_out, mode)
-    saved = {"z": (before.z - after.z) / before.total, "y": (before.y - after.y) / before.total}
+    before, after = (_bits(one, networks, held_out, mode) for one in (bundle.integers, full))
+    saved = dict(zip("zy", ((before - after) / before.sum()).tolist(), strict=True))
     say(f"of all bits, held out: z saves {saved['z']:.2%}, symbols of the same place {saved['y']:.2%}")
     keeps = {name: share >= _LEAST_GAIN for name, share in saved.items()}
     if not any(keeps.values()):
@@ -183,17 +162,19 @@ def _choose(
     return replace(full, context=Context(place, hyper), codings=codings), figures
 
 
-def _bits(integers: Integers, networks: Networks, begun: Sequence[Begun], mode: Mode) -> Bits:
+def _bits(
+    integers: Integers, networks: Networks, begun: Sequence[Begun], mode: Mode
+) -> npt.NDArray[np.float64]:
+    """What z and y cost by the tables, (2,)."""
     coder = TileCoder(integers, networks, mode)
-    z, y = np.sum([coder.decide(one).tile.cross_entropy() for one in begun], axis=0)
-    return Bits(float(z), float(y))
+    return np.sum([coder.decide(one).tile.cross_entropy() for one in begun], axis=0)
 
 
 def _write(bundle: Bundle, integers: Integers, figures: Mapping[str, float], output: Path) -> Bundle:
     """The bundle's entries with context networks and their tables."""
     tables = load_safetensors(bundle.entries["tables.safetensors"])
     for mode, coding in integers.codings.items():
-        tables |= {f"y.{mode}.cdf": coding.tables.cdf, f"y.{mode}.offsets": coding.tables.offsets}
+        tables |= coding.tables.tensors(f"y.{mode}")
     provenance = {**bundle.manifest.provenance, "context": {"commit": commit(), "saves": dict(figures)}}
     manifest = msgspec.structs.replace(bundle.manifest, provenance=provenance)
     entries = {
