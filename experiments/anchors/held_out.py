@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from experiments.anchors.run import PUBLISHED, Plan, Point, extra_bits
+from experiments.anchors.run import Plan, Point, cell, published
 from experiments.harness import Row, asked, write_rows
 
 from softstair.evaluate import markdown_table
@@ -81,8 +80,7 @@ def table(plan: Plan, rows: list[Row]) -> str:
         if not any(line[0] == f"{of}, {ALONE}" for line in losses):
             losses.append([f"{of}, {ALONE}", *(cell(reference, alone, rate) for rate in rates)])
         losses.append([name, *(cell(reference, learned, rate) for rate in rates)])
-    published = [f"{PUBLISHED[ratio]:+.1f} %" if ratio in PUBLISHED else "-" for ratio in plan.ratios]
-    losses.append(["the paper's release, its own networks, Kodak", *published])
+    losses.append(published(plan))
     return (
         "Against steps alone of the same anchor, by rate over the anchor's:\n\n"
         f"{markdown_table(['', 'bpp of the anchor', *heads], leads)}\n\n"
@@ -93,11 +91,6 @@ def table(plan: Plan, rows: list[Row]) -> str:
 
 def curve(rows: list[Row], key: str) -> list[Point]:
     return sorted((float(row[key][0]), float(row[key][1])) for row in rows)
-
-
-def cell(reference: list[Point], system: list[Point], rate: float) -> str:
-    value = extra_bits(reference, system, rate)
-    return "-" if np.isnan(value) else f"{value:+.1f} %"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import torch
 from experiments.harness import Arm, Means, measure
 from scipy.interpolate import PchipInterpolator
 
+from softstair.evaluate import markdown_table
 from softstair.learn.export.bundle import export_snapshot
 from softstair.learn.recipe import Export, Finetune, Quantizer, Recipe, read_recipe
 from softstair.learn.stages.derive import derive
@@ -125,10 +126,7 @@ def measure_all(plan: Plan, arguments: argparse.Namespace) -> None:
     runs = folder / plan.runs / "rows"
     prefix = "" if plan.metric == "psnr" else f"{plan.metric.replace('_', '-')}_"
     output = folder / f"{prefix}{arguments.data_set}.json"
-    print(
-        report(plan, measure(arms, arguments.data_root / arguments.data_set, runs, output, plan.metric)),
-        end="",
-    )
+    print(report(plan, measure(arms, arguments.data_root / arguments.data_set, runs, output, plan.metric)))
 
 
 def bundle_of(plan: Plan, name: str, folder: Path, data_root: Path) -> Path:
@@ -173,25 +171,31 @@ def report(plan: Plan, means: Means) -> str:
     ((anchor_rate, _),) = curve(means, {plan.anchor: [plan.network[plan.anchor].anchor or 0]})
     reference = curves[plan.reference]
     name = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}[plan.metric]
-    lines = [
-        f"{means.pictures} pictures of {means.data_set}, whole files, mode scalar; extra bits at equal",
-        f"{name} against {len(reference)} networks trained at one rate each: "
-        + ", ".join(f"{bpp:.3f} bpp {value:.2f} dB" for bpp, value in reference)
-        + ".",
-        "",
-        f"| rate / anchor's | {' | '.join(f'{ratio:g}' for ratio in plan.ratios)} |",
-        "| --- |" + " --: |" * len(plan.ratios),
+    rows = [
+        [system, *(cell(reference, points, ratio * anchor_rate) for ratio in plan.ratios)]
+        for system, points in curves.items()
+        if system != plan.reference
     ]
-    for system, points in curves.items():
-        if system == plan.reference:
-            continue
-        values = [extra_bits(reference, points, ratio * anchor_rate) for ratio in plan.ratios]
-        cells = ["-" if np.isnan(value) else f"{value:+.1f} %" for value in values]
-        lines.append(f"| {system} | {' | '.join(cells)} |")
     if plan.metric == "psnr":
-        published = [f"{PUBLISHED[ratio]:+.1f} %" if ratio in PUBLISHED else "-" for ratio in plan.ratios]
-        lines.append(f"| the paper's release, its own networks, Kodak | {' | '.join(published)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(published(plan))
+    points = ", ".join(f"{bpp:.3f} bpp {value:.2f} dB" for bpp, value in reference)
+    return (
+        f"{means.pictures} pictures of {means.data_set}, whole files, mode scalar; extra bits at equal\n"
+        f"{name} against {len(reference)} networks trained at one rate each: {points}.\n\n"
+        + markdown_table(["rate / anchor's", *(f"{ratio:g}" for ratio in plan.ratios)], rows)
+    )
+
+
+def cell(reference: list[Point], system: list[Point], rate: float) -> str:
+    """``extra_bits`` for a table."""
+    value = extra_bits(reference, system, rate)
+    return "-" if np.isnan(value) else f"{value:+.1f} %"
+
+
+def published(plan: Plan) -> list[str]:
+    """A row of a table: what the paper's release takes."""
+    cells = (f"{PUBLISHED[ratio]:+.1f} %" if ratio in PUBLISHED else "-" for ratio in plan.ratios)
+    return ["the paper's release, its own networks, Kodak", *cells]
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ import msgspec
 import numpy as np
 import torch
 from experiments.compare.variants import ANCHOR, GROUPS, Variant, recipe_of
-from experiments.harness import Row, over_seeds, read_rows
+from experiments.harness import Row, over_seeds, read_rows, write_rows
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -149,10 +149,9 @@ def train(arguments: argparse.Namespace) -> None:
         "recipe": msgspec.to_builtins(recipe),
         "points": points_of(validate(averaged, held_out, positions)),
     }
-    rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
     same = ("group", "name", "seed", "steps")
-    rows = [other for other in rows if any(other[key] != row[key] for key in same)]
-    arguments.output.write_text(json.dumps([*rows, row], indent=1) + "\n")
+    rows = [one for one in read_rows(arguments.output) if any(one[key] != row[key] for key in same)]
+    write_rows(arguments.output, [*rows, row])
 
 
 def shape_of(snapshot: Path) -> Shape:
@@ -250,14 +249,11 @@ def decoder(variant: Variant, recipe: Recipe, threads: int) -> Callable[[], None
 
 def table(rows: list[dict[str, Any]], times: dict[str, dict[str, float]]) -> str:
     """A row a run; bits against the group's first variant with the same minutes and the first seed."""
+    heads = ["", "seed", "minutes", "steps", "bits at equal PSNR", "bits, PSNR at position 80"]
     has_decoder = any("decoder_1" in row for row in times.values())
-    lines = [
-        "| | seed | minutes | steps | bits at equal PSNR | bits, PSNR at position 80 |",
-        "| --- | --: | --: | --: | --: | --: |",
-    ]
     if has_decoder:
-        lines = [lines[0] + " decoder, 1 thread | 2 threads |", lines[1] + " --: | --: |"]
-    base = next(name for name in GROUPS[rows[0]["group"]])
+        heads += ["decoder, 1 thread", "2 threads"]
+    base, lines = next(iter(GROUPS[rows[0]["group"]])), []
     for row in rows:
         (first,) = [
             other
@@ -266,12 +262,11 @@ def table(rows: list[dict[str, Any]], times: dict[str, dict[str, float]]) -> str
         ]
         bits = delta_rate(pairs(first), pairs(row)).pchip
         middle = next(point for point in row["points"] if point["position"] == 80)
-        cells = [row["name"], row["seed"], f"{row['minutes']:g}", row["steps"], f"{bits:+.1f} %"]
-        cells.append(f"{middle['bpp']:.3f} {middle['psnr']:.2f}")
+        lines.append([row["name"], row["seed"], f"{row['minutes']:g}", row["steps"], f"{bits:+.1f} %"])
+        lines[-1].append(f"{middle['bpp']:.3f} {middle['psnr']:.2f}")
         if has_decoder:
-            cells += [f"{times[row['name']][f'decoder_{threads}']:.0f} ms" for threads in (1, 2)]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines) + "\n"
+            lines[-1] += [f"{times[row['name']][f'decoder_{threads}']:.0f} ms" for threads in (1, 2)]
+    return markdown_table(heads, lines) + "\n"
 
 
 def seeds(rows: list[Row]) -> str:

@@ -28,23 +28,9 @@ import softstair
 from softstair.errors import PartialPicture, SoftstairError
 from softstair.evaluate import psnr, ssimulacra2
 from softstair.evaluate.data import Pixels, read_rgb
+from softstair.peers import Fitter, find_peers
 
 SHARES = (3, 10, 25, 50, 75, 100)  # per cent
-
-
-def progressive_jpeg(pixels: Pixels, size: int) -> bytes:
-    """The finest progressive JPEG of at most ``size`` bytes."""
-    best = b""
-    low, high = 1, 95
-    while low <= high:
-        quality = (low + high) // 2
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, progressive=True, optimize=True)
-        if len(buffer.getvalue()) <= size:
-            best, low = buffer.getvalue(), quality + 1
-        else:
-            high = quality - 1
-    return best
 
 
 def decode_jpeg(data: bytes) -> Pixels:
@@ -92,7 +78,7 @@ def decode_cut(data: bytes) -> Pixels:
 def shown(pixels: Pixels, quality: float, effort: int) -> dict[tuple[str, int], Callable[[], Pixels]]:
     """What is compared, by name and share."""
     data = softstair.encode(pixels, quality, effort=effort, progressive=True)
-    jpeg = progressive_jpeg(pixels, len(data))
+    jpeg = Fitter(*find_peers(["jpeg-420"]), pixels).below(len(data)).data
     jxl = progressive_jxl(pixels, len(data)) if shutil.which("cjxl") else b""
     ways: dict[tuple[str, int], Callable[[], Pixels]] = {}
     for share in SHARES:

@@ -12,18 +12,17 @@ coder with tables measured anew; bits by the tables, at equal PSNR.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-from experiments.harness import over_seeds
+from experiments.harness import Row, asked, over_seeds, read_rows, write_rows
 from experiments.judging import Measured, coding_of, curves, gains, load_held_out
 from torch import Tensor
 
+from softstair.evaluate import markdown_table
 from softstair.learn.checkpoint import load_codec
 from softstair.learn.codec import Codec, Passage, Walk
 from softstair.learn.networks import magnitude
@@ -66,22 +65,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("recipe", type=Path, nargs="?")
     parser.add_argument("snapshot", type=Path, nargs="?")
-    parser.add_argument("--data-root", type=Path)
     parser.add_argument("--steps", type=int, default=120, help="of either stage")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
-    if arguments.table:
-        print(table(json.loads(arguments.table.read_text())), end="")
-        return
+    arguments = asked(parser, table)
     torch.set_num_threads(1)
-    rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
+    rows = read_rows(arguments.output)
     recipe = with_steps(read_recipe(arguments.recipe), arguments.steps, arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         for row in measured(recipe, arguments.snapshot, arguments.data_root, Path(folder)):
             rows.append({"seed": arguments.seed, "steps": arguments.steps, **row})
-            arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+            write_rows(arguments.output, rows)
             print(rows[-1], flush=True)
 
 
@@ -103,7 +96,7 @@ def with_steps(recipe: Recipe, steps: int, seed: int) -> Recipe:
     return replace(recipe, pretrain=first, finetune=second, seed=seed)
 
 
-def measured(recipe: Recipe, snapshot: Path, data_root: Path, folder: Path) -> list[dict[str, Any]]:
+def measured(recipe: Recipe, snapshot: Path, data_root: Path, folder: Path) -> list[Row]:
     """A row for every stage 1 and mode: curves before and after stage 2."""
     held_out, rows = load_held_out(recipe, data_root, CROPS), []
 
@@ -129,17 +122,18 @@ def measured(recipe: Recipe, snapshot: Path, data_root: Path, folder: Path) -> l
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     """What stage 2 buys after either stage 1, and where both stand: means over seeds, and each seed."""
-    lines = ["| mode | stage 1 | stage 2 saves | both against rounding alone |", "| --- | --- | --: | --: |"]
+    lines = []
     base = {(row["seed"], row["mode"]): row["before"] for row in rows if row["stage 1"] == "rounding"}
     for mode in dict.fromkeys(row["mode"] for row in rows):
         for name in STAGE_1:
             found = [row for row in rows if (row["mode"], row["stage 1"]) == (mode, name)]
             own = [_gain(row["before"], row["after"]) for row in found]
             all_in_all = [_gain(base[row["seed"], mode], row["after"]) for row in found]
-            lines.append(f"| {mode} | {name} | {over_seeds(own)} | {over_seeds(all_in_all)} |")
-    return "\n".join(lines) + "\n"
+            lines.append((mode, name, over_seeds(own), over_seeds(all_in_all)))
+    heads = ("mode", "stage 1", "stage 2 saves", "both against rounding alone")
+    return markdown_table(heads, lines, words=2)
 
 
 def _gain(anchor: list[list[float]], found: list[list[float]]) -> float:

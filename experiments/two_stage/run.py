@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ import torch
 from experiments import harness
 from torch import Tensor
 
+from softstair.evaluate import markdown_table
 from softstair.learn.codec import Codec, Passage
 from softstair.learn.export.bundle import export_snapshot
 from softstair.learn.noise import Noise
@@ -165,8 +167,7 @@ def is_done(run: Path) -> bool:
     return (run / "done").exists()
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
+say = partial(print, flush=True)
 
 
 def measure_all(arms: list[Arm], recipe: Recipe, arguments: argparse.Namespace) -> None:
@@ -189,7 +190,7 @@ def measure_all(arms: list[Arm], recipe: Recipe, arguments: argparse.Namespace) 
     ]
     data_set, output = arguments.data_root / arguments.data_set, HERE / f"{arguments.data_set}.json"
     means = harness.measure(measured, data_set, arguments.runs / "rows", output)
-    print(report(means, [name for name, *_ in bundles]), end="")
+    print(report(means, [name for name, *_ in bundles]))
 
 
 def bundle_of(
@@ -219,16 +220,12 @@ def report(means: harness.Means, names: list[str]) -> str:
         )
         return f"{same:+.2f} % ({rounding:+.2f} %)"
 
-    lines = [
-        f"{means.pictures} pictures, rate positions {', '.join(map(str, POSITIONS))}; BD-rate, PSNR, PCHIP,",
-        "bytes of whole files, against stage 1 in the same mode; in brackets against stage 1 with rounding.",
-        "",
-        f"| trained | {' | '.join(f'files: {mode}' for mode in MODES)} |",
-        "| --- |" + " --: |" * len(MODES),
-    ]
-    for name in names:
-        lines.append(f"| {name} | {' | '.join(cell(name, mode) for mode in MODES)} |")
-    return "\n".join(lines) + "\n"
+    rows = ([name, *(cell(name, mode) for mode in MODES)] for name in names)
+    return (
+        f"{means.pictures} pictures, rate positions {', '.join(map(str, POSITIONS))}; BD-rate, PSNR, PCHIP,\n"
+        "bytes of whole files, against stage 1 in the same mode; in brackets against stage 1 with rounding.\n"
+        "\n" + markdown_table(["trained", *(f"files: {mode}" for mode in MODES)], rows)
+    )
 
 
 if __name__ == "__main__":

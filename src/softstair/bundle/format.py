@@ -52,6 +52,8 @@ PREVIEW = "preview.onnx"  # makes small pictures sooner; decides nothing
 ICON = "icon.onnx"  # the smallest, sooner still
 _SMALL = (PREVIEW, ICON)
 _MAX_BYTES = 256 << 20
+# What zipfile raises of damaged files, beside what it is given to read.
+UNREADABLE = (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError)
 _MAX_BASE = 1 << 20  # of the rule that selects table rows, far beyond any log-scale
 
 
@@ -356,14 +358,7 @@ def unpacked(data: bytes, what: str, limit: int) -> dict[str, bytes]:
             if sum(info.file_size for info in infos.values()) > min(limit, len(data)):
                 raise InvalidBundle(f"{what} declares more than it holds.")
             return {name: archive.read(name) for name in infos}
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        ValueError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except (OSError, *UNREADABLE) as error:
         raise InvalidBundle(f"{what} is not a readable ZIP file: {error}.") from error
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import resources
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from softstair.bundle.format import Bundle, read_bundle
 from softstair.bundle.pack import Pack, PackManifest, merged, read_manifest, read_pack
@@ -180,13 +180,8 @@ def _shipped(name: str) -> Bundle:
 
 
 def _open_file(path: Path) -> Bundle:
-    with _readable(f"Bundle {path}"):
-        return _cached_file(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _cached_file(path: Path, _modified: int) -> Bundle:
-    return read_bundle(path.read_bytes(), str(path))
+    bundle: Bundle = _opened("Bundle", path, read_bundle)
+    return bundle
 
 
 def _folder_of(source: str | os.PathLike[str] | None) -> tuple[Path, ...]:
@@ -196,19 +191,18 @@ def _folder_of(source: str | os.PathLike[str] | None) -> tuple[Path, ...]:
 
 
 def _open_pack_file(path: Path) -> Pack:
-    with _readable(f"Pack {path}"):
-        return _cached_pack(path, path.stat().st_mtime_ns)
+    pack: Pack = _opened("Pack", path, read_pack)
+    return pack
 
 
-@lru_cache(maxsize=8)
-def _cached_pack(path: Path, _modified: int) -> Pack:
-    return read_pack(path.read_bytes(), str(path))
-
-
-@contextmanager
-def _readable(what: str) -> Iterator[None]:
-    """Errors of the system within say that a file cannot be read."""
+def _opened(what: str, path: Path, read: Callable[[bytes, str], Any]) -> Any:
+    """What a file holds, read again where it has changed."""
     try:
-        yield
+        return _cached(path, path.stat().st_mtime_ns, read)
     except OSError as error:
-        raise BundleNotFound(f"{what} cannot be read: {error.strerror}.") from error
+        raise BundleNotFound(f"{what} {path} cannot be read: {error.strerror}.") from error
+
+
+@lru_cache(maxsize=16)
+def _cached(path: Path, _modified: int, read: Callable[[bytes, str], Any]) -> Any:
+    return read(path.read_bytes(), str(path))

@@ -26,7 +26,7 @@ from softstair.graphs import weights_of
 from softstair.quantize.grids import LAYERS
 from softstair.whole_file import write_whole
 
-from .format import GRAPHS, ICON, Bundle, Manifest, load_tensors, to_json, unpacked, zipped
+from .format import GRAPHS, ICON, UNREADABLE, Bundle, Manifest, load_tensors, to_json, unpacked, zipped
 
 SCHEMA = 1
 _MAX_BYTES = 64 << 20
@@ -127,7 +127,7 @@ def read_manifest(path: Path) -> PackManifest:
             if archive.getinfo("pack.json").file_size > _MAX_BYTES:
                 raise InvalidBundle(f"Pack {path} declares more than it holds.")
             return _manifest(archive.read("pack.json"), str(path))
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (KeyError, *UNREADABLE) as error:
         raise InvalidBundle(f"Pack {path} is not a readable ZIP file: {error}.") from error
 
 
@@ -286,7 +286,7 @@ def _changed_gains(staircases: bytes, pack: Pack) -> bytes:
     content = json.loads(staircases)
     gains = np.array(content["gains"], np.int64)
     content["gains"] = _added(gains, pack, "gains").tolist()
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    return to_json(content)
 
 
 def _changed_biases(scale: bytes, pack: Pack) -> bytes:

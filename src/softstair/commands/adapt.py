@@ -9,12 +9,12 @@ import click
 from softstair import files
 from softstair.errors import UsageError
 
-from .learning import import_torch, jobs_option
+from . import learning, options
 from .speech import say
 
 
 @click.command("adapt")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=options.PATH)
 @click.option("-o", "--output", required=True, metavar="OUT", help="The pack, a .pack file.")
 @click.option(
     "--minutes",
@@ -33,7 +33,7 @@ from .speech import say
 )
 @click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
-@jobs_option
+@learning.jobs
 def command(
     folder: Path,
     output: str,
@@ -54,7 +54,7 @@ def command(
     """
     from softstair.bundle import PACK_SUFFIX, open_bundle
 
-    import_torch(jobs)
+    learning.import_torch(jobs)
     from softstair.learn.stages.adapt import Adaptation, adapt
 
     target = Path(output)

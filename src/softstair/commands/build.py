@@ -8,22 +8,20 @@ import click
 
 from softstair.errors import UsageError
 
-from .learning import import_torch, jobs_option, recipe_argument, start_option
+from . import learning, options
 from .speech import say
 
 
 @click.command("build")
-@recipe_argument
+@learning.recipe
 @click.option(
     "--data-root",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     default=".",
     help="Folder that holds the recipe's data and the data sets to measure.",
 )
-@click.option(
-    "--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder of all runs."
-)
-@start_option
+@click.option("--runs", type=options.PATH, default="runs", show_default=True, help="Folder of all runs.")
+@learning.start
 @click.option(
     "--networks-only", is_flag=True, help="Stop when the networks are trained: the rest needs no GPU."
 )
@@ -33,7 +31,7 @@ from .speech import say
     help="Folder of networks trained before, NAME.safetensors: go on from them instead of training.",
 )
 @click.option("--device", default="cpu", show_default=True, help="Device for pretrain: cpu or cuda.")
-@jobs_option
+@learning.jobs
 def command(
     recipe: Path,
     data_root: Path,
@@ -51,7 +49,7 @@ def command(
     the stage where it was stopped. Which stages are run between pretrain and evaluate is up to the
     recipe's `stages`.
     """
-    torch = import_torch(jobs)
+    torch = learning.import_torch(jobs)
     from softstair.learn.recipe import read_recipe
 
     settings, place = read_recipe(recipe), torch.device(device)

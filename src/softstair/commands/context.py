@@ -8,20 +8,20 @@ import click
 
 from softstair import files
 
-from .learning import data_root_option, import_torch, jobs_option, recipe_argument
+from . import learning, options
 from .speech import say
 
 
 @click.command("context")
-@recipe_argument
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="BUNDLE.stairs")
-@data_root_option
-@jobs_option
+@learning.recipe
+@click.argument("bundle", type=options.PATH)
+@click.option("-o", "--output", type=options.PATH, required=True, metavar="BUNDLE.stairs")
+@learning.data_root
+@learning.jobs
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 def command(recipe: Path, bundle: Path, output: Path, data_root: Path, jobs: int | None, force: bool) -> None:
     """Give a bundle context networks, which save 1 to 2 % of its bits."""
-    import_torch(jobs)
+    learning.import_torch(jobs)
     from softstair.bundle import open_bundle
     from softstair.learn.recipe import read_recipe
     from softstair.learn.stages.context import add_context

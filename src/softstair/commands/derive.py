@@ -7,22 +7,15 @@ from typing import Any
 
 import click
 
-from .learning import (
-    data_root_option,
-    import_torch,
-    jobs_option,
-    recipe_argument,
-    snapshot_argument,
-    time_budget_option,
-)
+from . import learning, options
 from .speech import say
 
 
 @click.command("derive")
-@recipe_argument
-@snapshot_argument
-@data_root_option
-@click.option("--run", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME-KIND by default.")
+@learning.recipe
+@learning.snapshot
+@learning.data_root
+@click.option("--run", type=options.PATH, help="Folder of the run; runs/NAME-KIND by default.")
 @click.option(
     "--rate", type=int, multiple=True, metavar="D", help="Rate point to derive, by position; all by default."
 )
@@ -33,8 +26,8 @@ from .speech import say
     show_default=True,
     help="What is learned.",
 )
-@time_budget_option
-@jobs_option
+@learning.time_budget
+@learning.jobs
 def command(
     recipe: Path,
     snapshot: Path,
@@ -46,7 +39,7 @@ def command(
     jobs: int | None,
 ) -> None:
     """Learn staircases of rate points for a frozen snapshot, or resume."""
-    import_torch(jobs)
+    learning.import_torch(jobs)
     from softstair.learn.recipe import read_recipe
     from softstair.learn.stages.derive import derive
 

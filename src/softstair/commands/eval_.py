@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command("eval")
 @click.argument("dataset")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE.json")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the named data sets.")
+@click.option("-o", "--output", type=options.PATH, required=True, metavar="FILE.json")
+@click.option("--data-root", type=options.PATH, help="Folder of the named data sets.")
 @click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
 @click.option(
     "--peers", default="", metavar="NAMES", help="Other codecs, such as jpeg,webp,avif-420, or all."

@@ -8,16 +8,16 @@ import click
 
 from softstair import files
 
-from .learning import data_root_option, import_torch, recipe_argument, snapshot_argument, staircases_option
+from . import learning, options
 from .speech import say
 
 
 @click.command("export")
-@recipe_argument
-@snapshot_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="BUNDLE.stairs")
-@data_root_option
-@staircases_option
+@learning.recipe
+@learning.snapshot
+@click.option("-o", "--output", type=options.PATH, required=True, metavar="BUNDLE.stairs")
+@learning.data_root
+@learning.staircases
 @click.option(
     "--synthesis",
     "syntheses",
@@ -36,7 +36,7 @@ def command(
     force: bool,
 ) -> None:
     """Turn a snapshot of a run into a bundle: integer scale network, tables, ONNX graphs."""
-    import_torch()
+    learning.import_torch()
     from softstair.bundle import SUFFIX
     from softstair.learn.export.bundle import export_snapshot
     from softstair.learn.recipe import read_recipe

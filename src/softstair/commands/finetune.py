@@ -6,28 +6,20 @@ from pathlib import Path
 
 import click
 
-from .learning import (
-    data_root_option,
-    import_torch,
-    jobs_option,
-    recipe_argument,
-    snapshot_argument,
-    staircases_option,
-    time_budget_option,
-)
+from . import learning, options
 from .speech import say
 
 
 @click.command("finetune")
-@recipe_argument
-@snapshot_argument
-@data_root_option
-@click.option("--run", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME-fine by default.")
+@learning.recipe
+@learning.snapshot
+@learning.data_root
+@click.option("--run", type=options.PATH, help="Folder of the run; runs/NAME-fine by default.")
 @click.option("--mode", help="Mode to quantize in, instead of the recipe's.")
 @click.option("--parts", help="Parts to retrain, instead of the recipe's: synthesis, mean, scale.")
-@staircases_option
-@time_budget_option
-@jobs_option
+@learning.staircases
+@learning.time_budget
+@learning.jobs
 def command(
     recipe: Path,
     snapshot: Path,
@@ -40,7 +32,7 @@ def command(
     jobs: int | None,
 ) -> None:
     """Retrain the decoder of a snapshot on latents quantized as in files, or resume."""
-    import_torch(jobs)
+    learning.import_torch(jobs)
     from softstair.learn.recipe import change_finetune, read_recipe
     from softstair.learn.stages.finetune import finetune
 

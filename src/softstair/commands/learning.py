@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
 
 from softstair.errors import UsageError
 
-recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
-snapshot_argument = click.argument("snapshot", type=click.Path(path_type=Path))
-data_root_option = click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    default=".",
-    help="Folder that holds the recipe's data.",
+from .options import PATH
+
+recipe = click.argument("recipe", type=PATH)
+snapshot = click.argument("snapshot", type=PATH)
+data_root = click.option("--data-root", type=PATH, default=".", help="Folder that holds the recipe's data.")
+staircases = click.option(
+    "--staircases", type=PATH, metavar="FILE", help="Staircases that softstair derive learned."
 )
-staircases_option = click.option(
-    "--staircases",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Staircases that softstair derive learned.",
+start = click.option("--start", type=PATH, help="Snapshot to start from instead of principal components.")
+_SECONDS = click.FloatRange(0, min_open=True)
+time_budget = click.option(
+    "--time-budget", type=_SECONDS, help="Stop at a checkpoint after this many seconds."
 )
-start_option = click.option(
-    "--start", type=click.Path(path_type=Path), help="Snapshot to start from instead of principal components."
-)
-time_budget_option = click.option(
-    "--time-budget",
-    type=click.FloatRange(0, min_open=True),
-    help="Stop at a checkpoint after this many seconds.",
-)
-jobs_option = click.option("-j", "--jobs", type=click.IntRange(1), help="Threads of the CPU; all by default.")
+jobs = click.option("-j", "--jobs", type=click.IntRange(1), help="Threads of the CPU; all by default.")
 
 
 def import_torch(jobs: int | None = None) -> Any:

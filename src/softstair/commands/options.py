@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import click
 
 from softstair.errors import UsageError
 
+PATH: click.Path = click.Path(path_type=Path)
 _UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1_000_000, "G": 1_000_000_000}
 
 

@@ -8,17 +8,17 @@ import click
 
 from softstair import files
 
-from .learning import import_torch, jobs_option
+from . import learning, options
 from .speech import say
 
 
 @click.command("preview")
 @click.argument("bundle")
-@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PICTURES...")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="BUNDLE.stairs")
+@click.argument("pictures", nargs=-1, required=True, type=options.PATH, metavar="PICTURES...")
+@click.option("-o", "--output", type=options.PATH, required=True, metavar="BUNDLE.stairs")
 @click.option("--crops", type=click.IntRange(32), default=1000, show_default=True, help="To learn from.")
 @click.option("--steps", type=click.IntRange(1), default=4000, show_default=True)
-@jobs_option
+@learning.jobs
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 def command(
     bundle: str,
@@ -34,7 +34,7 @@ def command(
     PICTURES are folders or tar files. The output is the same bundle, of the same fingerprint, with two
     entries more; those that it had are replaced.
     """
-    torch = import_torch(jobs)
+    torch = learning.import_torch(jobs)
     from softstair.bundle import open_bundle
     from softstair.learn.data import load_pictures
     from softstair.learn.stages.icon import train_icon

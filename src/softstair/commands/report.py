@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command("report")
-@click.argument("results", type=click.Path(path_type=Path), metavar="RESULTS.json")
+@click.argument("results", type=options.PATH, metavar="RESULTS.json")
 @click.option("-o", "--output", required=True, metavar="REPORT.html")
 @click.option(
     "--data-root",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="Folder of the data set; without it the page shows no pictures.",
 )
 @click.option(

@@ -8,25 +8,18 @@ import click
 
 from softstair.errors import UsageError
 
-from .learning import (
-    data_root_option,
-    import_torch,
-    jobs_option,
-    recipe_argument,
-    start_option,
-    time_budget_option,
-)
+from . import learning, options
 from .speech import say
 
 
 @click.command("train")
-@recipe_argument
-@data_root_option
-@click.option("--run", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME by default.")
-@start_option
+@learning.recipe
+@learning.data_root
+@click.option("--run", type=options.PATH, help="Folder of the run; runs/NAME by default.")
+@learning.start
 @click.option(
     "--fork",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="Copy the newest checkpoint into this folder and finish training there; "
     "the original run is untouched.",
 )
@@ -39,9 +32,9 @@ from .speech import say
     default=0,
     help="Number of steps of a fork before its learning rates fall; none by default.",
 )
-@time_budget_option
+@learning.time_budget
 @click.option("--device", default="cpu", show_default=True, help="Device, such as cpu or cuda.")
-@jobs_option
+@learning.jobs
 def command(
     recipe: Path,
     data_root: Path,
@@ -64,7 +57,7 @@ def command(
         raise UsageError("--steady is for a fork; name its folder with --fork.")
     if fork is not None and start is not None:
         raise UsageError("--start is for a new run; --fork starts from the run's checkpoint.")
-    torch = import_torch(jobs)
+    torch = learning.import_torch(jobs)
     from softstair.learn.recipe import read_recipe
     from softstair.learn.stages.pretrain import Fork, pretrain
 

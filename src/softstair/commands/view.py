@@ -9,11 +9,13 @@ import click
 
 from softstair.errors import UsageError
 
+from . import options
+
 _BLIND_QUALITIES = (10, 25, 45)  # about 0.15, 0.3 and 0.6 bpp
 
 
 @click.command("view")
-@click.argument("sources", nargs=-1, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("sources", nargs=-1, type=options.PATH, metavar="FILE...")
 @click.option("--blind", is_flag=True, help="Compare two codecs at the same size with their names hidden.")
 @click.option("--no-open", is_flag=True, help="Print the address instead of opening a browser.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Cores to use; all by default.")

@@ -148,21 +148,14 @@ class Unfinished:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add_row(self, key: str, row: Row) -> None:
-        """Keep a row; it is on its way to the disk when this returns."""
-        self._add(_Line(key, row=row))
-
-    def add_timing(self, key: str, timing: Timing) -> None:
-        """Keep a timing; it is on its way to the disk when this returns."""
-        self._add(_Line(key, timing=timing))
+    def add(self, key: str, row: Row | None = None, timing: Timing | None = None) -> None:
+        """Keep a row or a timing; it is on its way to the disk when this returns."""
+        self._file.write(msgspec.json.encode(_Line(key, row, timing)) + b"\n")
+        self._file.flush()
 
     def delete(self) -> None:
         """Delete the closed file: all of it has gone into the output."""
         self._path.unlink(missing_ok=True)
-
-    def _add(self, line: _Line) -> None:
-        self._file.write(msgspec.json.encode(line) + b"\n")
-        self._file.flush()
 
 
 def _lines(path: Path) -> list[_Line]:

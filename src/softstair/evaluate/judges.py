@@ -29,33 +29,33 @@ _PRINTED = re.compile(r"([\d.]+)\s+3-norm: ([\d.]+)\s*")
 class Judge:
     """Gives marks to a picture.
 
-    name: on the command line. needs: a sentence on what it takes where it is not installed. field:
-    of ``Row``, set in every row that it has seen.
+    name: on the command line. field: of ``Row``, set in every row that it has seen. judge: marks of the
+    second picture beside the first, both uint8 (H, W, 3) and of one size, and given pixels a side of the
+    codec's lattice, if any; raises SoftstairError where it fails. program, package: what it takes, if
+    anything. needs: a sentence on that, where it is not installed.
     """
 
     name: str
-    needs: str
     field: str
-    is_installed: Callable[[], bool]
-    marks: Callable[[Pixels, Pixels, int | None], Marks]
+    judge: Callable[[Pixels, Pixels, int | None], Marks]
+    program: str = ""
+    package: str = ""
+    needs: str = ""
 
-    def judge(self, reference: Pixels, other: Pixels, cells: int | None) -> Marks:
-        """Marks of ``other``, both uint8 (H, W, 3) and of one size; cells: of the codec's lattice.
-
-        Raises:
-            SoftstairError: the judge failed.
-        """
-        return self.marks(reference, other, cells)
+    @property
+    def is_installed(self) -> bool:
+        has_program = not self.program or shutil.which(self.program) is not None
+        return has_program and (not self.package or find_spec(self.package) is not None)
 
 
 def installed_judges() -> tuple[Judge, ...]:
     """The judges that can be asked here."""
-    return tuple(judge for judge in _JUDGES if judge.is_installed())
+    return tuple(judge for judge in _JUDGES if judge.is_installed)
 
 
 def absent_judges() -> tuple[Judge, ...]:
     """The judges that would need something installed."""
-    return tuple(judge for judge in _JUDGES if not judge.is_installed())
+    return tuple(judge for judge in _JUDGES if not judge.is_installed)
 
 
 def find_judges(names: Iterable[str]) -> tuple[Judge, ...]:
@@ -71,7 +71,7 @@ def find_judges(names: Iterable[str]) -> tuple[Judge, ...]:
             found |= {judge.name: judge for judge in installed_judges()}
         elif name not in known:
             raise UsageError(f"No judge is called {name}; there are {', '.join(known)}.")
-        elif not known[name].is_installed():
+        elif not known[name].is_installed:
             raise UsageError(known[name].needs)
         else:
             found[name] = known[name]
@@ -107,32 +107,21 @@ def _grid(reference: Pixels, other: Pixels, cells: int | None) -> Marks:
     }
 
 
-def _always() -> bool:
-    return True
-
-
-def _has_butteraugli() -> bool:
-    return shutil.which(_BUTTERAUGLI) is not None
-
-
-def _has_vdp() -> bool:
-    return find_spec("pycvvdp") is not None
-
-
 _JUDGES = (
-    Judge("grid", "", "smooth", _always, _grid),
+    Judge("grid", "smooth", _grid),
     Judge(
         "butteraugli",
-        f"The judge butteraugli needs libjxl's {_BUTTERAUGLI} on the path; Debian has it in libjxl-devtools.",
         "butteraugli",
-        _has_butteraugli,
         _butteraugli,
+        program=_BUTTERAUGLI,
+        needs=f"The judge butteraugli needs libjxl's {_BUTTERAUGLI} on the path; Debian has it in "
+        "libjxl-devtools.",
     ),
     Judge(
         "cvvdp",
-        "The judge ColorVideoVDP needs cvvdp; install it with: pip install 'softstair[judges]'.",
         "cvvdp",
-        _has_vdp,
         _vdp,
+        package="pycvvdp",
+        needs="The judge ColorVideoVDP needs cvvdp; install it with: pip install 'softstair[judges]'.",
     ),
 )

@@ -65,10 +65,8 @@ def _points(results: Results) -> Iterator[str]:
     for title, field, digits in _MARKS:
         if any(getattr(mean, field) is not None for mean in results.means):
             columns.append((title, partial(_mark, field=field, digits=digits)))
-    yield f"| codec | quality | {' | '.join(title for title, _ in columns)} |"
-    yield "| --- | --: |" + " --: |" * len(columns)
-    for mean in results.means:
-        yield f"| {mean.codec} | {mean.quality:g} | {' | '.join(cell(mean) for _, cell in columns)} |"
+    rows = ([mean.codec, f"{mean.quality:g}", *(cell(mean) for _, cell in columns)] for mean in results.means)
+    yield markdown_table(["codec", "quality", *(title for title, _ in columns)], rows)
 
 
 def _mark(mean: Mean, field: str, digits: int) -> str:
@@ -79,26 +77,24 @@ def _mark(mean: Mean, field: str, digits: int) -> str:
 def _times(results: Results) -> Iterator[str]:
     if not results.timings:
         return
-    yield "| codec | quality | pictures timed | threads | encode, ms | decode, ms | load |"
-    yield "| --- | --: | --: | --: | --: | --: | --: |"
+    heads = ("codec", "quality", "pictures timed", "threads", "encode, ms", "decode, ms", "load")
+    rows = []
     for time in results.timings:
-        yield (
-            f"| {time.codec} | {time.quality:g} | {time.pictures} | {time.threads} | "
-            f"{1000 * time.encode_seconds:.1f} | {1000 * time.decode_seconds:.1f} | "
-            f"{'-' if time.load is None else f'{time.load:.2f}'} |"
-        )
+        seconds = (f"{1000 * one:.1f}" for one in (time.encode_seconds, time.decode_seconds))
+        load = "-" if time.load is None else f"{time.load:.2f}"
+        rows.append((time.codec, f"{time.quality:g}", time.pictures, time.threads, *seconds, load))
+    yield markdown_table(heads, rows)
 
 
 def _complexities(results: Results) -> Iterator[str]:
     if not results.complexity:
         return
-    yield "| codec | encoder, kMAC/pixel | decoder, kMAC/pixel | parameters | bundle, bytes |"
-    yield "| --- | --: | --: | --: | --: |"
-    for cost in results.complexity:
-        yield (
-            f"| {cost.codec} | {cost.encoder_kmac:.2f} | {cost.decoder_kmac:.2f} | {cost.parameters} | "
-            f"{cost.bundle_bytes} |"
-        )
+    heads = ("codec", "encoder, kMAC/pixel", "decoder, kMAC/pixel", "parameters", "bundle, bytes")
+    rows = (
+        (one.codec, f"{one.encoder_kmac:.2f}", f"{one.decoder_kmac:.2f}", one.parameters, one.bundle_bytes)
+        for one in results.complexity
+    )
+    yield markdown_table(heads, rows)
 
 
 def _deltas(results: Results) -> Iterator[str]:
@@ -109,12 +105,12 @@ def _deltas(results: Results) -> Iterator[str]:
         return
     metrics = measured_metrics(results)
     curves = {metric.key: {curve.name: curve for curve in curves_of(results, metric)} for metric in metrics}
-    yield f"| test | anchor | {' | '.join(metric.label for metric in metrics)} |"
-    yield "| --- | --- |" + " --: |" * len(metrics)
-    for anchor in peers:
-        for test in own:
-            cells = [_share(of[anchor], of[test]) for of in curves.values()]
-            yield f"| {test} | {anchor} | {' | '.join(cells)} |"
+    rows = (
+        [test, anchor, *(_share(of[anchor], of[test]) for of in curves.values())]
+        for anchor in peers
+        for test in own
+    )
+    yield markdown_table(["test", "anchor", *(metric.label for metric in metrics)], rows, words=2)
     for key in _DETAILED:
         of = curves[key]
         yield ""

@@ -117,12 +117,12 @@ def evaluate(
         }
         for place, row in _measure_all(missing, jobs):
             rows[place] = row
-            unfinished.add_row(place[0], row)
+            unfinished.add(place[0], row)
             step()
         if timed:
             for moment, timing in _time_all(codecs, plan.keys, timed, set(times)):
                 times[moment] = timing
-                unfinished.add_timing(moment[0], timing)
+                unfinished.add(moment[0], timing=timing)
                 step()
     results = _results(codecs, data_set, plan, rows, times, machine, jobs, reused)
     write_results(results, output)
