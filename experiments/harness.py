@@ -91,8 +91,12 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def asked(parser: argparse.ArgumentParser, table: Callable[[list[Row]], str]) -> argparse.Namespace:
-    """What is asked for, data and a file for rows included; --table prints a table of rows and ends."""
+def asked(
+    parser: argparse.ArgumentParser, table: Callable[[list[Row]], str], *paths: str
+) -> argparse.Namespace:
+    """What is asked for, by ``paths`` too, data and a file for rows included; --table prints one and ends."""
+    for name in paths:
+        parser.add_argument(name, type=Path, nargs="?")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--table", type=Path)

@@ -1,7 +1,7 @@
 r"""Soft staircases end to end: transforms trained through one that hardens, beside rounding and noise.
 
-    python -m experiments.annealing.run train RECIPE SNAPSHOT --data-root DATA --seed S -o ROWS.json
-    python -m experiments.annealing.run table ROWS.json
+    python -m experiments.annealing.run RECIPE SNAPSHOT --data-root DATA --seed S -o ROWS.json
+    python -m experiments.annealing.run --table ROWS.json
 
 From one snapshot every arm takes as many steps at falling rates, on crops of 128. What differs is what the
 synthesis and later phases see of the latents in training, and what prices them:
@@ -29,7 +29,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from experiments.harness import over_seeds, read_rows, write_rows
+from experiments.harness import asked, over_seeds, read_rows, write_rows
 from experiments.two_stage.paper import Noisy
 from torch import Tensor
 
@@ -142,19 +142,9 @@ ARMS: dict[str, type[Watched]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    training, tabling = commands.add_parser("train"), commands.add_parser("table")
-    training.add_argument("recipe", type=Path)
-    training.add_argument("snapshot", type=Path)
-    training.add_argument("--data-root", type=Path, required=True)
-    training.add_argument("--steps", type=int, default=60)
-    training.add_argument("--seed", type=int, default=1)
-    training.add_argument("-o", "--output", type=Path, required=True)
-    tabling.add_argument("rows", type=Path)
-    arguments = parser.parse_args()
-    if arguments.command == "table":
-        print(table(read_rows(arguments.rows)), end="")
-        return
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = asked(parser, table, "recipe", "snapshot")
     torch.set_num_threads(1)
     recipe = with_steps(read_recipe(arguments.recipe), arguments.steps, arguments.seed)
     held_out = load_pictures([arguments.data_root / name for name in recipe.data.validation])
@@ -224,7 +214,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells = [f"{np.mean(values):+.1f}" for values in [*ways, ends]]
         last = over_seeds([bits(base[row["seed"]], row["end"]) for row in found])
         lines.append([name, *cells, last])
-    return markdown_table(["", *steps, "end", f"end, against {FIRST}"], lines) + "\n"
+    return markdown_table(["", *steps, "end", f"end, against {FIRST}"], lines)
 
 
 def bits(anchor: Curve, found: Curve) -> float:

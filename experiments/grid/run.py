@@ -7,7 +7,6 @@ python -m experiments.grid.run --table ROWS.json
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +27,8 @@ PICTURES, CROPS = 12, 24
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("recipe", type=Path, nargs="?")
-    parser.add_argument("snapshot", type=Path, nargs="?")
     parser.add_argument("--name", help="of the network in the table; by default the recipe's")
-    arguments = asked(parser, table)
+    arguments = asked(parser, table, "recipe", "snapshot")
     recipe = read_recipe(arguments.recipe)
     name = arguments.name or recipe.name
     codec = load_codec(recipe, arguments.snapshot)

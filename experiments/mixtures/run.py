@@ -1,7 +1,7 @@
 """Distortions to train on, compared from one snapshot at equal steps.
 
-python -m experiments.mixtures.run train NAME SNAPSHOT --data-root DATA [--seed S] -o ROWS.json
-python -m experiments.mixtures.run table ROWS.json
+python -m experiments.mixtures.run NAME SNAPSHOT --data-root DATA [--seed S] -o ROWS.json
+python -m experiments.mixtures.run --table ROWS.json
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import torch
 from experiments.grid.run import grids
-from experiments.harness import Row, read_rows, write_rows
+from experiments.harness import Row, asked, read_rows, write_rows
 from experiments.judging import Measured, coding_of, curves, gains, load_held_out
 
 from softstair.evaluate import markdown_table
@@ -41,20 +41,10 @@ CROPS = 24  # that tables are measured on
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    training, tabling = (commands.add_parser(name) for name in ("train", "table"))
-    training.add_argument("name", choices=ARMS)
-    training.add_argument("snapshot", type=Path)
-    training.add_argument("--steps", type=int, default=100)
-    training.add_argument("--seed", type=int, default=1)
-    training.add_argument("--data-root", type=Path, required=True)
-    training.add_argument("-o", "--output", type=Path, required=True)
-    tabling.add_argument("rows", type=Path)
-    arguments = parser.parse_args()
-    if arguments.command == "train":
-        train(arguments)
-    else:
-        print(table(read_rows(arguments.rows)))
+    parser.add_argument("name", choices=ARMS, nargs="?")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    train(asked(parser, table, "snapshot"))
 
 
 def recipe_of(name: str, steps: int, seed: int) -> Recipe:

@@ -63,11 +63,9 @@ STAGE_1 = {"rounding": STANDARD, "noise": Design(codec=Noisy)}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("recipe", type=Path, nargs="?")
-    parser.add_argument("snapshot", type=Path, nargs="?")
     parser.add_argument("--steps", type=int, default=120, help="of either stage")
     parser.add_argument("--seed", type=int, default=1)
-    arguments = asked(parser, table)
+    arguments = asked(parser, table, "recipe", "snapshot")
     torch.set_num_threads(1)
     rows = read_rows(arguments.output)
     recipe = with_steps(read_recipe(arguments.recipe), arguments.steps, arguments.seed)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,11 +47,9 @@ ARMS: dict[str, tuple[str, ...]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("recipe", type=Path, nargs="?")
-    parser.add_argument("snapshot", type=Path, nargs="?")
     parser.add_argument("--ending", help="of a recipe that has several")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    arguments = asked(parser, table)
+    arguments = asked(parser, table, "recipe", "snapshot")
     recipe = read_ending(arguments.recipe, arguments.ending)
     codec = load_codec(recipe, arguments.snapshot)
     held_out = load_held_out(recipe, arguments.data_root, CROPS)

@@ -13,25 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from softstair.errors import LimitExceeded, NoSpace, OutputExists, UsageError
-from softstair.whole_file import descriptor_of, is_special, write_whole
-
-__all__ = [
-    "FULL",
-    "LARGEST",
-    "PAGE",
-    "STANDARD",
-    "cannot_write",
-    "check_free",
-    "check_sources",
-    "check_suffix",
-    "is_special",
-    "make_folder",
-    "printable",
-    "read",
-    "read_regular",
-    "tells_apart",
-    "write",
-]
+from softstair.whole_file import descriptor_of, write_whole
+from softstair.whole_file import is_special as is_special
 
 STANDARD = "-"
 LARGEST = 1 << 31  # bytes that are read where no limit is given

@@ -18,7 +18,6 @@ from experiments.grid import run as grid
 from experiments.harness import read_means, read_rows
 from experiments.ladder import run as ladder
 from experiments.mixtures import run as mixtures
-from experiments.perception import run as perception
 from experiments.two_stage import paper
 from experiments.two_stage import run as two_stage
 from experiments.weights import run as weights
@@ -66,7 +65,6 @@ def test_the_tables_of_anchors_are_those_of_its_means(plan, name):
         (annealing.table, "annealing/rows", "annealing"),
         (grid.table, "grid/rows", "grid"),
         (mixtures.table, "mixtures/rows", "mixtures"),
-        (perception.table, "perception/rows", "perception"),
         (weights.table, "weights/rows", "weights"),
         (paper.table, "two_stage/paper", "two_stage_paper"),
     ],

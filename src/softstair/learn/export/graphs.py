@@ -47,46 +47,41 @@ def export_graphs(codec: Codec, names: Collection[str] = GRAPHS) -> dict[str, by
     z_hat = torch.zeros(1, shape.hyper_latents, 2, 3)
     base = torch.zeros(1, shape.context, 4, 6)
     deviation = codec.deviation
-    networks: list[tuple[str, nn.Module, Callable[..., Tensor], dict[str, Tensor], set[str]]] = [
+    networks: list[tuple[str, nn.Module, Callable[..., Tensor], dict[str, Tensor]]] = [
         (
             "analysis",
             with_strides(codec.analysis),
             lambda network, picture: network(picture),
             {"picture": torch.zeros(1, 3, 64, 96)},
-            {"picture"},
         ),
         (
             "hyper_analysis",
             with_strides(codec.hyper_analysis),
             lambda network, latents, gain, hat: network(latents, deviation, gain, hat),
             {"latents": latents, "gain": torch.ones(1, shape.latents, 1, 1), "hat": hat},
-            {"latents"},
         ),
         (
             "mean_base",
             codec.mean_network,
             lambda network, z_hat, hat: network.base(z_hat, hat),
             {"z_hat": z_hat, "hat": hat},
-            {"z_hat"},
         ),
         (
             "mean",
             codec.mean_network,
             lambda network, known, base, phase: network(known, base, deviation, phase),
             {"known": latents, "base": base, "phase": torch.zeros(1, 4)},
-            {"known", "base"},
         ),
         (
             "synthesis",
             codec.synthesis,
             lambda network, latents, hat: network(latents, hat),
             {"latents": latents, "hat": hat},
-            {"latents"},
         ),
     ]
     return {
-        name: _export(_Graph(network, call), inputs, sized, encodes=name in _ENCODER)
-        for name, network, call, inputs, sized in networks
+        name: _export(_Graph(network, call), inputs, encodes=name in _ENCODER)
+        for name, network, call, inputs in networks
         if name in names
     }
 
@@ -100,20 +95,20 @@ def export_preview(head: Preview) -> bytes:
     """The graph of a head that makes small pictures (``stages.preview``)."""
     latents = torch.zeros(1, head.entry.in_channels, 4, 6)
     hat = torch.zeros(1, len(head.rate.table))
-    return _export(head, {"latents": latents, "hat": hat}, {"latents"})
+    return _export(head, {"latents": latents, "hat": hat})
 
 
 def export_icon(network: Icon) -> bytes:
     """The graph of a network that makes the smallest pictures (``stages.icon``)."""
     known = torch.zeros(1, network.known.in_channels, 4, 6)
     base = torch.zeros(1, network.base.in_channels, 4, 6)
-    return _export(network, {"known": known, "base": base, "phase": torch.zeros(1, 4)}, {"known", "base"})
+    return _export(network, {"known": known, "base": base, "phase": torch.zeros(1, 4)})
 
 
-def _export(
-    module: nn.Module, inputs: Mapping[str, Tensor], sized: set[str], *, encodes: bool = False
-) -> bytes:
+def _export(module: nn.Module, inputs: Mapping[str, Tensor], *, encodes: bool = False) -> bytes:
+    """A graph for planes of any size; inputs that have none, or a single place, keep their shapes."""
     buffer = io.BytesIO()
+    sized = (name for name, value in inputs.items() if value.ndim == 4 and value.shape[3] > 1)
     axes = {name: {2: "height", 3: "width"} for name in sized} | {"output": {2: "rows", 3: "columns"}}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracing exporter writes the leaner graphs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +57,7 @@ class PlaceNetwork(nn.Module):
         return sums * self.gain[row] + self.bias[row]
 
 
-@dataclass(frozen=True)
-class _Latents:
+class _Latents(NamedTuple):
     """All places of samples by group, each (groups, N, G), and near (4, groups, N, G)."""
 
     rows: Tensor
@@ -87,13 +87,7 @@ def train_place(
         for group in optimiser.param_groups:
             group["lr"] = _RATE * (1 - step / steps) + 1e-5
         pick = torch.randint(0, latents.rows.shape[1], (_BATCH,))
-        part = _Latents(
-            latents.rows[:, pick],
-            latents.levels[:, pick],
-            latents.quantizers[:, pick],
-            latents.surprise[:, pick],
-            latents.near[:, :, pick],
-        )
+        part = _Latents(*(planes[..., pick, :] for planes in latents))
         change = network(part.surprise, part.near, part.rows)
         cost = _cost(part, change, bits, rows, per_row) / _BATCH
         optimiser.zero_grad()

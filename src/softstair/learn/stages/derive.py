@@ -192,7 +192,7 @@ class Deriving:
         learned.settle()
         if self._kind == "stanh":
             learned = self._with_or_without_z(learned)
-        before, after = self._validate(plain), self._validate(learned)
+        before, after = (self._measure(one, *self._held_out) for one in (plain, learned))
         kept = learned if after[0] <= before[0] else plain
         self._done[self.position] = copied(kept.state_dict())
         point, seconds = kept.harden(), time.monotonic() - self._began
@@ -225,10 +225,6 @@ class Deriving:
         rounding.load_state_dict(learned.state_dict() | {"z.place": rounding.z.place.detach()})
         pool = [part[:_MEASURED] for part in self._pool]
         return min((learned, rounding), key=lambda point: self._measure(point, *pool)[0])
-
-    def _validate(self, point: RatePoint) -> tuple[float, float, float]:
-        """As ``_measure``, of held-out crops."""
-        return self._measure(point, *self._held_out)
 
     @torch.no_grad()
     def _measure(self, point: RatePoint, pictures: Tensor, y: Tensor) -> tuple[float, float, float]:

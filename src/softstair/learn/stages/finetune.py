@@ -94,7 +94,7 @@ def finetune(
         if stage.step == settings.steps and settings.steps % settings.validate_every:
             say(stage.validate())
             folder.keep(stage)
-    best = stage.best_codec()
+    best = stage.with_parts(stage.best)
     written = run / "snapshot.safetensors"
     save_snapshot(written, recipe.shape, best.state_dict())
     if derivation is not None:
@@ -218,10 +218,6 @@ class Finetuning:
         self._recent = []
         self._log.write("train", step=self.step, bpp=bpp, distortion=error)
         return f"{self.step:7d}  bpp {bpp:.4f}  distortion {error:.3f}"
-
-    def best_codec(self) -> Codec:
-        """The whole codec with the best averaged parts so far."""
-        return self.with_parts(self.best)
 
     def with_parts(self, parts: dict[str, Tensor]) -> Codec:
         """The whole codec with given weights of its parts."""
