@@ -73,6 +73,7 @@ PAGES = {
     "perception": ("One stream, two decoders", "A synthesis for squared error beside one for the eye."),
     "robustness": ("Robustness", "Pictures that no photographer took, and fifty generations of copies."),
     "speed": ("Speed and memory", "Milliseconds by stage, networks loaded, and the peak of memory."),
+    "training-runs": ("Runs of training", "What each took, and the bits that it ended with."),
     **{
         f"two_stage_{name}": (
             f"Two stages: {title}",

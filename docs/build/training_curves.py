@@ -4,11 +4,12 @@
         --chain results/runs/{photo-s,photo-s-cooled}.jsonl \\
         --chain results/runs/{photo-s-gated,photo-s-wider}.jsonl \\
         --chain results/runs/{photo,photo-psnr-cooled}.jsonl \\
-        --against results/runs/b.jsonl -o docs/images/training
+        --against results/runs/b.jsonl -o docs/images/training --runs results/training-runs.md
 
 Runs of a chain each started from the weights of the one before. Every validation against the last
 one of a log: BD-rate over its rate points (the model's own estimate of bits). Writes a picture (.svg) and
-a table (.md); below the table, for every run at constant learning rates, what twice the training buys.
+a table (.md); below the table, for every run at constant learning rates, what twice the training buys. With
+--runs a table of the runs, too: what each took, and where it ended.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--chain", nargs="+", type=Path, action="append", required=True, help="logs")
     parser.add_argument("--against", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--runs", type=Path)
     arguments = parser.parse_args()
     anchor = list(validations(arguments.against))[-1].curve
     chains = [
@@ -57,6 +59,10 @@ def main() -> None:
     found = [run for chain in chains for run in chain]
     arguments.output.with_suffix(".md").write_text(f"{table(found)}\n{slopes(found)}\n")
     draw(chains, arguments.output.with_suffix(".svg"))
+    if arguments.runs is not None:
+        logs = [path for chain in arguments.chain for path in chain]
+        ends = [run[-1][1] for run in found]
+        arguments.runs.write_text(runs(logs, ends) + "\n")
 
 
 def validations(path: Path) -> Iterator[Validation]:
@@ -113,6 +119,23 @@ def slopes(found: list[list[tuple[Validation, float]]]) -> str:
                 span = f"{seen[0]:.0f} to {seen[-1]:.0f}"
                 rows.append((run[0][0].run, batch, span, f"{slope:+.1f} %"))
     return markdown_table(("run, constant rates", "batch", "megapixels", "bits a doubling"), rows)
+
+
+def runs(logs: list[Path], ends: list[float]) -> str:
+    """A row a log: what the run took. ends: bits at equal PSNR, in per cent, at its last validation."""
+    heads = ("run", "latents", "steps", "crops", "learning rate", "bits at the end", "minutes")
+    rows = []
+    for path, end in zip(logs, ends, strict=True):
+        events = [json.loads(line) for line in path.read_text().splitlines()]
+        recipe = [event["recipe"] for event in events if event["event"] == "start"][-1]
+        settings, last = recipe["pretrain"], max(event.get("step", 0) for event in events)
+        crops = " then ".join(f"{part['count']}x{part['side']}" for part in started(settings, last))
+        falls = "" if settings["decay_from"] is None else f", falling from {settings['decay_from']}"
+        rate, minutes = f"{settings['muon_rate']:g}{falls}", (events[-1]["time"] - events[0]["time"]) / 60
+        rows.append(
+            (path.stem, recipe["shape"]["latents"], last, crops, rate, f"{end:+.1f} %", f"{minutes:.0f}")
+        )
+    return markdown_table(heads, rows)
 
 
 def draw(chains: list[list[list[tuple[Validation, float]]]], path: Path) -> None:
