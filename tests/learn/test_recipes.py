@@ -8,12 +8,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra learn is not installed")
 
+from softstair.errors import UsageError  # noqa: E402
 from softstair.learn.codec import Codec  # noqa: E402
 from softstair.learn.layers.rates import hat_weights  # noqa: E402
 from softstair.learn.networks import STRIDE  # noqa: E402
 from softstair.learn.recipe import read_recipe  # noqa: E402
 
 from ..conftest import ROOT  # noqa: E402
+from ..tiny import write_recipe  # noqa: E402
 
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 SIDE = 4  # of the latents
@@ -47,3 +49,16 @@ def test_every_recipe_is_valid_and_as_large_as_it_says(path):
     assert said is not None
     # Counted without the integer network's shortcuts: a first phase without symbols, quarters of heads.
     assert decoder_kmac(Codec(recipe.shape)) == pytest.approx(float(said[1]), rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "width"),
+    [("latents", 64, 160), ("hyper_latents", 2, 15), ("scale_hyper", 16, 24), ("scale", 16, 8)],
+)
+def test_a_network_that_the_core_cannot_code_is_refused_before_it_is_trained(tmp_path, name, unit, width):
+    path = write_recipe(tmp_path / "tiny.toml")
+    path.write_text(re.sub(rf"(?m)^{name} = .*", f"{name} = {width}", path.read_text()))
+    with pytest.raises(UsageError) as refused:
+        read_recipe(path)
+    said = f"shape.{name} must be a multiple of {unit} to be coded, not {width}"
+    assert str(refused.value) == f"Recipe {path} is not valid: {said}."

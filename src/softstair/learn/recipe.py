@@ -12,7 +12,7 @@ from softstair.errors import UsageError
 from softstair.mode import Mode
 
 from .distortion import MIXTURE, SMALLEST_SIDE
-from .shape import Shape
+from .shape import CODED_IN, Shape
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -229,6 +229,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("endings need pretrain.forks_at, and a run without pretrain.steps")
         if self.rates.anchor is not None and self.rates.anchor not in self.shape.positions:
             raise ValueError(f"rates.anchor must be a rate point, one of {list(self.shape.positions)}")
+        for name, unit in CODED_IN.items():
+            if (width := getattr(self.shape, name)) % unit:
+                raise ValueError(f"shape.{name} must be a multiple of {unit} to be coded, not {width}")
 
 
 def ending_of(recipe: Recipe, ending: Ending) -> Recipe:

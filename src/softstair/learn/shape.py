@@ -6,6 +6,9 @@ import msgspec
 
 from softstair.quantize.rates import POSITIONS_PER_POINT
 
+# Widths of the entropy model come in as many channels as kernels of the core take at once.
+CODED_IN = {"latents": 64, "hyper_latents": 2, "scale_hyper": 16, "scale": 16}
+
 
 class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Channel counts of every part. Resolutions are relative to the picture.
