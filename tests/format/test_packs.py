@@ -26,6 +26,7 @@ from softstair.bundle import (
     write_pack,
 )
 from softstair.bundle.pack import packed_tensors
+from softstair.codec import Rate, choose_pack
 from softstair.errors import BundleNotFound, CorruptStream, InvalidBundle, SoftstairError, UsageError
 from softstair.graphs import weights_of
 from softstair.stream import read_header
@@ -237,6 +238,56 @@ def test_a_stream_with_a_pack_and_no_bundle_is_corrupt(adapted, small_photo):
     data[6:14] = bytes(8)
     with pytest.raises(CorruptStream, match="no bundle"):
         read_header(bytes(data))
+
+
+# The pack that a picture asks for
+
+
+@pytest.fixture
+def rough(tiny_bundle):
+    """The tiny bundle with scales that are far too large, and a pack that mends them."""
+    bias = tiny_bundle.integers.scale.layers["log_scale_head"].bias
+    more = {"log_scale_head.bias": np.full_like(bias, 60_000)}
+    worse = read_pack(zipped(entries_of(tiny_bundle, adapters={}, integers=more, tables={})), "worse.pack")
+    rough = Bundle(merged(tiny_bundle, worse).entries, "rough.stairs")
+    less = {"log_scale_head.bias": np.full_like(bias, -60_000)}
+    mending = entries_of(rough, name="mending", adapters={}, integers=less, tables={})
+    return rough, mending, worse
+
+
+def test_of_some_packs_the_one_that_helps_is_chosen(rough, tiny_bundle, small_photo):
+    bundle, mending, worse = rough
+    again = {"log_scale_head.bias": np.full_like(bundle.integers.scale.layers["log_scale_head"].bias, 30_000)}
+    still_worse = entries_of(bundle, name="worse", adapters={}, integers=again, tables={})
+    packs = [Pack(entries, "tests") for entries in (still_worse, mending)]
+    chosen = choose_pack(bundle, packs, small_photo, Rate(), 1)
+    assert chosen.fingerprint == packs[1].fingerprint
+    assert choose_pack(bundle, packs[:1], small_photo, Rate(), 1) is bundle
+    assert choose_pack(tiny_bundle, [worse], small_photo, Rate(target_size=900), 1) is tiny_bundle
+    assert choose_pack(tiny_bundle, [], small_photo, Rate(), 1) is tiny_bundle
+
+
+def test_auto_takes_what_is_installed_and_helps(tmp_path, rough):
+    from PIL import Image
+
+    bundle, mending, _ = rough
+    (tmp_path / "rough.stairs").write_bytes(packed_bundle(bundle.entries))
+    Image.fromarray(photograph(300, 420)).save(tmp_path / "picture.png")
+    sizes = []
+    for _ in range(2):
+        made = run(
+            "encode",
+            tmp_path / "picture.png",
+            *("-o", tmp_path / "a.stair", "--force", "--pack", "auto"),
+            *("--model", tmp_path / "rough.stairs"),
+        )
+        assert made.returncode == 0, made.stderr
+        sizes.append((tmp_path / "a.stair").stat().st_size)
+        write_pack(tmp_path / "mending.pack", mending)
+    assert sizes[1] < sizes[0]
+    assert read_header((tmp_path / "a.stair").read_bytes()).pack == Pack(mending, "tests").fingerprint
+    refused = run("encode", tmp_path / "picture.png", "--pack", "auto", "--like", tmp_path / "a.stair")
+    assert refused.returncode == 2
 
 
 # Commands

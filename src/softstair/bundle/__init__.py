@@ -29,6 +29,7 @@ from .installed import (
     installed_packs,
     open_bundle,
     open_pack,
+    packs_of,
 )
 from .pack import Pack, PackManifest, merged, pack_entries, read_pack, write_pack
 
@@ -55,6 +56,7 @@ __all__ = [
     "open_pack",
     "pack_entries",
     "packed_bundle",
+    "packs_of",
     "read_bundle",
     "read_pack",
     "to_json",

@@ -146,6 +146,20 @@ def installed_packs(*folders: Path) -> Iterator[tuple[Path, PackManifest]]:
                     warnings.warn(f"{error} It is passed over.", stacklevel=2)
 
 
+def packs_of(bundle: Bundle) -> Iterator[Pack]:
+    """Installed packs that change a bundle, and those beside its file.
+
+    Warns:
+        UserWarning: as ``installed_packs``, and of damaged ones.
+    """
+    for path, manifest in installed_packs(*_folder_of(bundle.origin)):
+        if manifest.bundle == bundle.fingerprint.hex():
+            try:
+                yield _open_pack_file(path)
+            except BundleError as error:
+                warnings.warn(f"{error} It is passed over.", stacklevel=2)
+
+
 def installed() -> Iterator[Bundle]:
     """Shipped bundles, then those in the folders of SOFTSTAIR_MODELS.
 

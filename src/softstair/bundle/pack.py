@@ -176,7 +176,7 @@ def pack_entries(
     return entries
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def merged(bundle: Bundle, pack: Pack) -> Bundle:
     """The bundle as the pack changes it; ``base`` names what it was before.
 

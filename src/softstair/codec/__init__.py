@@ -15,6 +15,7 @@ from .encoder import (
     encode_picture,
     position_of,
 )
+from .kinds import choose_pack
 from .latents import Latents, pooled_latents
 from .quality import DEFAULT_QUALITY, position_of_quality
 from .truncation import truncate
@@ -33,6 +34,7 @@ __all__ = [
     "Reader",
     "View",
     "choose_mode",
+    "choose_pack",
     "decode_picture",
     "decode_view",
     "divisor_of",

@@ -28,7 +28,7 @@ def networks_of(bundle: Bundle, threads: int, mode: Mode | None = None) -> Check
     return _networks(bundle, threads, choose_engine(), mode if mode in bundle.own_syntheses else None)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)  # a bundle and its packs take turns at every picture
 def _networks(bundle: Bundle, threads: int, engine: Engine, mode: Mode | None) -> CheckedNetworks:
     return load_networks(bundle, threads, engine, mode)
 

@@ -18,9 +18,11 @@ from softstair.mode import Mode
 from . import options, running
 
 if TYPE_CHECKING:
+    from softstair.bundle import Bundle, Pack
     from softstair.codec import Encoded, Rate
 
 _ALL = "all"  # pages
+_AUTO = "auto"  # packs
 _LAST_PAGE = 1_000_000
 
 
@@ -28,8 +30,8 @@ _LAST_PAGE = 1_000_000
 class Encoding:
     """What ``softstair encode`` makes of a picture.
 
-    fingerprint: of the bundle with the pack in it, hex. keeps_sources: where the file would be larger
-    than its source. like: the old file of the picture.
+    fingerprints: of the bundle with the pack in it, hex, and of packs that may change it. keeps_sources:
+    where the file would be larger than its source. like: the old file of the picture.
     """
 
     rate: Rate
@@ -37,7 +39,7 @@ class Encoding:
     strip: frozenset[str]
     model: str | None
     pack: str | None
-    fingerprint: str
+    fingerprints: tuple[str, ...]
     threads: int
     max_memory: int
     keeps_sources: bool = False
@@ -48,23 +50,24 @@ class Encoding:
     @property
     def settings(self) -> bytes:
         """Memory and threads decide no byte of a file."""
-        deciding = [__version__, self.fingerprint, self.rate, self.mode, sorted(self.strip)]
+        deciding = [__version__, self.fingerprints, self.rate, self.mode, sorted(self.strip)]
         deciding += [self.progressive, self.layers, self.like]
         return msgspec.json.encode(deciding)
 
     def __call__(self, source: bytes, job: Job) -> Product:
-        from softstair.bundle import open_bundle
-        from softstair.codec import encode_like, encode_picture
+        from softstair.codec import choose_pack, encode_like, encode_picture
         from softstair.pictures import Note, read_picture, strip
 
-        bundle = open_bundle(self.model, pack=self.pack)
-        if bundle.fingerprint.hex() != self.fingerprint:
+        bundle, packs = opened(self.model, self.pack)
+        if fingerprints(bundle, packs) != self.fingerprints:
             raise UsageError(
-                f"Bundle {bundle.name} is {bundle.fingerprint.hex()} on the worker, not "
-                f"{self.fingerprint}; install the same one everywhere."
+                f"Bundle and packs are {', '.join(fingerprints(bundle, packs))} on the worker, not "
+                f"{', '.join(self.fingerprints)}; install the same ones everywhere."
             )
         picture = read_picture(source, job.name, page=job.page, max_memory=self.max_memory)
         picture = strip(picture, self.strip)
+        if packs and not self.rate.is_exact:
+            bundle = choose_pack(bundle, packs, picture.pixels, self.rate, self.threads)
         if self.like is None:
             encoded = encode_picture(
                 picture,
@@ -98,6 +101,21 @@ class Encoding:
             f"{8 * size / (width * height):.3f} bpp, {_how(encoded)}",
             notes,
         )
+
+
+def opened(model: str | None, pack: str | None) -> tuple[Bundle, tuple[Pack, ...]]:
+    """The bundle with the pack in it, and the packs of which each picture may choose one."""
+    from softstair.bundle import open_bundle, packs_of
+
+    if pack != _AUTO:
+        return open_bundle(model, pack=pack), ()
+    bundle = open_bundle(model)
+    return bundle, tuple(packs_of(bundle))
+
+
+def fingerprints(bundle: Bundle, packs: tuple[Pack, ...]) -> tuple[str, ...]:
+    """All that decide what files are, in hex."""
+    return bundle.fingerprint.hex(), *(pack.fingerprint.hex() for pack in packs)
 
 
 def _how(encoded: Encoded) -> str:
@@ -184,7 +202,11 @@ class _Page(click.ParamType[int | str]):
 @click.option("--skip-larger", is_flag=True, help="Write no file that is larger than its source.")
 @click.option("--keep-times", is_flag=True, help="Copy the times of the sources to the outputs.")
 @click.option("--model", metavar="BUNDLE", help="Installed bundle by name, or a .stairs file.")
-@click.option("--pack", metavar="PACK", help="Installed pack by name, or a .pack file: adapts the bundle.")
+@click.option(
+    "--pack",
+    metavar="PACK|auto",
+    help="Installed pack by name, or a .pack file: adapts the bundle. auto: what each picture asks for.",
+)
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
@@ -223,7 +245,6 @@ def command(
     Ask for at most one of quality, lossless, rate position and targets. Targets are met on the bytes of
     the file and never overshot.
     """
-    from softstair.bundle import open_bundle
     from softstair.codec import MAX_MEMORY, Rate, choose_mode, usable_cores
     from softstair.folders.cluster import absolute, run_on_cluster
     from softstair.pictures import missing_suffixes, source_suffixes
@@ -233,9 +254,11 @@ def command(
             "The workers of a cluster set how many pictures are coded at once; leave out --jobs."
         )
     rate = Rate(quality, rate_position, target_size, target_bpp, target_psnr, lossless or None)
-    others = effort or mode or progressive or layers
+    others = effort or mode or progressive or layers or pack == _AUTO
     if like is not None and (rate != Rate() or others or page is not None):
-        raise UsageError("--like takes rate, mode and order from the old file; leave the other options out.")
+        raise UsageError(
+            "--like takes rate, mode, order and pack from the old file; leave the other options out."
+        )
     if like is not None and (len(sources) > 1 or Path(sources[0]).is_dir()):
         raise UsageError("--like is for one picture; name that alone.")
     if layers is not None and (effort or mode or progressive):
@@ -245,7 +268,7 @@ def command(
     kinds = options.kinds_of(strip)
     work_list = plan(sources, output, ".stair", source_suffixes(), missing_suffixes())
     work_list = _on_pages(_checked(work_list), page)
-    bundle = open_bundle(model, pack=pack)
+    bundle, packs = opened(model, pack)
     chosen = choose_mode(bundle, effort, mode) if layers is None else None
     cores = jobs or usable_cores()
     workers = min(cores, len(work_list.jobs))
@@ -258,7 +281,7 @@ def command(
         kinds,
         model,
         pack,
-        bundle.fingerprint.hex(),
+        fingerprints(bundle, packs),
         max(1, cores // workers),
         MAX_MEMORY if max_memory is None else max_memory,
         skip_larger,
