@@ -1,13 +1,16 @@
-"""The ladder: what every part of a pack is worth on a domain that it was not made of.
+"""The ladder: what every part of a pack is worth on pictures of a domain that it was not made of.
 
-    python -m experiments.packs.run DOMAINS [--domains screens ...] [--rungs tables ...] [--minutes M]
-        [--every N] [--exact]
+    python -m experiments.packs.run make DOMAINS [--domains screens ...] [--rungs tables ...] [--minutes M]
+    python -m experiments.packs.run measure DOMAINS [--domains ...] [--rungs ...] [--minutes M] [--every N]
+        [--exact] [--photographs FOLDER]
 
-DOMAINS holds NAME/adapt and NAME/test. Files of every N-th test picture by the default bundle, changed as
-far as each rung goes, at four rate positions; sums of bytes and of squared errors go into rows.json, from
-which `python -m experiments.packs.page` writes results/packs.md. A rung that is there for the same bundle,
-minutes and pictures is not measured again. Without --exact nothing is coded exactly, so that bytes are those
-of the networks and tables alone; with it files are as people get them.
+DOMAINS holds NAME/adapt and NAME/test. `make` adapts the default bundle as far as each rung goes, and puts
+packs into runs/packs. `measure` codes every N-th test picture with them at four rate positions; sums of
+bytes, the PSNR of all squared errors and means of SSIMULACRA 2 go into rows.json, from which
+`python -m experiments.packs.page` writes results/packs.md. What is there for the same bundle, minutes and
+pictures is not made or measured again. Without --exact nothing is coded exactly, so that bytes are those of
+the networks and tables alone; with it files are as people get them. --photographs: pictures of a folder in
+place of the domains', coded with the packs of these.
 """
 
 from __future__ import annotations
@@ -26,8 +29,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from softstair.bundle import Bundle, merged, open_bundle, write_pack
+from softstair.bundle import Bundle, merged, open_bundle, read_pack, write_pack
 from softstair.codec import Rate, decode_picture, encode_picture
+from softstair.evaluate.metrics import ssimulacra2
 from softstair.learn.data import Pixels, load_pictures
 from softstair.learn.stages.adapt import Adaptation, Part, packed, split, trained
 from softstair.pictures import Picture
@@ -43,89 +47,101 @@ RUNGS: dict[str, tuple[Part, ...]] = {
     "encoder": ("biases", "decoder", "encoder"),
     "full": ("full",),
 }
+_UNTRAINED = ("avif", "base", "tables")
 _NO_CELLS = "softstair.codec.encoder.exact_cells"  # says which cells are worth coding exactly
+_RUNS = Path("runs/packs")
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A rung on a domain, or AVIF. bytes: of the pack. seconds: of a wall clock, to make it. points: bytes
-    of all files and dB of their mean squared error, the finest last."""
+    """A rung on pictures, or AVIF.
+
+    domain: what the pack is for. pictures: their set, and how many. bytes: of the pack. seconds: of a wall
+    clock, to make it. points: bytes of all files, dB of their mean squared error and mean SSIMULACRA 2.
+    """
 
     domain: str
     rung: str
     bundle: str
     minutes: float
-    every: int
-    exact: bool
+    set: str
     pictures: int
+    exact: bool
     steps: int
     bytes: int
     seconds: float
-    points: list[tuple[float, float]]
+    points: list[tuple[float, float, float]]
 
     @property
     def key(self) -> tuple[object, ...]:
-        minutes = 0 if self.rung in ("avif", "base", "tables") else self.minutes
-        return self.domain, self.rung, self.bundle, minutes, self.every, self.exact
+        """What is measured once."""
+        return self.domain, self.rung, self.bundle, self.minutes, self.set, self.pictures, self.exact
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=["make", "measure"])
     parser.add_argument("root", type=Path)
-    parser.add_argument("--domains", nargs="+", default=["screens", "rendered", "documents"])
+    parser.add_argument("--domains", nargs="+", default=["screens", "rendered", "documents", "aerial"])
     parser.add_argument("--rungs", nargs="+", default=[*RUNGS, "avif"], choices=[*RUNGS, "avif"])
-    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--exact", action="store_true")
-    parser.add_argument("--runs", type=Path, default=Path("runs/packs"))
+    parser.add_argument("--photographs", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    bundle, path = open_bundle(), HERE / "rows.json"
-    rows = msgspec.json.decode(path.read_bytes(), type=list[Row]) if path.exists() else []
+    bundle = open_bundle()
     for domain in arguments.domains:
-        learning, held_back = split(load_pictures([arguments.root / domain / "adapt"]))
-        pictures = load_pictures([arguments.root / domain / "test"])[:: arguments.every]
         for rung in arguments.rungs:
-            wanted = Row(
-                domain,
-                rung,
-                bundle.fingerprint.hex(),
-                arguments.minutes,
-                arguments.every,
-                arguments.exact,
-                *(len(pictures), 0, 0, 0.0, []),
-            )
-            if any(row.key == wanted.key for row in rows):
-                continue
-            start, steps, size, changed = time.monotonic(), 0, 0, bundle
-            if rung not in ("base", "avif"):
-                changed, steps, size = adapted(bundle, learning, held_back, rung, domain, arguments)
-            seconds = time.monotonic() - start
-            with nullifying(arguments.exact):
-                points = avif(pictures) if rung == "avif" else files(changed, pictures)
-            replaced = msgspec.structs.replace
-            rows.append(replaced(wanted, steps=steps, bytes=size, seconds=seconds, points=points))
-            path.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
-            print(domain, rung, f"{seconds:.0f} s", size, points, flush=True)
+            minutes = 0 if rung in _UNTRAINED else arguments.minutes
+            if arguments.what == "make" and rung not in ("avif", "base"):
+                make(bundle, arguments.root, domain, rung, minutes)
+            elif arguments.what == "measure":
+                measure(bundle, domain, rung, minutes, arguments)
 
 
-def adapted(
-    bundle: Bundle,
-    learning: list[Pixels],
-    held_back: list[Pixels],
-    rung: str,
-    domain: str,
-    arguments: argparse.Namespace,
-) -> tuple[Bundle, int, int]:
-    """The bundle as a rung changes it, after how many steps, and the bytes of its pack."""
-    minutes = 0 if rung == "tables" else arguments.minutes
+def make(bundle: Bundle, root: Path, domain: str, rung: str, minutes: float) -> None:
+    """A rung's pack, if it is not there."""
+    path = _path(bundle, domain, rung, minutes)
+    if path.exists():
+        return
+    start = time.monotonic()
+    learning, held_back = split(load_pictures([root / domain / "adapt"]))
     settings = Adaptation(f"{domain}-{rung}", "unknown", minutes, RUNGS[rung])
-    run = arguments.runs / f"{domain}-{rung}-{minutes:g}"
-    found = trained(bundle, learning, held_back, run, settings, lambda line: print(rung, line, flush=True))
-    adapters, integers, steps = found
-    pack = packed(bundle, adapters, integers, learning, settings, {"steps": steps})
-    arguments.runs.mkdir(parents=True, exist_ok=True)
-    write_pack(arguments.runs / f"{domain}-{rung}.pack", pack.entries)
-    return merged(bundle, pack), steps, pack.size
+
+    def say(line: str) -> None:
+        print(domain, rung, line, flush=True)
+
+    adapters, integers, steps = trained(bundle, learning, held_back, path.with_suffix(".run"), settings, say)
+    about = {"steps": steps, "seconds": time.monotonic() - start}
+    write_pack(path, packed(bundle, adapters, integers, learning, settings, about).entries)
+    say("done")
+
+
+def _path(bundle: Bundle, domain: str, rung: str, minutes: float) -> Path:
+    _RUNS.mkdir(parents=True, exist_ok=True)
+    return _RUNS / f"{bundle.fingerprint.hex()}-{domain}-{rung}-{minutes:g}.pack"
+
+
+def measure(bundle: Bundle, domain: str, rung: str, minutes: float, arguments: argparse.Namespace) -> None:
+    """A row, if it is not there."""
+    folder = arguments.photographs or arguments.root / domain / "test"
+    pictures = load_pictures([folder])[:: arguments.every]
+    name = "test" if arguments.photographs is None else folder.name
+    fingerprint, path = bundle.fingerprint.hex(), HERE / "rows.json"
+    rows = msgspec.json.decode(path.read_bytes(), type=list[Row]) if path.exists() else []
+    wanted = Row(domain, rung, fingerprint, minutes, name, len(pictures), arguments.exact, *(0, 0, 0.0, []))
+    if any(row.key == wanted.key for row in rows):
+        return
+    changed, replaced = bundle, msgspec.structs.replace
+    if rung not in ("base", "avif"):
+        pack = read_pack(_path(bundle, domain, rung, minutes).read_bytes(), rung)
+        changed, about = merged(bundle, pack), pack.manifest.provenance
+        wanted = replaced(wanted, steps=about["steps"], bytes=pack.size, seconds=about["seconds"])
+    with nullifying(arguments.exact):
+        points = avif(pictures) if rung == "avif" else files(changed, pictures)
+    rows.append(replaced(wanted, points=points))
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+    print(domain, rung, name, points, flush=True)
 
 
 @contextmanager
@@ -138,7 +154,7 @@ def nullifying(exact: bool) -> Iterator[None]:
         yield
 
 
-def files(bundle: Bundle, pictures: Sequence[Pixels]) -> list[tuple[float, float]]:
+def files(bundle: Bundle, pictures: Sequence[Pixels]) -> list[tuple[float, float, float]]:
     def code(pixels: Pixels, position: float) -> tuple[int, Pixels]:
         rate = Rate(position=int(position))
         data = encode_picture(Picture(pixels), rate, bundle, threads=1).data
@@ -147,7 +163,7 @@ def files(bundle: Bundle, pictures: Sequence[Pixels]) -> list[tuple[float, float
     return curve(pictures, POSITIONS, code)
 
 
-def avif(pictures: Sequence[Pixels]) -> list[tuple[float, float]]:
+def avif(pictures: Sequence[Pixels]) -> list[tuple[float, float, float]]:
     """Pillow's default, 4:2:0 at speed 6."""
 
     def code(pixels: Pixels, quality: float) -> tuple[int, Pixels]:
@@ -163,17 +179,18 @@ def curve(
     pictures: Sequence[Pixels],
     qualities: Sequence[float],
     code: Callable[[Pixels, float], tuple[int, Pixels]],
-) -> list[tuple[float, float]]:
-    """Bytes of all files, and dB of the squared error of all their samples."""
+) -> list[tuple[float, float, float]]:
+    """Bytes of all files, dB of the squared error of all their samples, mean SSIMULACRA 2."""
     points = []
     for quality in qualities:
-        coded = [code(pixels, quality) for pixels in pictures]
-        errors = [
-            np.square(decoded.astype(np.float64) - pixels).sum()
-            for (_, decoded), pixels in zip(coded, pictures, strict=True)
-        ]
-        mean = sum(errors) / sum(pixels.size for pixels in pictures)
-        points.append((float(sum(size for size, _ in coded)), 10 * math.log10(255**2 / mean)))
+        size, error, score = 0, 0.0, 0.0
+        for pixels in pictures:
+            length, decoded = code(pixels, quality)
+            size += length
+            error += np.square(decoded.astype(np.float64) - pixels).sum()
+            score += ssimulacra2(pixels, decoded) / len(pictures)
+        mean = error / sum(pixels.size for pixels in pictures)
+        points.append((float(size), 10 * math.log10(255**2 / mean), score))
     return points
 
 

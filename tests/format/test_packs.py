@@ -61,16 +61,26 @@ def adapters(bundle: Bundle, seed: int = 0):
         ("analysis", "network.head.layer.weight"),
     ]:
         shape = weights_of(bytearray(bundle.graph(graph)))[name].shape
-        up, down = rng.normal(0, 0.1, (shape[0], 2)), rng.normal(0, 0.1, (2, int(np.prod(shape[1:]))))
-        found[f"{graph}/{name}/up"], found[f"{graph}/{name}/down"] = up, down
-        found[f"{graph}/{name.replace('weight', 'bias')}/add"] = rng.normal(0, 0.01, shape[0])
-    return {name: value.astype(np.float16) for name, value in found.items()}
+        size, rest = int(np.prod(shape)), int(np.prod(shape[1:]))
+        found[f"{graph}/{name}/signs"] = rng.integers(0, 256, -(-size // 8), np.uint8)
+        found[f"{graph}/{name}/rows"] = rng.uniform(0.1, 0.2, shape[0]).astype(np.float16)
+        found[f"{graph}/{name}/columns"] = rng.uniform(0.1, 0.2, rest).astype(np.float16)
+        bias = rng.normal(0, 0.01, shape[0]).astype(np.float16)
+        found[f"{graph}/{name.replace('weight', 'bias')}/add"] = bias
+    return found
+
+
+def signed(**changes):
+    """Adapters of the synthesis' first weight, of 64 by 64 numbers."""
+    ones = np.ones(64, np.float16)
+    parts = {"signs": np.zeros(512, np.uint8), "rows": ones, "columns": ones} | changes
+    return {f"{HEAD}/{kind}": value for kind, value in parts.items()}
 
 
 def integers(bundle: Bundle):
     scale = bundle.integers.scale
     return {
-        "gains": np.full((bundle.points, bundle.channels), 2, np.int32),
+        "gains": np.full((bundle.points, bundle.channels), 2, np.int16),
         "log_scale_head.bias": np.full(bundle.channels, 900, np.int32),
         "rate_bias": np.ones_like(scale.rate_bias),
     }
@@ -103,8 +113,10 @@ def adapted(tiny_bundle, pack) -> Bundle:
 def test_a_weight_is_the_bundles_and_the_adapters_sum(tiny_bundle, pack, adapted):
     before = weights_of(bytearray(tiny_bundle.graph("synthesis")))["network.head.layer.weight"]
     after = weights_of(bytearray(adapted.graph("synthesis")))["network.head.layer.weight"]
-    up, down = (pack.adapters[f"{HEAD}/{kind}"].astype(np.float64) for kind in ("up", "down"))
-    expected = before.astype(np.float64) + (up @ down).reshape(before.shape)
+    rows, columns = (pack.adapters[f"{HEAD}/{kind}"].astype(np.float64) for kind in ("rows", "columns"))
+    bits = np.unpackbits(pack.adapters[f"{HEAD}/signs"])[: before.size].reshape(before.shape)
+    sizes = np.outer(rows, columns).reshape(before.shape)
+    expected = before.astype(np.float64) + np.where(bits, -sizes, sizes)
     assert np.abs(after - expected).max() < 2e-3
     assert np.abs(after.astype(np.float64) - before).max() > 0.01
 
@@ -328,7 +340,13 @@ def test_commands_encode_list_decode_and_flatten(tmp_path, tiny_bundle, adapted)
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
+        ({"adapters": {f"{HEAD}/signs": np.ones(512, np.uint8)}}, "does not fit"),
+        ({"adapters": {f"{HEAD}/signs": np.ones(512, np.float16)}}, "does not fit"),
         ({"adapters": {f"{HEAD}/up": np.ones((64, 1), np.float16)}}, "does not fit"),
+        ({"adapters": signed(signs=np.ones(511, np.uint8))}, "does not fit"),
+        ({"adapters": signed(rows=np.ones(63, np.float16))}, "does not fit"),
+        ({"adapters": signed(columns=np.ones((64, 1), np.float16))}, "does not fit"),
+        ({"adapters": signed(rows=np.full(64, np.inf, np.float16))}, "finite"),
         ({"adapters": {f"{HEAD}/add": np.ones(3, np.float16)}}, "does not fit"),
         ({"adapters": {"evil/network.head.layer.weight/add": np.ones(3, np.float16)}}, "does not fit"),
         ({"adapters": {"synthesis/network.nothing/add": np.ones(3, np.float16)}}, "does not fit"),
@@ -353,10 +371,7 @@ def test_tables_that_are_no_cdfs_are_refused(tiny_bundle):
 
 
 def test_a_sum_that_leaves_half_precision_is_refused(tiny_bundle):
-    large = {
-        f"{HEAD}/up": np.full((64, 1), 6e4, np.float16),
-        f"{HEAD}/down": np.full((1, 64), 6e4, np.float16),
-    }
+    large = signed(rows=np.full(64, 6e4, np.float16), columns=np.full(64, 6e4, np.float16))
     with pytest.raises(InvalidBundle, match="finite"):
         entries_of(tiny_bundle, adapters=large)
 

@@ -33,7 +33,9 @@ _MAX_BYTES = 64 << 20
 _PARTS = ("adapters", "integers", "tables")
 _ENTRIES = ("pack.json", *(f"{part}.safetensors" for part in _PARTS))
 _MAX_INTEGER = 1 << 30  # of a sum of biases, which the core checks for good
-_DTYPES = {"int16": "I16", "int32": "I32", "uint16": "U16"}
+_DTYPES = {"uint8": "U8", "int16": "I16", "int32": "I32", "uint16": "U16"}
+_KINDS = {"signs": np.dtype(np.uint8), "rows": np.dtype(np.float16), "columns": np.dtype(np.float16)}
+_KINDS |= {"add": np.dtype(np.float16)}
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -60,9 +62,10 @@ class PackManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Pack:
     """An opened pack. Immutable.
 
-    adapters: ``GRAPH/WEIGHT/up`` (outputs, rank), ``/down`` (rank, the rest), ``/add`` (of the weight's
-    shape), half precision. integers: ``gains`` (points, C), ``LAYER.bias``, ``rate_bias``,
-    ``phase_bias``, what is added to the bundle's, int32. tables: ``z`` and ``y.MODE``, ``.cdf`` and
+    adapters: ``GRAPH/WEIGHT/signs`` (packed bits), ``/rows`` (outputs,), ``/columns`` (the rest,), ``/add``
+    (of the weight's shape); all but the bits in half precision. integers: ``gains`` (points, C),
+    ``LAYER.bias``, ``rate_bias``, ``phase_bias``, what is added to the bundle's, int16 or int32. tables:
+    ``z`` and ``y.MODE``, ``.cdf`` and
     ``.offsets``, in place of the bundle's.
 
     Raises:
@@ -238,9 +241,9 @@ def _changed_graphs(bundle: Bundle, pack: Pack) -> dict[str, bytes]:
     for key, tensor in pack.adapters.items():
         graph, _, rest = key.partition("/")
         where, _, kind = rest.rpartition("/")
-        if graph not in GRAPHS or kind not in ("up", "down", "add") or tensor.dtype != np.float16:
+        if graph not in GRAPHS or tensor.dtype != _KINDS.get(kind):
             raise _unfit(pack, key)
-        if not np.isfinite(tensor).all():
+        if kind != "signs" and not np.isfinite(tensor).all():
             raise InvalidBundle(f"The adapter {key} of pack {pack.origin} has numbers that are not finite.")
         changes.setdefault(f"{graph}.onnx", {}).setdefault(where, {})[kind] = tensor
     found: dict[str, bytes] = {}
@@ -262,22 +265,21 @@ def _changed_graphs(bundle: Bundle, pack: Pack) -> dict[str, bytes]:
 
 
 def _sum(weight: Array, parts: Mapping[str, Array], pack: Pack, name: str) -> npt.NDArray[np.float32]:
-    """The weight and its adapters in float32, ranks one after the other: the same on every machine."""
+    """The weight and its adapters in float32, one after the other: the same on every machine."""
     total = weight.astype(np.float32)
     if "add" in parts:
         if parts["add"].shape != weight.shape:
             raise _unfit(pack, name)
         total += parts["add"].astype(np.float32)
-    if {"up", "down"} & set(parts):
-        up, down = parts.get("up"), parts.get("down")
-        rows = len(weight)
-        if up is None or down is None or up.ndim != 2 or down.ndim != 2 or up.shape[1] != len(down):
+    if {"signs", "rows", "columns"} & set(parts):
+        flat = total.reshape(len(weight), -1)
+        shapes = {kind: tensor.shape for kind, tensor in parts.items() if kind != "add"}
+        due = {"signs": (-(-weight.size // 8),), "rows": flat.shape[:1], "columns": flat.shape[1:]}
+        if shapes != due:
             raise _unfit(pack, name)
-        if len(up) != rows or down.shape[1] * rows != weight.size:
-            raise _unfit(pack, name)
-        flat = total.reshape(rows, -1)
-        for column, row in zip(up.T.astype(np.float32), down.astype(np.float32), strict=True):
-            flat += column[:, None] * row
+        bits = np.unpackbits(parts["signs"], count=weight.size).reshape(flat.shape)
+        sizes = parts["rows"].astype(np.float32)[:, None] * parts["columns"].astype(np.float32)
+        flat += np.where(bits, -sizes, sizes)
     return total
 
 
@@ -301,7 +303,7 @@ def _changed_biases(scale: bytes, pack: Pack) -> bytes:
 
 def _added(own: Array, pack: Pack, name: str) -> npt.NDArray[np.int64]:
     more = pack.integers[name]
-    if more.shape != own.shape or more.dtype != np.int32:
+    if more.shape != own.shape or more.dtype not in (np.int16, np.int32):
         raise _unfit(pack, name)
     total: npt.NDArray[np.int64] = own.astype(np.int64) + more
     if total.size and np.abs(total).max() > _MAX_INTEGER:

@@ -23,7 +23,6 @@ from .speech import say
     show_default=True,
     help="Longest training; with 0 tables are measured and nothing is trained.",
 )
-@click.option("--rank", type=click.IntRange(1, 64), default=2, show_default=True, help="Of what is learned.")
 @click.option("--name", help="Name of the pack; that of the file by default.")
 @click.option(
     "--licence", default="unknown", help="Licence of the pack, of which its pictures may have a say."
@@ -38,7 +37,6 @@ def command(
     folder: Path,
     output: str,
     minutes: float,
-    rank: int,
     name: str | None,
     licence: str,
     data: str,
@@ -64,7 +62,7 @@ def command(
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder of pictures.")
     bundle = open_bundle(model)
-    settings = Adaptation(name or target.stem, licence, minutes, rank=rank, data=data)
+    settings = Adaptation(name or target.stem, licence, minutes, data=data)
     gain = adapt(bundle, folder, target, settings, say=say)
     say(
         f"{output}: {target.stat().st_size} bytes. On the pictures held back files take {gain.bits:+.1f} % "

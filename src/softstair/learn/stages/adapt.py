@@ -1,8 +1,7 @@
 """Stage ``adapt``: a pack for a folder of pictures, learned from a bundle as it is shipped.
 
-Tables are measured in any case. What learns beside them is small: integer biases and gains, and low-rank
-sums to the convolutions of decoder and encoder, which are merged into their weights (E. Hu et al., "LoRA",
-ICLR 2022; for codecs, "Few-shot domain adaptation for learned image compression", 2024). A part of the
+Tables are measured in any case. What learns beside them makes a small file: integer biases and gains, and
+signs of changes to some of the weights of decoder and encoder, into which they are merged. A part of the
 pictures is held back: it says when to stop, and whether the pack is worth having at all.
 """
 
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +28,7 @@ from softstair.errors import UsageError
 from softstair.evaluate.curves import delta_rate
 from softstair.mode import Mode
 from softstair.pictures import Picture
+from softstair.whole_file import write_whole
 
 from ..checkpoint import load_checkpoint, save_checkpoint
 from ..data import Crops, Pixels, load_pictures
@@ -35,15 +36,16 @@ from ..distortion import distortion
 from ..export.imported import import_bundle
 from ..integer.domain import measure_tables
 from ..log import commit
+from ..precision import Precision, faster_precision
 from ..run import Say, say_nothing
-from .adapting import PARTS, SEED, VALIDATE_EVERY, Adapted, Learning, Part, planes, square
+from ..shape import Shape
+from .adapting import CROPS, PARTS, SEED, VALIDATE_EVERY, Adapted, Learning, Part, planes, square
 from .coded import CodedCrops, code_crops
 
-_RANK = 2  # of adapters: with 3 a pack of the default bundle has 338 kB
-_TOGETHER = 0.6  # share of the minutes that the first stage has
+_TOGETHER, _SIZES = 0.55, 0.15  # shares of the minutes that the first stages have
 _HELD_BACK = 5  # every so many pictures one
 _MEASURED, _MEASURED_SIDE = 24, 256  # crops for tables
-_CODED, _CODED_SIDE = 400, 192  # crops of the second stage
+_CODED, _CODED_A_MINUTE, _CODED_SIDE = 400, 20, 192  # crops of the second stage
 _MEASURING = 2**31  # as a step of the crops: one that no run reaches
 _CODING = _MEASURING + 1
 _JUDGED = (15, 35, 55, DEFAULT_QUALITY)  # qualities
@@ -58,7 +60,6 @@ class Adaptation:
     licence: str
     minutes: float
     parts: tuple[Part, ...] = PARTS
-    rank: int = _RANK
     data: str = ""
 
 
@@ -95,7 +96,6 @@ def adapt(
         "steps": steps,
         "minutes": settings.minutes,
         "parts": list(settings.parts),
-        "rank": settings.rank,
     }
     pack = packed(bundle, adapters, integers, learning, settings, provenance)
     gain = measured_gain(bundle, merged(bundle, pack), held_back, say)
@@ -192,23 +192,40 @@ def trained(
         return {}, {}, 0
     start = time.monotonic()
     across = bundle.manifest.provenance["recipe"].get("finetune", {}).get("across", 0.0)
-    adapted = Adapted(import_bundle(bundle), settings.parts, settings.rank, across)
-    seconds = 60 * settings.minutes
     run.mkdir(parents=True, exist_ok=True)
+    imported = import_bundle(bundle)
+    precision = _precision(run / "precision.json", imported.codec.shape)
+    adapted = Adapted(imported, settings.parts, across, precision)
+    seconds = 60 * settings.minutes
     first = adapted.together(learning, held_back, _TOGETHER * seconds)
     _train(first, run / "together.json", say)
     steps = first.best_step
+    if adapted.learned.kinds["weight"] and "full" not in settings.parts:
+        adapted.keep_signs()
+        sizes = adapted.together(learning, held_back, _SIZES * seconds, SEED + 1)
+        _train(sizes, run / "sizes.json", say)
+        steps += sizes.best_step
     if {"decoder", "full"} & set(settings.parts):
         changed = merged(bundle, Pack(_entries(bundle, *adapted.found(bundle), {}, settings), settings.name))
-        crops = Crops(learning, SEED).batch(_CODING, _CODED, _CODED_SIDE)
+        count = min(_CODED, max(CROPS, round(_CODED_A_MINUTE * settings.minutes)))
+        crops = Crops(learning, SEED).batch(_CODING, count, _CODED_SIDE)
         coded = code_crops(changed, crops, adapted.positions(len(crops)), _mode(bundle), 1)
         beside = _coded_squares(changed, held_back, adapted.validated)
         say(f"{len(coded)} crops coded")
-        left = max((1 - _TOGETHER) / 2 * seconds, seconds - (time.monotonic() - start))
-        second = adapted.synthesis_alone(coded, beside, left)
-        _train(second, run / "synthesis.json", say)
-        steps += second.best_step
+        least = (1 - _TOGETHER - _SIZES) / 2 * seconds
+        left = max(least, seconds - (time.monotonic() - start))
+        last = adapted.synthesis_alone(coded, beside, left)
+        _train(last, run / "synthesis.json", say)
+        steps += last.best_step
     return *adapted.found(bundle), steps
+
+
+def _precision(path: Path, shape: Shape) -> Precision:
+    """What is faster here, as it was found when training began."""
+    if not path.exists():
+        write_whole(path, msgspec.json.encode(faster_precision(shape)))
+    found: Precision = msgspec.json.decode(path.read_bytes(), type=Precision)
+    return found
 
 
 def _train(learning: Learning, checkpoint: Path, say: Say) -> None:

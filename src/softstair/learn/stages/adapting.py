@@ -1,12 +1,15 @@
-"""What learns when a bundle is adapted to pictures: low-rank sums, biases and gains, in two stages.
+"""What learns when a bundle is adapted to pictures: signs of changes, biases and gains, in three stages.
 
-First all parts learn together, noise standing in for a quantizer. Then the synthesis alone learns on crops
-as the adapted bundle codes them, for noise is not what a search leaves (arXiv 2506.08662).
+First all parts learn together, noise standing in for a quantizer. Of what weights have become, a pack keeps
+the sign of every change and a size for every row and column (after J. Liu et al., "BitDelta", NeurIPS 2024,
+which has one size a matrix); sizes learn on by themselves. Then the synthesis alone learns on crops as the
+adapted bundle codes them, for noise is not what a search leaves (arXiv 2506.08662).
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ from ..export.imported import Imported
 from ..integer.weights import integer_gains, integer_weights
 from ..layers.rates import draw_positions, hat_weights, multiplier
 from ..noise import draw_noise, draw_spread
+from ..precision import Choice, Precision
 from ..recipe import Rates
 from ..run import Average, copied
 from ..schedule import falling
@@ -43,12 +47,18 @@ _MODULES = {
     "decoder": ("synthesis", "mean_network"),
     "encoder": ("analysis", "hyper_analysis"),
 }
-_RATES = {"adapter": 2e-3, "weight": 2e-4, "vector": 5e-4, "integer": 3e-3}  # of Adam, by kind
+# Weights that a pack leaves as they are: the others gain nearly as much without them.
+_LEFT_OUT = (
+    *("analysis.middle_blocks", "analysis.to_deep", "analysis.deep_blocks"),
+    *("synthesis.deep_blocks", "mean_network"),
+)
+_RATES = {"weight": 1e-4, "size": 1e-3, "vector": 5e-4, "integer": 3e-3}  # of Adam, by kind
 _WARM_UP, _CLIP, _AVERAGE = 10, 1.0, 0.98
 _TIMED = 20  # steps that tell how many there will be
-_COUNT, _SIDE = 4, 128  # of the crops of a step
+CROPS, _SIDE = 4, 128  # of a step
 _PATIENCE = 8
 _VALIDATED_SIDE = 192
+_EXACT = Choice("float32")
 
 
 @dataclass(frozen=True)
@@ -67,8 +77,8 @@ class Learned:
 class Learning:
     """Parameters that learn for some minutes, their running average and the best of it so far.
 
-    After a few steps it is settled how many there will be; rates fall to zero by then. An interrupted one
-    goes on exactly.
+    After a few steps, by the median of their times, it is settled how many there will be; rates fall to
+    zero by then. An interrupted one goes on exactly.
 
     Args:
         seconds: of training, validation included.
@@ -95,6 +105,7 @@ class Learning:
         self._allowed, self._cost, self._held_back = seconds, cost, held_back
         self._least, self._without_gain, self.best_step = math.inf, 0, 0
         self.step, self._steps, self._seconds, self._since = 0, 0, 0.0, time.monotonic()
+        self._taken: list[float] = []  # seconds of the first steps
 
     @property
     def is_done(self) -> bool:
@@ -108,6 +119,7 @@ class Learning:
 
     def advance(self) -> None:
         """One step."""
+        start = time.monotonic()
         self._optimiser.zero_grad(set_to_none=True)
         self._cost(self.step).backward()
         nn.utils.clip_grad_norm_(self.learned.values(), _CLIP)
@@ -119,8 +131,10 @@ class Learning:
         self._optimiser.step()
         self.step += 1
         self._average.follow(self.learned, self.step)
+        if self.step <= _TIMED:
+            self._taken.append(time.monotonic() - start)
         if self.step == _TIMED:
-            self._steps = max(_TIMED, int(_TIMED * self._allowed / self.seconds))
+            self._steps = max(_TIMED, int(self._allowed / statistics.median(self._taken)))
 
     @torch.no_grad()
     def validate(self) -> str:
@@ -152,6 +166,7 @@ class Learning:
             "optimiser": self._optimiser.state_dict(),
             "step": self.step,
             "steps": self._steps,
+            "taken": self._taken,
             "seconds": self._seconds,
         }
 
@@ -159,7 +174,7 @@ class Learning:
         """Go on from what ``state`` returned.
 
         Raises:
-            UsageError: it is of another bundle, other parts or another rank.
+            UsageError: it is of another bundle or other parts.
         """
         shapes = {name: one.shape for name, one in state["learned"].items()}
         if shapes != {name: one.shape for name, one in self.learned.items()}:
@@ -172,35 +187,49 @@ class Learning:
         self._least, self._without_gain = state["least"], state["without_gain"]
         self._optimiser.load_state_dict(state["optimiser"])
         self.step, self._steps, self.best_step = state["step"], state["steps"], state["best_step"]
+        self._taken = list(state["taken"])
         self._seconds, self._since = state["seconds"], time.monotonic()
 
 
-class _LowRank(nn.Module):
-    """A weight and the product of two thin matrices. up: (outputs, rank). down: (rank, the rest)."""
+class _Signed(nn.Module):
+    """A weight as it was, and changes of one size for every row and column. rows: (outputs,). columns: (the
+    rest,)."""
 
-    def __init__(self, weight: Tensor, rank: int, generator: torch.Generator) -> None:
+    signs: Tensor
+    before: Tensor
+
+    def __init__(self, before: Tensor, after: Tensor) -> None:
         super().__init__()
-        outputs, rest = len(weight), weight[0].numel()
-        self.up = nn.Parameter(torch.zeros(outputs, rank))
-        self.down = nn.Parameter(torch.randn(rank, rest, generator=generator) / rest**0.5)
+        change = (after - before).flatten(1)
+        size = change.abs()
+        middle = size.mean().clamp_min(1e-12).sqrt()
+        self.register_buffer("before", before)
+        self.register_buffer("signs", torch.where(change < 0, -1.0, 1.0))
+        self.rows, self.columns = nn.Parameter(size.mean(1) / middle), nn.Parameter(size.mean(0) / middle)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return weight + (self.up @ self.down).view_as(weight)
+        change = self.signs * (self.rows[:, None] * self.columns)
+        return self.before + change.view_as(self.before)
 
 
 class Adapted:
-    """A bundle's codec with what may learn of it, and the costs that both stages learn from.
+    """A bundle's codec with what may learn of it, and the costs that all stages learn from.
 
-    across: see ``Finetune``.
+    across: see ``Finetune``. precision: what steps are computed in.
     """
 
-    def __init__(self, imported: Imported, parts: Sequence[Part], rank: int, across: float = 0.0) -> None:
+    def __init__(
+        self,
+        imported: Imported,
+        parts: Sequence[Part],
+        across: float = 0.0,
+        precision: Precision = "float32",
+    ) -> None:
         self._imported, self._across, self.codec = imported, across, imported.codec
+        self._precision = Choice(precision)
         self._before = copied(dict(self.codec.named_parameters()))
-        self._low_rank: dict[str, _LowRank] = {}
-        kinds = self._choose(parts, rank)
-        parameters = {name: one for name, one in self.codec.named_parameters() if one.requires_grad}
-        self.learned = Learned(parameters, kinds)
+        self._signed: dict[str, _Signed] = {}
+        self.learned = self._choose(parts)
         self._smallest = max(_SIDE, -(-SMALLEST_SIDE[self.rates.distortion] // 32) * 32)
 
     @property
@@ -213,55 +242,63 @@ class Adapted:
         top = POSITIONS_PER_POINT * (self.codec.shape.rate_points - 1)
         return (top // 4, 5 * top // 8) if self.rates.anchor is None else (self.rates.anchor,)
 
-    def _choose(self, parts: Sequence[Part], rank: int) -> dict[str, list[str]]:
-        """Make what learns learn; names of parameters by kind."""
+    def _choose(self, parts: Sequence[Part]) -> Learned:
+        """Make what learns learn."""
         self.codec.requires_grad_(False)
-        generator = torch.Generator().manual_seed(SEED)
         kinds: dict[str, list[str]] = {kind: [] for kind in _RATES}
         whole = "full" in parts
         modules = [one for part in (PARTS if whole else parts) for one in _MODULES[part]]
-        for name in list(self._before):
-            top, (path, _, own) = name.partition(".")[0], name.rpartition(".")
-            if top not in modules:
+        for name, before in self._before.items():
+            module, is_weight = name.partition(".")[0], before.ndim == 4
+            if module not in modules:
                 continue
-            parameter = self.codec.get_parameter(name)
-            if top in _MODULES["biases"]:
-                if parameter.ndim != 4:
-                    parameter.requires_grad_(True)
+            if module in _MODULES["biases"]:
+                if not is_weight:
                     kinds["integer"].append(name)
-            elif parameter.ndim != 4:
-                parameter.requires_grad_(True)
+            elif not is_weight:
                 kinds["vector"].append(name)
-            elif whole or rank * (len(parameter) + parameter[0].numel()) >= parameter.numel():
-                parameter.requires_grad_(True)
+            elif whole or not name.startswith(_LEFT_OUT):
                 kinds["weight"].append(name)
-            else:
-                low_rank = _LowRank(parameter, rank, generator)
-                parametrize.register_parametrization(self.codec.get_submodule(path), own, low_rank)
-                self._low_rank[name] = low_rank
-                inner = f"{path}.parametrizations.{own}.0"
-                kinds["adapter"] += [f"{inner}.up", f"{inner}.down"]
-        return kinds
+        chosen = {name: self.codec.get_parameter(name) for names in kinds.values() for name in names}
+        for parameter in chosen.values():
+            parameter.requires_grad_(True)
+        return Learned(chosen, kinds)
 
-    def together(self, learning: list[Pixels], held_back: list[Pixels], seconds: float) -> Learning:
-        """The first stage: all parts, on rate and distortion."""
-        crops, squares = Crops(learning, SEED), [_square(one) for one in held_back]
+    def keep_signs(self) -> None:
+        """Of weights that have learned keep signs of changes; sizes learn from then on."""
+        parameters, kinds = dict(self.learned.parameters), {**self.learned.kinds, "weight": []}
+        for name in self.learned.kinds["weight"]:
+            path, _, own = name.rpartition(".")
+            signed = _Signed(self._before[name], parameters.pop(name).detach())
+            self.codec.get_parameter(name).requires_grad_(False)
+            parametrize.register_parametrization(self.codec.get_submodule(path), own, signed)
+            self._signed[name] = signed
+            sizes = {f"{name}.rows": signed.rows, f"{name}.columns": signed.columns}
+            parameters |= sizes
+            kinds["size"] = [*kinds["size"], *sizes]
+        self.learned = Learned(parameters, kinds)
+
+    def together(
+        self, learning: list[Pixels], held_back: list[Pixels], seconds: float, seed: int = SEED
+    ) -> Learning:
+        """All parts, on rate and distortion."""
+        crops, squares = Crops(learning, seed), [_square(one) for one in held_back]
         return Learning(
             self.learned,
             seconds,
-            lambda step: self._noisy_cost(crops.batch(step, _COUNT, self._smallest), step),
+            lambda step: self._noisy_cost(crops.batch(step, CROPS, self._smallest), step),
             lambda: self._rounded_cost(squares),
         )
 
     def synthesis_alone(
         self, learning: CodedCrops, held_back: Sequence[CodedCrops], seconds: float
     ) -> Learning:
-        """The second stage: on crops as decoders see them."""
+        """The last stage: on crops as decoders see them."""
 
         def cost(step: int) -> Tensor:
             generator = torch.Generator().manual_seed(SEED + step)
-            chosen = torch.randperm(len(learning), generator=generator)[:_COUNT]
-            return self._decoded_cost(learning.part(chosen))
+            chosen = torch.randperm(len(learning), generator=generator)[:CROPS]
+            return self._decoded_cost(learning.part(chosen), self._precision)
 
         def cost_held_back() -> float:
             return sum(self._decoded_cost(one).item() for one in held_back) / len(held_back)
@@ -281,7 +318,7 @@ class Adapted:
         picture = torch.from_numpy(pixels).float() / 255
         position = draw_positions(draw_spread(SEED, step, count), shape.rate_points, rates.anchor)
         noise = draw_noise(shape, SEED, step, count, range(count), side, torch.device("cpu"))
-        with parametrize.cached():
+        with parametrize.cached(), self._precision.autocast(picture.device):
             passage = self.codec(picture, position, noise)
         error = distortion(rates.distortion, passage.picture, picture, rates.mixture)
         bpp = (passage.y_bits + passage.z_bits) / side**2
@@ -300,10 +337,10 @@ class Adapted:
                     costs.append(self._weighed(bpp, error, position).item())
         return sum(costs) / len(costs)
 
-    def _decoded_cost(self, crops: CodedCrops) -> Tensor:
+    def _decoded_cost(self, crops: CodedCrops, precision: Choice = _EXACT) -> Tensor:
         rates, hat = self.rates, hat_weights(crops.position, self.codec.shape.rate_points)
-        with parametrize.cached():
-            picture = self.codec.synthesis(crops.latents.float(), hat)
+        with parametrize.cached(), precision.autocast(crops.latents.device):
+            picture = self.codec.synthesis(crops.latents.float(), hat).float()
         error = distortion(rates.distortion, picture, crops.picture, rates.mixture, self._across)
         return self._weighed(torch.zeros(len(crops)), error, crops.position).mean()
 
@@ -319,10 +356,11 @@ class Adapted:
         adapters: dict[str, npt.NDArray[Any]] = {}
         for name, place in self._imported.places.items():
             order: Any = orders.get(name, slice(None))
-            if name in self._low_rank:
-                low_rank = self._low_rank[name]
-                adapters[f"{place}/up"] = _half(low_rank.up[order])
-                adapters[f"{place}/down"] = _half(low_rank.down)
+            if name in self._signed:
+                signed = self._signed[name]
+                adapters[f"{place}/signs"] = np.packbits(signed.signs[order].numpy() < 0)
+                adapters[f"{place}/rows"] = _half(signed.rows[order])
+                adapters[f"{place}/columns"] = _half(signed.columns)
             elif name in self.learned.parameters:
                 adapters[f"{place}/add"] = _half((codec.get_parameter(name) - self._before[name])[order])
         integers: dict[str, npt.NDArray[Any]] = {}
@@ -335,7 +373,7 @@ class Adapted:
             }
             for layer in before.layers:
                 integers[f"{layer}.bias"] = after.layers[layer].bias - before.layers[layer].bias
-        return adapters, {name: value.astype(np.int32) for name, value in integers.items() if value.any()}
+        return adapters, {name: _short(value) for name, value in integers.items() if value.any()}
 
 
 def square(pixels: Pixels) -> Pixels:
@@ -352,6 +390,12 @@ def planes(pixels: Pixels) -> Tensor:
 
 def _square(pixels: Pixels) -> Tensor:
     return planes(square(pixels))
+
+
+def _short(integers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """As int16 if they fit, else as int32."""
+    fits = np.abs(integers).max() < 1 << 15
+    return integers.astype(np.int16 if fits else np.int32)
 
 
 def _half(tensor: Tensor) -> npt.NDArray[Any]:
