@@ -1,6 +1,6 @@
 """Kinds of pictures told by a linear classifier: pooled latents against pooled pixels.
 
-    python -m experiments.latents.kinds DATA
+    python -m experiments.packs.kinds DATA
 
 DATA holds domains/NAME/{adapt,test}, train/, kodak/ and photos768/. Linear discriminants of five kinds
 (photographs and four domains; the covariance within kinds, shrunk towards a multiple of one) learn from the

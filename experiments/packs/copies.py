@@ -1,6 +1,6 @@
 """Copies of pictures found by `softstair.latents`, as the documentation does it.
 
-    python -m experiments.latents.copies FOLDER
+    python -m experiments.packs.copies FOLDER
 
 Every picture of the folder becomes a file at the default quality, and so do seven copies of it. A copy is
 found if its correlation with the picture is above the documentation's threshold. What is found, what is found
