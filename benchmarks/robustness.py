@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from not_photographs import written
 from PIL import Image, ImageDraw, ImageFont
 
 import softstair
@@ -139,17 +140,11 @@ def plain(pixels: Pixels, position: int) -> bytes:
 
 
 def avif(pixels: Pixels, quality: int) -> bytes:
-    return saved(pixels, "AVIF", quality=quality, subsampling="4:4:4", speed=6, max_threads=1)
+    return written(pixels, "AVIF", quality=quality, subsampling="4:4:4", speed=6, max_threads=1)
 
 
 def jpeg(pixels: Pixels, quality: int) -> bytes:
-    return saved(pixels, "JPEG", quality=max(quality, 1), subsampling=0)
-
-
-def saved(pixels: Pixels, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **options)
-    return buffer.getvalue()
+    return written(pixels, "JPEG", quality=max(quality, 1), subsampling=0)
 
 
 def opened(data: bytes) -> Pixels:

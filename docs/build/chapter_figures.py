@@ -184,8 +184,7 @@ def phases() -> Figure:
             axes.plot([line, line], [0, 4], color=INK, lw=0.8)
         for line in range(5):
             axes.plot([0, 6], [line, line], color=INK, lw=0.8)
-        for side in axes.spines.values():
-            side.set_visible(False)
+        axes.spines[:].set_visible(False)
     return figure
 
 
@@ -228,8 +227,7 @@ def two_quantizers() -> Figure:
     axes = figure.add_subplot()
     axes.set(xlim=(-4.9, 4.6), ylim=(-0.6, 1.6), yticks=[])
     axes.set_xlabel("wider steps of the mode")
-    for side in ("left", "right", "top"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["left", "right", "top"]].set_visible(False)
     for quantizer, colour in ((0, INTEGER), (1, FLOAT)):
         y = 1 - quantizer
         axes.axhline(y, color="#dddddd", lw=0.8, zorder=0)
@@ -285,8 +283,7 @@ def trellis() -> Figure:
     axes.plot(range(count + 1), taken, "o", color=INK, ms=4, zorder=3)
     axes.set(ylabel="state", xlabel="latents of a lane, in coding order", yticks=range(states))
     axes.set(xlim=(-0.2, count + 0.2), ylim=(states - 0.6, -0.4))
-    for side in ("right", "top"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["right", "top"]].set_visible(False)
     return figure
 
 

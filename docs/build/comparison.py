@@ -6,7 +6,6 @@ python docs/build/comparison.py PHOTO OUT.png [--quality 30] [--crop X,Y,W,H] [-
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +41,7 @@ def main() -> None:
         detail = Image.fromarray(pixels).crop((left, top, left + width, top + height))
         sheet.paste(detail.resize(size, Image.Resampling.BICUBIC), (index * size[0], BAND))
         draw.text((index * size[0] + 6, 2), label(name, count, original, pixels), "black", font)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
-    arguments.out.write_bytes(buffer.getvalue())
+    sheet.save(arguments.out, "PNG", optimize=True)
 
 
 def label(name: str, count: int | None, original: np.ndarray, pixels: np.ndarray) -> str:

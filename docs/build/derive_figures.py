@@ -33,10 +33,8 @@ def main() -> None:
     positions = sorted(points)
     at = arguments.at or [positions[0], positions[len(positions) // 2], positions[-1]]
     plt.rcParams.update({"svg.hashsalt": "softstair", "font.size": 9})
-    save(
-        draw_learned({position: points[position] for position in at}),
-        arguments.folder / "learned-staircases.svg",
-    )
+    figure = draw_learned({position: points[position] for position in at})
+    figure.savefig(arguments.folder / "learned-staircases.svg", metadata={"Date": None})
 
 
 def draw_learned(points: dict[int, LearnedPoint]) -> plt.Figure:
@@ -53,9 +51,11 @@ def draw_learned(points: dict[int, LearnedPoint]) -> plt.Figure:
             title=f"rate position {position}", xlabel="residual, steps", xlim=(0, RANGE), ylim=(0, RANGE)
         )
         panel.set(yticks=range(5), aspect="equal")
+        panel.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel("level, steps")
     panels[0][0].plot([], [], "^", color="#c2571a", label="thresholds of z")
     panels[0][0].legend(frameon=False, loc="upper left", fontsize=8)
+    figure.tight_layout()
     return figure
 
 
@@ -68,14 +68,6 @@ def steps(point: LearnedPoint) -> tuple[np.ndarray, np.ndarray]:
         levels.append(levels[-1] + 1)
     x = np.repeat([0, *starts], 2)[1:]
     return np.append(x, RANGE + 1), np.repeat(levels[: len(starts) + 1], 2)
-
-
-def save(figure: plt.Figure, path: Path) -> None:
-    for panel in figure.axes:
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-    print(path)
 
 
 if __name__ == "__main__":

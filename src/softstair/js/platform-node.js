@@ -1,6 +1,7 @@
 // What differs between browsers and Node: here, Node.
 import { readFile } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
+import { fetched } from "./serve.js";
 
 export function spawn(onMessage, onFailure) {
   const worker = new Worker(new URL("./worker-node.js", import.meta.url), { name: "softstair" });
@@ -19,9 +20,7 @@ export function spawn(onMessage, onFailure) {
 
 export async function read(url) {
   if (url.startsWith("file:")) return new Uint8Array(await readFile(new URL(url)));
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url} cannot be fetched: ${response.status}.`);
-  return new Uint8Array(await response.arrayBuffer());
+  return fetched(url);
 }
 
 export const WASM = {

@@ -2,6 +2,13 @@
 import { Core, StairError, chooseBuild } from "./core.js";
 import { toPng } from "./png.js";
 
+/** Bytes of an address. */
+export async function fetched(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} cannot be fetched: ${response.status}.`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
 /**
  * @param read bytes of an address: (url) => Promise<Uint8Array>
  * @param report what is done of the question in hand: (done) => void
@@ -49,6 +56,26 @@ export function makeServer(read, report) {
   };
 }
 
+/**
+ * What a worker does with a message.
+ *
+ * @param read bytes of an address
+ * @param post sends a message, and gives away the buffers of a list
+ */
+export function listener(read, post) {
+  let id = 0;
+  const answer = makeServer(read, (done) => post({ id, done }));
+  return async (message) => {
+    try {
+      id = message.id;
+      const result = await answer(message.question);
+      post({ id: message.id, result }, transferable(result.value));
+    } catch (error) {
+      post({ id: message.id, error: plain(error) });
+    }
+  };
+}
+
 /** Errors cross to another thread as plain values. */
 export function plain(error) {
   if (error instanceof StairError) return { code: error.code, message: error.message };
@@ -56,7 +83,7 @@ export function plain(error) {
 }
 
 /** The buffers in a result that can be given away instead of copied. */
-export function transferable(value) {
+function transferable(value) {
   const buffer = value?.data?.buffer ?? value?.png?.buffer;
   return buffer ? [buffer] : [];
 }

@@ -3,20 +3,14 @@
 // As one script, stair-service-worker.js, it takes its settings from its own address:
 // stair-service-worker.js?files=/stair/ names the folder of softstair.wasm, softstair-relaxed.wasm and
 // <fingerprint>.stairs, which are fetched when a picture first needs them.
-import { makeServer } from "./serve.js";
+import { fetched, makeServer } from "./serve.js";
 
 const FILES = new URL(new URL(location.href).searchParams.get("files") ?? "./", location.href);
 const CACHE = "softstair-1";
 const MAGIC = [0xa5, 0x53, 0x54, 0x52];
 const MOST_KEPT = 200;
 
-async function fetchedFile(url) {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url} cannot be fetched: ${response.status}.`);
-  return new Uint8Array(await response.arrayBuffer());
-}
-
-const ask = makeServer(fetchedFile, () => {});
+const ask = makeServer(fetched, () => {});
 let opened = null;
 const bundles = new Map();
 

@@ -117,7 +117,7 @@ class Core {
   }
 
   /**
-   * RGBA of a file whose bundle was added. region: {left, top, width, height}; divisor: 1 to 16.
+   * RGBA of a file whose bundle was added. region: {left, top, width, height}; divisor: 1 to 64.
    * damage: with allowPartial, a sentence on what is missing; null if nothing is.
    */
   decode(bytes, fingerprint, { region, divisor, maxPixels, maxMemory, allowPartial, progress }) {
@@ -305,6 +305,13 @@ async function toPng(picture, { icc, exif, xmp } = {}) {
 
 // Answers what index.js asks, in a worker or in the same thread. Questions are answered one by one.
 
+/** Bytes of an address. */
+async function fetched(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} cannot be fetched: ${response.status}.`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
 /**
  * @param read bytes of an address: (url) => Promise<Uint8Array>
  * @param report what is done of the question in hand: (done) => void
@@ -352,6 +359,26 @@ function makeServer(read, report) {
   };
 }
 
+/**
+ * What a worker does with a message.
+ *
+ * @param read bytes of an address
+ * @param post sends a message, and gives away the buffers of a list
+ */
+function listener(read, post) {
+  let id = 0;
+  const answer = makeServer(read, (done) => post({ id, done }));
+  return async (message) => {
+    try {
+      id = message.id;
+      const result = await answer(message.question);
+      post({ id: message.id, result }, transferable(result.value));
+    } catch (error) {
+      post({ id: message.id, error: plain(error) });
+    }
+  };
+}
+
 /** Errors cross to another thread as plain values. */
 function plain(error) {
   if (error instanceof StairError) return { code: error.code, message: error.message };
@@ -376,13 +403,7 @@ const CACHE = "softstair-1";
 const MAGIC = [0xa5, 0x53, 0x54, 0x52];
 const MOST_KEPT = 200;
 
-async function fetchedFile(url) {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url} cannot be fetched: ${response.status}.`);
-  return new Uint8Array(await response.arrayBuffer());
-}
-
-const ask = makeServer(fetchedFile, () => {});
+const ask = makeServer(fetched, () => {});
 let opened = null;
 const bundles = new Map();
 

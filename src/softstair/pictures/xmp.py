@@ -49,10 +49,7 @@ def without_announcements(xmp: bytes) -> bytes | None:
     document = _parse(xmp)
     if document is None:
         return None
-    for element in list(_elements(document)):
-        _drop(
-            element, lambda space, name: space in _ANNOUNCING or (space == _CAMERA and name.startswith(_FILM))
-        )
+    _drop(document, lambda space, name: space in _ANNOUNCING or (space == _CAMERA and name.startswith(_FILM)))
     _drop_unused_namespaces(document, _ANNOUNCING)
     return _packet(document)
 
@@ -64,8 +61,7 @@ def without_thumbnails(xmp: bytes) -> bytes | None:
     document = _parse(xmp)
     if document is None:
         return None
-    for element in list(_elements(document)):
-        _drop(element, lambda space, name: space == _XMP and name == "Thumbnails")
+    _drop(document, lambda space, name: space == _XMP and name == "Thumbnails")
     return _packet(document)
 
 
@@ -89,8 +85,7 @@ def merged(main: bytes, extended: bytes | None) -> bytes | None:
     document = _parse(main)
     if document is None:
         return None
-    for element in list(_elements(document)):
-        _drop(element, lambda space, name: space == _NOTE and name == _EXTENDED)
+    _drop(document, lambda space, name: space == _NOTE and name == _EXTENDED)
     if extended is not None:
         other = _parse(extended)
         target, source = _rdf(document), _rdf(other) if other else None
@@ -194,14 +189,15 @@ def _elements(document: Document) -> Iterator[Element]:
     return (node for node in _nodes(document) if node.nodeType == node.ELEMENT_NODE)
 
 
-def _drop(element: Element, unwanted: Callable[[str | None, str], bool]) -> None:
-    """Remove an element, or those of its attributes, that are unwanted by namespace and name."""
-    if unwanted(element.namespaceURI, element.localName) and element.parentNode is not None:
-        element.parentNode.removeChild(element)
-        return
-    for attribute in list(element.attributes.values()):
-        if unwanted(attribute.namespaceURI, attribute.localName):
-            element.removeAttributeNode(attribute)
+def _drop(document: Document, unwanted: Callable[[str | None, str], bool]) -> None:
+    """Remove elements and attributes that are unwanted by namespace and name."""
+    for element in list(_elements(document)):
+        if unwanted(element.namespaceURI, element.localName) and element.parentNode is not None:
+            element.parentNode.removeChild(element)
+            continue
+        for attribute in list(element.attributes.values()):
+            if unwanted(attribute.namespaceURI, attribute.localName):
+                element.removeAttributeNode(attribute)
 
 
 def _drop_unused_namespaces(document: Document, spaces: Iterable[str]) -> None:
