@@ -61,6 +61,7 @@ PAGES = {
         )
         for group, title in (("entropy", "entropy model"), ("top-rate", "the top rate"))
     },
+    "cores": ("Two cores on one run", "Seconds of a step by how they share it."),
     "grid": ("Grid", "How far cells of 16 pixels show, by what latents the synthesis is given."),
     "integer_cost": ("The price of integers", "What it costs that tables are chosen in integers."),
     "large": ("Large pictures", "Time and memory from 1 to 100 megapixels, beside AVIF and JPEG XL."),

@@ -144,12 +144,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     arguments = asked(parser, table, "recipe", "snapshot")
     torch.set_num_threads(1)
     recipe = with_steps(read_recipe(arguments.recipe), arguments.steps, arguments.seed)
     held_out = load_pictures([arguments.data_root / name for name in recipe.data.validation])
     crops = [middle(one) for one in held_out[::EVERY]]
-    for name in ARMS:
+    for name in arguments.arms:
         row = train(name, recipe, arguments.snapshot, arguments.data_root, crops)
         write_rows(arguments.output, [*read_rows(arguments.output), row])
         print(row, flush=True)

@@ -248,21 +248,22 @@ def decoder(variant: Variant, recipe: Recipe, threads: int) -> Callable[[], None
 
 
 def table(rows: list[dict[str, Any]], times: dict[str, dict[str, float]]) -> str:
-    """A row a run; bits against the group's first variant with the same minutes and the first seed."""
+    """A row a run; bits against the group's first variant with its minutes or steps and the first seed.
+
+    A run of so many steps has the minutes of that one: its own are those of whatever else ran meanwhile.
+    """
     heads = ["", "seed", "minutes", "steps", "bits at equal PSNR", "bits, PSNR at position 80"]
     has_decoder = any("decoder_1" in row for row in times.values())
     if has_decoder:
         heads += ["decoder, 1 thread", "2 threads"]
     base, lines = next(iter(GROUPS[rows[0]["group"]])), []
     for row in rows:
-        (first,) = [
-            other
-            for other in rows
-            if other["name"] == base and other["minutes"] == row["minutes"] and other["seed"] == 1
-        ]
+        first = next(
+            other for other in rows if (other["name"], other["seed"]) == (base, 1) and as_long(other, row)
+        )
         bits = delta_rate(pairs(first), pairs(row)).pchip
         middle = next(point for point in row["points"] if point["position"] == 80)
-        lines.append([row["name"], row["seed"], f"{row['minutes']:g}", row["steps"], f"{bits:+.1f} %"])
+        lines.append([row["name"], row["seed"], f"{first['minutes']:g}", row["steps"], f"{bits:+.1f} %"])
         lines[-1].append(f"{middle['bpp']:.3f} {middle['psnr']:.2f}")
         if has_decoder:
             lines[-1] += [f"{times[row['name']][f'decoder_{threads}']:.0f} ms" for threads in (1, 2)]
@@ -277,8 +278,7 @@ def seeds(rows: list[Row]) -> str:
         bases = [
             other
             for other in rows
-            if (other["name"], other["seed"]) == (base, row["seed"])
-            and (other["steps"] == row["steps"] or other["minutes"] == row["minutes"])
+            if (other["name"], other["seed"]) == (base, row["seed"]) and as_long(other, row)
         ]
         if bases:
             alike.setdefault((row["name"], row["steps"]), []).append((row, bases[0]))
@@ -292,6 +292,11 @@ def seeds(rows: list[Row]) -> str:
         lines.append([name, steps, len(found), over_seeds(bits), last])
     heads = ["", "steps", "seeds", "bits at equal PSNR", "bits, PSNR at the last position"]
     return markdown_table(heads, lines) + "\n"
+
+
+def as_long(one: Row, other: Row) -> bool:
+    """Whether two runs took as many steps, or were given as many minutes."""
+    return bool(one["steps"] == other["steps"] or one["minutes"] == other["minutes"])
 
 
 def pairs(row: dict[str, Any]) -> list[tuple[float, float]]:

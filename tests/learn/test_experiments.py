@@ -14,6 +14,7 @@ from experiments.anchors import run as anchors
 from experiments.annealing import run as annealing
 from experiments.compare import run as compare
 from experiments.compare.variants import GROUPS, Back, SharedLifted
+from experiments.cores import run as cores
 from experiments.grid import run as grid
 from experiments.harness import read_means, read_rows
 from experiments.ladder import run as ladder
@@ -92,6 +93,11 @@ def test_the_tables_of_seeds_are_those_of_rows(group):
     rows = [row for row in read_rows(FOLDER / "compare" / "rows.json") if row["group"] == group]
     found = table(compare.seeds(rows))
     assert found == table((RESULTS / f"compare_{group.replace(' ', '-')}_seeds.md").read_text())
+
+
+def test_the_table_of_cores_is_that_of_its_times():
+    times = msgspec.json.decode((FOLDER / "cores" / "times.json").read_bytes())
+    assert table(cores.table(times)) == table((RESULTS / "cores.md").read_text())
 
 
 def test_every_variant_has_a_recipe_and_a_codec():
