@@ -59,7 +59,11 @@ PAGES = {
             f"Two seeds: {title}",
             "Against the first row with the same seed: mean, and each.",
         )
-        for group, title in (("entropy", "entropy model"), ("top-rate", "the top rate"))
+        for group, title in (
+            ("entropy", "entropy model"),
+            ("training", "training"),
+            ("top-rate", "the top rate"),
+        )
     },
     "cores": ("Two cores on one run", "Seconds of a step by how they share it."),
     "grid": ("Grid", "How far cells of 16 pixels show, by what latents the synthesis is given."),

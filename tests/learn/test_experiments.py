@@ -88,7 +88,7 @@ def test_the_tables_of_comparisons_are_those_of_rows(group):
     assert table(found) == table((RESULTS / f"compare_{group}.md").read_text())
 
 
-@pytest.mark.parametrize("group", ["entropy", "top rate"])
+@pytest.mark.parametrize("group", ["entropy", "training", "top rate"])
 def test_the_tables_of_seeds_are_those_of_rows(group):
     rows = [row for row in read_rows(FOLDER / "compare" / "rows.json") if row["group"] == group]
     found = table(compare.seeds(rows))
