@@ -18,6 +18,7 @@
 #endif
 
 #include "jpeg_check.hpp"
+#include "pixels.hpp"
 #include "refinement.hpp"
 #include "tile_encoder.hpp"
 
@@ -529,5 +530,19 @@ NB_MODULE(_core, m) {
                           staircase, mean.data(), step.data(), decoded.data());
       },
       "phase"_a, "symbols"_a, "states"_a, "grid"_a, "mean"_a, "step"_a, "decoded"_a,
-      "Write mean + value * step of one phase into `decoded`, all (C, height, width) but the symbols.");
+      "Write mean + value * step of one phase into `decoded`, all (C, height, width) but the symbols. The means\n"
+      "may lie in `decoded` itself.");
+
+  m.def(
+      "to_pixels",
+      [](In<float, 3> planes, std::size_t height, std::size_t width) {
+        require(planes.shape(0) == 3 && height <= planes.shape(1) && width <= planes.shape(2),
+                "planes do not hold the pixels");
+        std::vector<std::uint8_t> pixels(3 * height * width);
+        const std::size_t pitch = planes.shape(2);
+        released([&] { to_pixels(planes.data(), planes.shape(1) * pitch, pitch, height, width, pixels.data()); });
+        return to_array(std::move(pixels), {height, width, 3});
+      },
+      "planes"_a, "height"_a, "width"_a,
+      "Pixels uint8 (height, width, 3) of planes (3, rows, columns) about [0, 1], of which they are the top left.");
 }

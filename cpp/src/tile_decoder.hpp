@@ -134,7 +134,7 @@ inline float value_of(int symbol, bool fine, const Staircase& staircase) {
 }
 
 // mean + value * step for the latents of one phase. symbols (height, width, C); mean and decoded
-// (C, height, width); step (C) = 1 / gain. fine: symbols are indices on the fine grid.
+// (C, height, width), may be one; step (C) = 1 / gain. fine: symbols are indices on the fine grid.
 void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* symbols, bool fine,
                        const Staircase& staircase, const float* mean, const float* step,
                        float* decoded);

@@ -258,4 +258,10 @@ def reconstruct_phase(
     step: FloatRow,
     decoded: FloatCubeToWrite,
 ) -> None:
-    """Write mean + value * step of one phase into `decoded`, all (C, height, width) but the symbols."""
+    """Write mean + value * step of one phase into `decoded`, all (C, height, width) but the symbols.
+
+    The means may lie in `decoded` itself.
+    """
+
+def to_pixels(planes: FloatCube, height: int, width: int) -> NDArray[numpy.uint8]:
+    """Pixels uint8 (height, width, 3) of planes (3, rows, columns) about [0, 1]: the top left of them."""

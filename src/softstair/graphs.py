@@ -7,7 +7,9 @@ not known here is refused: a stranger's bundle can only make pictures.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,7 @@ _TENSOR = {
 }
 _DOMAINS = {"", "ai.onnx"}
 _FLOATS = {1: "<f4", 10: "<f2"}  # dtypes by the numbers that ONNX gives them
+_DTYPES = {**_FLOATS, 7: "<i8"}
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 
 
@@ -88,20 +91,98 @@ def weights_of(data: bytearray) -> dict[str, npt.NDArray[Any]]:
     found: dict[str, npt.NDArray[Any]] = {}
     for graph in (value for number, value in _fields(memoryview(data)) if number == 7):
         for tensor in (value for number, value in _fields(graph) if number == 5):
-            dimensions: list[int] = []
-            kind, name, raw = 0, "", None
-            for number, value in _fields(tensor):
-                if number == 1:
-                    dimensions += [value] if isinstance(value, int) else _varints(value)
-                elif number == 2:
-                    kind = value
-                elif number == 8:
-                    name = _text(value)
-                elif number == 9:
-                    raw = value
-            if kind in _FLOATS and raw is not None:
-                found[name.removesuffix(".half")] = np.frombuffer(raw, _FLOATS[kind]).reshape(dimensions)
+            name, values = _tensor(tensor, _FLOATS)
+            if values is not None:
+                found[name.removesuffix(".half")] = values
     return found
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator of a graph. attributes: integers, floats and lists of integers."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a graph computes. constants: by name, initializers and what nodes ``Constant`` hold."""
+
+    nodes: tuple[Node, ...]
+    constants: dict[str, npt.NDArray[Any]]
+    outputs: tuple[str, ...]
+
+
+def read_graph(data: bytes) -> Graph:
+    """A checked graph as it is written down."""
+    nodes, outputs = [], []
+    constants: dict[str, npt.NDArray[Any]] = {}
+    for graph in (value for number, value in _fields(memoryview(data)) if number == 7):
+        for number, value in _fields(graph):
+            if number == 1:
+                nodes.append(_node(value, constants))
+            elif number == 5:
+                name, values = _tensor(value, _DTYPES)
+                if values is not None:
+                    constants[name] = values
+            elif number == 12:
+                outputs += [_text(v) for k, v in _fields(value) if k == 1]
+    return Graph(tuple(nodes), constants, tuple(outputs))
+
+
+def _node(node: Any, constants: dict[str, npt.NDArray[Any]]) -> Node:
+    """A node; what it holds as a constant is added to those of the graph."""
+    operator = ""
+    names: dict[int, list[str]] = {1: [], 2: []}
+    attributes: dict[str, Any] = {}
+    for number, value in _fields(node):
+        if number in names:
+            names[number].append(_text(value))
+        elif number == 4:
+            operator = _text(value)
+        elif number == 5:
+            name, content = _attribute(value)
+            attributes[name] = content
+    if operator == "Constant" and isinstance(attributes.get("value"), np.ndarray):
+        constants[names[2][0]] = attributes["value"]
+    return Node(operator, tuple(names[1]), tuple(names[2]), attributes)
+
+
+def _attribute(attribute: Any) -> tuple[str, Any]:
+    name, content, integers = "", None, []
+    for number, value in _fields(attribute):
+        if number == 1:
+            name = _text(value)
+        elif number == 2:
+            (content,) = struct.unpack("<f", value)
+        elif number == 3:
+            content = value
+        elif number == 5:
+            content = _tensor(value, _DTYPES)[1]
+        elif number == 8:
+            integers += [value] if isinstance(value, int) else _varints(value)
+    return name, integers or content
+
+
+def _tensor(tensor: Any, dtypes: dict[int, str]) -> tuple[str, npt.NDArray[Any] | None]:
+    """Name and numbers of a tensor, a view; None for those of other types, or not in one piece."""
+    dimensions: list[int] = []
+    kind, name, raw = 0, "", None
+    for number, value in _fields(tensor):
+        if number == 1:
+            dimensions += [value] if isinstance(value, int) else _varints(value)
+        elif number == 2:
+            kind = value
+        elif number == 8:
+            name = _text(value)
+        elif number == 9:
+            raw = value
+    if kind not in dtypes or raw is None:
+        return name, None
+    return name, np.frombuffer(raw, dtypes[kind]).reshape(dimensions)
 
 
 def _varints(packed: Any) -> list[int]:

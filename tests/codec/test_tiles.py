@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import softstair
 from softstair.codec import Rate, View, decode_view, encode_picture, networks_of
-from softstair.codec.budget import LARGEST_WINDOW, Plan, plan_decoder, plan_encoder
+from softstair.codec.budget import DECODED_WINDOWS, Plan, plan_decoder, plan_encoder
 from softstair.codec.geometry import Geometry, borders_of
 from softstair.codec.picture_coder import PictureCoder
 from softstair.codec.receptive_field import analysis_field, synthesis_field
@@ -153,7 +153,7 @@ def test_no_seam(name, window, request, monkeypatch):
         symbols = coder.read_symbols(payload, Geometry(box.columns, box.rows), 80)
         latents[:, :, *box.cells(16).slices] = coder.reconstruct(symbols, 80, borders_of(box, grid.whole))
     expected = coder.synthesise(latents, Geometry(600, 530), 80).astype(int)
-    monkeypatch.setattr("softstair.codec.budget.LARGEST_WINDOW", window)
+    monkeypatch.setattr("softstair.codec.budget.DECODED_WINDOWS", (window,))
     difference = np.abs(softstair.decode(data, bundle=bundle, threads=1) - expected)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
@@ -350,8 +350,9 @@ def test_less_memory_means_smaller_windows(tiny_bundle):
     pixels = 3 * 10**8
     roomy = plan_decoder(grid, 256, pixels, 2_000_000_000, 4, region=grid.whole)
     tight = plan_decoder(grid, 256, pixels, 1_000_000_000, 4, region=grid.whole)
-    assert roomy.window == LARGEST_WINDOW
-    assert tight.window < roomy.window
+    assert roomy.window in DECODED_WINDOWS
+    assert tight.windows < roomy.windows
+    assert roomy.windows == 4  # as many as threads
     few = plan_encoder(grid, 256, pixels, 1_300_000_000, 4, decodes=False)
     many = plan_encoder(grid, 256, pixels, 4_000_000_000, 4, decodes=True)
     assert few.workers < many.workers == 4

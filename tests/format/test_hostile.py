@@ -244,7 +244,7 @@ def test_what_is_made_up_costs_little_and_is_not_most(tiny_bundle, monkeypatch):
     """A file that ends early: grey without a network where nothing was read; too little is an error."""
     from softstair.codec import budget, networks_of
 
-    monkeypatch.setattr(budget, "LARGEST_WINDOW", 1)
+    monkeypatch.setattr(budget, "DECODED_WINDOWS", (1,))
     data = encode_tiled(photograph(512, 2560), tiny_bundle, 80, layout=1)
     stream = read_stream(data)
     whole = decode_picture(data, tiny_bundle, threads=1).pixels

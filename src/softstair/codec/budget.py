@@ -7,8 +7,8 @@ back in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from softstair.errors import LimitExceeded
 from softstair.quantize.grids import STRIDE
@@ -16,6 +16,9 @@ from softstair.tiles import UNIT, Box, TileGrid
 
 MAX_MEMORY = 2_000_000_000  # bytes, default limit
 LARGEST_WINDOW = 8  # layout of windows; pictures of one window are run in one piece
+# What a decoder's windows hold at once should fit in caches, and in memory that allocators keep: from 1500
+# pixels on, each run gets its memory from the system page by page. In smaller ones, margins cost more.
+DECODED_WINDOWS = (3, 4, 5)
 _PROCESS = 180_000_000  # interpreter, libraries, bundle, sessions
 _WINDOW_PIXEL = 80  # bytes a pixel of a window while a transform runs
 _WINDOW_MARGIN = 160  # pixels that windows overlap by, both sides together
@@ -31,10 +34,11 @@ _SAMPLES = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """What fits. window: layout of the transforms' windows. workers: tiles coded at once."""
+    """What fits. window: layout of windows. workers, windows: how many tiles and windows are run at once."""
 
     window: int
     workers: int
+    windows: int = 1
 
 
 def plan_encoder(
@@ -54,7 +58,8 @@ def plan_encoder(
         LimitExceeded: not even one tile at a time fits.
     """
     held = _held_rows(grid, channels, grid.whole) if decodes else lambda window: 0
-    return _plan(fixed, held, grid, _tile_bytes(grid, channels, _ENCODED_LATENT), max_memory, threads)
+    layouts, tile = range(LARGEST_WINDOW, 0, -1), _tile_bytes(grid, channels, _ENCODED_LATENT)
+    return replace(_plan(fixed, held, grid, layouts, tile, max_memory, threads), windows=1)
 
 
 def plan_decoder(
@@ -62,7 +67,11 @@ def plan_decoder(
 ) -> Plan:
     """How to decode a region, in pixels; otherwise as ``plan_encoder``."""
     held = _held_rows(grid, channels, region)
-    return _plan(fixed, held, grid, _tile_bytes(grid, channels, _DECODED_LATENT), max_memory, threads)
+    best = sorted(DECODED_WINDOWS, key=lambda window: _run_pixels(grid, window))
+    layouts = [*best, *range(min(DECODED_WINDOWS) - 1, 0, -1)]
+    return _plan(
+        fixed, held, grid, layouts, _tile_bytes(grid, channels, _DECODED_LATENT), max_memory, threads
+    )
 
 
 def exact_bytes(grid: TileGrid, region: Box) -> int:
@@ -93,14 +102,22 @@ def latent_bytes(pixels: int, channels: int) -> int:
 
 
 def _plan(
-    fixed: int, held: Callable[[int], int], grid: TileGrid, tile: int, max_memory: int, threads: int
+    fixed: int,
+    held: Callable[[int], int],
+    grid: TileGrid,
+    layouts: Iterable[int],
+    tile: int,
+    max_memory: int,
+    threads: int,
 ) -> Plan:
+    """The first of some layouts of windows that fits, and how much of everything fits beside each other."""
     needed = 0
-    for window in range(LARGEST_WINDOW, 0, -1):
-        base = _PROCESS + fixed + held(window)
-        needed = base + max(_window_bytes(grid, window), tile)
+    for window in layouts:
+        base, each = _PROCESS + fixed + held(window), _window_bytes(grid, window)
+        needed = base + max(each, tile)
         if needed <= max_memory:
-            return Plan(window, min(threads, grid.count, (max_memory - base) // tile))
+            free, count = max_memory - base, TileGrid(grid.height, grid.width, window).count
+            return Plan(window, min(threads, grid.count, free // tile), min(threads, count, free // each))
     raise _too_large(grid, needed, max_memory)
 
 
@@ -109,6 +126,13 @@ def _too_large(grid: TileGrid, needed: int, max_memory: int) -> LimitExceeded:
         f"The picture of {grid.width}x{grid.height} pixels needs about {needed / 1e6:.0f} MB of memory, "
         f"more than the limit of {max_memory / 1e6:.0f} MB; raise the limit."
     )
+
+
+def _run_pixels(grid: TileGrid, window: int) -> int:
+    """Pixels that transforms are run on: those of the picture, and margins again where windows meet."""
+    windows = TileGrid(grid.height, grid.width, window)
+    overlaps = _WINDOW_MARGIN * (windows.rows - 1), _WINDOW_MARGIN * (windows.columns - 1)
+    return (grid.height + overlaps[0]) * (grid.width + overlaps[1])
 
 
 def _window_bytes(grid: TileGrid, window: int) -> int:

@@ -261,8 +261,9 @@ def _begin(
 ) -> _Work:
     fixed += exact_bytes(reader.grid, region) if reader.exact else 0
     plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
-    workers = Workers(bundle, reader.header.mode, threads, plan.workers, reader.header.layers)
-    windows = TileGrid(reader.header.height, reader.header.width, plan.window)
+    header = reader.header
+    workers = Workers(bundle, header.mode, threads, plan.workers, header.layers, plan.windows)
+    windows = TileGrid(header.height, header.width, plan.window)
     return _Work(workers, windows, LatentPlane(reader.grid, lambda indices: source.latents(workers, indices)))
 
 
@@ -276,7 +277,7 @@ def _synthesised(
     needed = region.cells(STRIDE).grown(field, windows.whole.cells(STRIDE)).times(STRIDE)
     source.check(needed.within(windows.whole), workers.whole)
     return synthesise_windows(
-        workers.whole, work.plane, reader.shown_position, windows, region, field, source.is_blank
+        workers, work.plane, reader.shown_position, windows, region, field, source.is_blank
     )
 
 

@@ -22,7 +22,8 @@ from softstair.tiles import Box, TileGrid
 
 from .geometry import Borders, Geometry, to_pixels
 from .latent_plane import LatentPlane
-from .tile import Means, TileCoder
+from .means import Means
+from .tile import TileCoder
 from .windows import Pixels, walk_windows
 
 SCALE = 32  # from which on pictures are made so
@@ -55,13 +56,13 @@ def icon(
     setting, seen = coder.setting(position), first_latents(coder.channels)
     z_hat = np.ascontiguousarray(tile.z.transpose(2, 0, 1))[None].astype(np.float32)
     size = geometry.rows, geometry.columns
-    means = Means(networks, z_hat, setting.hat, size, borders, networks.icon)
+    means = Means(networks, z_hat, setting.hat, size, borders)
     symbols, step = np.ascontiguousarray(tile.y[:, :, seen]), setting.step[seen]
     decoded = np.zeros((1, len(seen), *size), np.float32)
     for phase in range(PHASES):
-        mean = means.of_phase(decoded, phase)[: len(seen)]
+        mean = means.of_phase(networks.icon, decoded, phase)[: len(seen)]
         _core.reconstruct_phase(phase, symbols, setting.mode.states, setting.grid, mean, step, decoded[0])
-    return means.of_phase(decoded, PHASES)[None, len(seen) :]
+    return means.of_phase(networks.icon, decoded, PHASES)[None, len(seen) :]
 
 
 def icon_windows(plane: LatentPlane, windows: TileGrid, region: Box) -> Iterator[tuple[Box, Pixels]]:
@@ -70,5 +71,6 @@ def icon_windows(plane: LatentPlane, windows: TileGrid, region: Box) -> Iterator
 
     plane: what ``icon`` makes of tiles.
     """
-    for core, cells in walk_windows(plane, windows, region, 0):
-        yield core, to_pixels(plane.window(cells), Geometry(cells.columns, cells.rows))
+    for row in walk_windows(plane, windows, region, 0):
+        for core, cells in row:
+            yield core, to_pixels(plane.window(cells), Geometry(cells.columns, cells.rows))

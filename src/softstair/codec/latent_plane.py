@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from softstair import _core
 from softstair.engine import Planes
 from softstair.quantize.grids import STRIDE
 from softstair.tiles import Box, TileGrid
@@ -33,8 +32,6 @@ class LatentPlane:
         missing = [index for index in self._grid.meeting(cells.times(STRIDE)) if index not in self._tiles]
         for index, latents in zip(missing, self._fetch(missing), strict=True):
             self._tiles[index] = latents
-            if self._grid.count > 1:
-                _core.release_memory()
 
     def window(self, cells: Box) -> Planes:
         """Latents of a box that was prepared, (1, C, rows, columns)."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from softstair import _core
-from softstair.engine import Planes
+from softstair.engine import Planes, release_memory
 from softstair.mode import POSITIONS_PER_LAYER
 from softstair.pictures import Picture
 from softstair.tiles import TileGrid
@@ -102,9 +101,7 @@ class PictureCoder:
         whole, plane = self._grid.whole, LatentPlane(self._grid, decoded)
         field = 0 if self._windows.count == 1 else self._workers.synthesis_field()
         error = 0.0
-        for box, pixels in synthesise_windows(
-            self._workers.whole, plane, position, self._windows, whole, field
-        ):
+        for box, pixels in synthesise_windows(self._workers, plane, position, self._windows, whole, field):
             original = self._pixels[box.slices]
             if original.ndim == 2:
                 original = original[..., None]
@@ -131,7 +128,7 @@ class PictureCoder:
             coded = self._workers.map(work, analysed)
             yield from (self._nothing(index) if index in self._left_out else next(coded) for index in batch)
             if self._grid.count > 1:
-                _core.release_memory()
+                release_memory()
 
     def _nothing(self, index: int) -> CodedTile:
         cells = self._grid.box(index).cells(STRIDE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from softstair import _core
 from softstair.engine import Planes
 from softstair.engine.checked import CheckedNetworks
 from softstair.quantize.grids import STRIDE
@@ -26,9 +25,8 @@ def preview_windows(
 
     region: in pixels; its ends are multiples of ``SCALE``, or the picture's.
     """
-    for core, cells in walk_windows(plane, windows, region, _REACH):
-        shown = networks.preview(plane.window(cells), hat)
-        pixels = to_pixels(shown, Geometry(shown.shape[3], shown.shape[2]))
-        if windows.count > 1:
-            _core.release_memory()
-        yield core, pixels[core.cells(SCALE).seen_from(cells.times(STRIDE // SCALE)).slices]
+    for row in walk_windows(plane, windows, region, _REACH):
+        for core, cells in row:
+            shown = networks.preview(plane.window(cells), hat)
+            pixels = to_pixels(shown, Geometry(shown.shape[3], shown.shape[2]))
+            yield core, pixels[core.cells(SCALE).seen_from(cells.times(STRIDE // SCALE)).slices]

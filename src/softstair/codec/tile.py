@@ -29,8 +29,7 @@ from softstair.quantize.setting import Setting
 from softstair.quantize.staircase import rounded
 
 from .geometry import WHOLE_PICTURE, Borders, Geometry, to_even, to_pixels, to_planes
-
-_MIRRORED = 2  # positions of y^, and of z^, that the mean network is shown beyond a tile
+from .means import Means, MeansInTurn
 
 # Symbols of residuals in steps, both (C, rows, columns); those of other phases are not used.
 Decide = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int16]]
@@ -182,9 +181,10 @@ class TileCoder:
         weight = setting.rate_weight if rate_weight is None else rate_weight
         if decide is None and setting.thresholds is not None:
             decide = setting.thresholds.decide
+        means, mean = begun.means.in_turn(self.channels), decoded[0]  # mu lies where y^ will
         for phase in range(PHASES):
             tile.begin_phase()
-            mean = begun.means.of_phase(decoded, phase)
+            means.put_into(decoded, phase)
             if decide is None:
                 tile.quantize(
                     y, mean, setting.inverse_step, weight, setting.grid, decoded[0], self.layers - 1
@@ -192,7 +192,7 @@ class TileCoder:
                 continue
             symbols = decide((y - mean) * setting.inverse_step[:, None, None])
             tile.put(np.ascontiguousarray(symbols.transpose(1, 2, 0)))
-            _put_back(tile.symbols, mean, phase, setting, decoded)
+            _put_back(tile.symbols, phase, setting, decoded)
         return Decided(tile, decoded, begun.z)
 
     def _refine(
@@ -325,25 +325,24 @@ class TileCoder:
 
     def means_of(
         self, z: npt.NDArray[np.int16], rows: int, columns: int, position: int, borders: Borders
-    ) -> Means:
+    ) -> MeansInTurn:
         """The mean network of a tile whose z is known; its first phase is done."""
         z_hat = np.ascontiguousarray(z.transpose(2, 0, 1))[None].astype(np.float32)
-        means = Means(self._networks, z_hat, self._at(position).hat, (rows, columns), borders)
-        means.prepare(self.channels)
-        return means
+        hat = self._at(position).hat
+        return Means(self._networks, z_hat, hat, (rows, columns), borders).in_turn(self.channels)
 
     def put_back(
-        self, symbols: npt.NDArray[np.int16], position: int, means: Means, phase: int, decoded: Planes
+        self, symbols: npt.NDArray[np.int16], position: int, means: MeansInTurn, phase: int, decoded: Planes
     ) -> None:
         """Write y^ of a phase into ``decoded``, which has that of the phases before."""
-        _put_back(symbols, means.of_phase(decoded, phase), phase, self._at(position), decoded)
+        means.put_into(decoded, phase)
+        _put_back(symbols, phase, self._at(position), decoded)
 
 
-def _put_back(
-    symbols: npt.NDArray[np.int16], mean: Planes, phase: int, setting: Setting, decoded: Planes
-) -> None:
-    states = setting.mode.states
-    _core.reconstruct_phase(phase, symbols, states, setting.grid, mean, setting.step, decoded[0])
+def _put_back(symbols: npt.NDArray[np.int16], phase: int, setting: Setting, decoded: Planes) -> None:
+    """Add what symbols say to the means of a phase."""
+    planes, states = decoded[0], setting.mode.states
+    _core.reconstruct_phase(phase, symbols, states, setting.grid, planes, setting.step, planes)
 
 
 @contextmanager
@@ -352,61 +351,3 @@ def _of_tile(index: int) -> Iterator[None]:
         yield
     except ValueError as error:
         raise CorruptStream(f"The payload of tile {index} cannot be decoded: {error}.") from error
-
-
-class Means:
-    """The mean network on one tile, which decodes alone.
-
-    Where the picture goes on beyond the tile, the network is shown its mirror image: zeros, which
-    it knows from the borders of pictures, would cost a decibel or more on the pixels there.
-    Mirroring y^ around the last position keeps the classes of positions, that is, which channels
-    are known in a phase.
-
-    mean: stands in for the mean network.
-    """
-
-    def __init__(
-        self,
-        networks: Networks,
-        z_hat: Planes,
-        hat: Planes,
-        size: tuple[int, int],
-        borders: Borders,
-        mean: Callable[[Planes, Planes, Planes], Planes] | None = None,
-    ) -> None:
-        self._network, self._borders = mean or networks.mean, borders
-        self._rows, self._columns = rows, columns = size
-        if borders.any:
-            z_hat = borders.mirrored(z_hat, _MIRRORED, "symmetric")
-        base = networks.mean_base(z_hat, hat)
-        # z^ covers two positions each: of its margin, only the inner half is needed.
-        beyond_top, beyond_left = _MIRRORED * borders.top, _MIRRORED * borders.left
-        last_row = 2 * beyond_top + rows + _MIRRORED * borders.bottom
-        last_column = 2 * beyond_left + columns + _MIRRORED * borders.right
-        self._base = np.ascontiguousarray(base[:, :, beyond_top:last_row, beyond_left:last_column])
-        self._first: Planes | None = None
-
-    def prepare(self, channels: int) -> None:
-        """Do the first phase now: it is of z alone, which a decoder has before any y."""
-        self._first = self._mean(np.zeros((1, channels, self._rows, self._columns), np.float32), 0)
-
-    def of_phase(self, decoded: Planes, phase: int) -> Planes:
-        """mu (C, rows, columns), given y^ (1, C, rows, columns) of earlier phases."""
-        if phase or self._first is None:
-            return self._mean(decoded, phase)
-        first, self._first = self._first, None  # given away, so that it is not kept beside others
-        return first
-
-    def _mean(self, decoded: Planes, phase: int) -> Planes:
-        if not self._borders.any:
-            return np.ascontiguousarray(self._network(decoded, self._base, _one_hot(phase))[0])
-        known = self._borders.mirrored(decoded, _MIRRORED, "reflect")
-        mean = self._network(known, self._base, _one_hot(phase))
-        return np.ascontiguousarray(self._borders.cut(mean, _MIRRORED, self._rows, self._columns)[0])
-
-
-def _one_hot(phase: int) -> Planes:
-    """Zeros once all phases are known."""
-    vector = np.zeros((1, PHASES), np.float32)
-    vector[:, phase : phase + 1] = 1
-    return vector

@@ -2,8 +2,9 @@
 
 A window is run with a margin as wide as the network sees, and the margin is cut off: inside, the
 result is that of the whole picture but for the order of a few float additions. Windows have
-nothing to do with tiles; a picture that fits into one is run in one piece. Memory is given back
-after each: allocators keep what was freed in pieces, and the next window is seldom of that shape.
+nothing to do with tiles; a picture that fits into one is run in one piece. An encoder gives memory back
+after each: what is kept lies in pieces, and the next window is seldom of that shape. A decoder's windows
+are smaller, and getting memory anew for each would take longer than some of its networks do.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from softstair import _core
-from softstair.engine import Planes
+from softstair.engine import Planes, release_memory
 from softstair.quantize.grids import STRIDE
 from softstair.tiles import Box, TileGrid
 
 from .geometry import Geometry
 from .latent_plane import LatentPlane
 from .tile import TileCoder
+from .workers import Workers
 
 Pixels = npt.NDArray[np.uint8]
 GREY = 128  # what nobody knows
@@ -49,13 +50,13 @@ def analyse_box(
             result = np.empty((1, latents.shape[1], cells.rows, cells.columns), np.float32)
         result[:, :, *core.seen_from(cells).slices] = latents[:, :, *core.seen_from(seen).slices]
         del latents
-        _core.release_memory()
+        release_memory()
     assert result is not None  # a box meets a window
     return result
 
 
 def synthesise_windows(
-    coder: TileCoder,
+    workers: Workers,
     plane: LatentPlane,
     position: int,
     windows: TileGrid,
@@ -72,32 +73,40 @@ def synthesise_windows(
         is_blank: whether nobody sees a box of pixels, the first, or nothing is known of the box that it
             is made of, the second; it is then grey without a network.
     """
-    for core, cells in walk_windows(plane, windows, region, field):
+
+    def synthesised(coder: TileCoder, window: tuple[Box, Box]) -> tuple[Box, Pixels]:
+        core, cells = window
         box = cells.times(STRIDE).within(windows.whole)
         if is_blank(core, box):
-            yield core, np.full((core.rows, core.columns, 3), GREY, np.uint8)
-            continue
+            return core, np.full((core.rows, core.columns, 3), GREY, np.uint8)
         pixels = coder.synthesise(plane.window(cells), Geometry(box.columns, box.rows), position)
-        if windows.count > 1:
-            _core.release_memory()
-        yield core, pixels[core.seen_from(box).slices]
+        return core, pixels[core.seen_from(box).slices]
+
+    for row in walk_windows(plane, windows, region, field):
+        yield from workers.map_windows(synthesised, row)
 
 
-def walk_windows(plane: LatentPlane, windows: TileGrid, region: Box, field: int) -> Iterator[tuple[Box, Box]]:
-    """Windows of a region from the top: the box of pixels that one makes, and of the latents it is made of.
+def walk_windows(
+    plane: LatentPlane, windows: TileGrid, region: Box, field: int
+) -> Iterator[list[tuple[Box, Box]]]:
+    """Rows of windows of a region from the top: boxes of pixels, and of the latents that each is made of.
 
-    The plane has the latents of a window when it is given, and lets go of those above. field: how many
+    The plane has the latents of a row when it is given, and lets go of those above. field: how many
     cells around its own a window is made of.
     """
-    for row in range(windows.rows):
-        boxes = [windows.box(row * windows.columns + column) for column in range(windows.columns)]
-        cores = [box.within(region) for box in boxes if box.meets(region)]
-        if not cores:
-            continue
-        seen = [core.cells(STRIDE).grown(field, plane.whole) for core in cores]
-        plane.drop_above(seen[0].top)
-        plane.prepare(Box(seen[0].top, seen[0].left, seen[0].bottom, seen[-1].right))
-        yield from zip(cores, seen, strict=True)
+    try:
+        for row in range(windows.rows):
+            boxes = [windows.box(row * windows.columns + column) for column in range(windows.columns)]
+            cores = [box.within(region) for box in boxes if box.meets(region)]
+            if not cores:
+                continue
+            seen = [core.cells(STRIDE).grown(field, plane.whole) for core in cores]
+            plane.drop_above(seen[0].top)
+            plane.prepare(Box(seen[0].top, seen[0].left, seen[0].bottom, seen[-1].right))
+            yield list(zip(cores, seen, strict=True))
+    finally:
+        if windows.count > 1:
+            release_memory()
 
 
 def as_rgb(pixels: Pixels) -> Pixels:

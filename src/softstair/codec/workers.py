@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 from softstair.bundle import Bundle
@@ -52,17 +52,24 @@ def usable_cores() -> int:
 
 
 class Workers:
-    """Who works on a picture: all threads on one window, or a few on each of several tiles.
+    """Who works on a picture: all threads on one part of it, or a few on each of several.
 
-    Transforms are large enough to keep all threads busy; entropy coding is serial within a tile.
+    Entropy coding is serial within a tile, and of a transform some steps are.
+
+    count, windows: how many tiles and windows are worked on at once.
     """
 
-    def __init__(self, bundle: Bundle, mode: Mode, threads: int, count: int, layers: int = 1) -> None:
-        each = max(1, threads // count)
-        self.whole = TileCoder(bundle, networks_of(bundle, threads, mode), mode, layers=layers)
-        networks = networks_of(bundle, each, mode)
-        self._each = TileCoder(bundle, networks, mode, parallel=each > 1, layers=layers)
+    def __init__(
+        self, bundle: Bundle, mode: Mode, threads: int, count: int, layers: int = 1, windows: int = 1
+    ) -> None:
+        def coder(at_once: int, *, parallel: bool = False) -> TileCoder:
+            networks = networks_of(bundle, max(1, threads // at_once), mode)
+            return TileCoder(bundle, networks, mode, parallel=parallel, layers=layers)
+
+        self.whole = coder(1)
+        self._of_tile, self._of_window = coder(count, parallel=threads // count > 1), coder(windows)
         self._bundle, self._threads, self._mode, self.count = bundle, threads, mode, count
+        self._windows = windows
 
     def analysis_field(self) -> int:
         """The receptive field of the bundle's analysis, in cells on every side."""
@@ -70,12 +77,22 @@ class Workers:
 
     def synthesis_field(self) -> int:
         """The receptive field of the bundle's synthesis, in cells on every side."""
-        return _synthesis_field(self._bundle, self._threads, self._mode)
+        return _synthesis_field(self._bundle, max(1, self._threads // self._windows), self._mode)
 
-    def map(self, work: Callable[[TileCoder, Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """Results in order, several items at a time."""
-        if self.count == 1 or len(items) == 1:
-            yield from (work(self._each, item) for item in items)
-            return
-        with ThreadPoolExecutor(self.count) as pool:
-            yield from pool.map(lambda item: work(self._each, item), items)
+    def map(self, work: Callable[[TileCoder, Item], Result], tiles: Sequence[Item]) -> Iterator[Result]:
+        """Results in order, several tiles at a time."""
+        return _at_once(partial(work, self._of_tile), tiles, self.count)
+
+    def map_windows(
+        self, work: Callable[[TileCoder, Item], Result], windows: Sequence[Item]
+    ) -> Iterator[Result]:
+        """The same of windows."""
+        return _at_once(partial(work, self._of_window), windows, self._windows)
+
+
+def _at_once(work: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:
+    if count == 1 or len(items) == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(count) as pool:
+        yield from pool.map(work, items)

@@ -7,6 +7,8 @@ of the time and costs more than that to start (docs/engines.md).
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache, partial
 from importlib.util import find_spec
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from softstair import _core
 from softstair.bundle import Bundle
 from softstair.errors import UsageError
 from softstair.mode import Mode
@@ -31,6 +34,20 @@ class Engine(StrEnum):
 
     ONNX_RUNTIME = "onnxruntime"
     OPENVINO = "openvino"
+
+
+class MeanInTurn(Protocol):
+    """The mean network on one tile, which is asked for one phase after the other.
+
+    Latents of a phase lie at positions of four classes, a quarter of the channels at each: (C / 4, .., ..)
+    in the order of ``quantize.phases.PLACES``.
+    """
+
+    def see(self, phase: int, latents: Sequence[Planes]) -> None:
+        """y^ of a phase."""
+
+    def expect(self, phase: int) -> list[Planes]:
+        """mu of a phase, of what was seen."""
 
 
 class Networks(Protocol):
@@ -50,6 +67,9 @@ class Networks(Protocol):
 
     def mean(self, known: Planes, base: Planes, phase: Planes) -> Planes:
         """Latents decoded so far (zero elsewhere), base and one-hot phase (1, 4) to mu (1, C, h, w)."""
+
+    def mean_in_turn(self, base: Planes, channels: int) -> MeanInTurn:
+        """The same phase by phase on a tile of its own. channels: C."""
 
     def synthesis(self, latents: Planes, hat: Planes) -> Planes:
         """Decoded latents to pixels (1, 3, 16 h, 16 w), about [0, 1]."""
@@ -96,6 +116,13 @@ def load_networks(bundle: Bundle, threads: int, engine: Engine, mode: Mode | Non
     from .checked import CheckedNetworks
 
     return CheckedNetworks(_start(bundle, threads, engine, mode), bundle)
+
+
+def release_memory() -> None:
+    """Give back to the system what allocators and ONNX Runtime keep for runs to come."""
+    if runtime := sys.modules.get(f"{__name__}.onnx_runtime"):
+        runtime.release_arena()
+    _core.release_memory()
 
 
 def _start(bundle: Bundle, threads: int, engine: Engine, mode: Mode | None) -> PreviewNetworks:

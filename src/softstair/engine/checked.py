@@ -5,13 +5,15 @@ What a graph states of its shapes binds no engine, and a stranger's graph may gi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from softstair.bundle import Bundle
-from softstair.errors import CorruptStream, InvalidBundle
+from softstair.errors import CorruptStream, InvalidBundle, SoftstairError
 from softstair.quantize.grids import STRIDE
 
-from . import Planes, PreviewNetworks
+from . import MeanInTurn, Planes, PreviewNetworks
 
 # Latents beyond this are no picture's: where they overflow, it is the stream that made them up.
 _LARGEST_LATENT = 1 << 12
@@ -51,6 +53,9 @@ class CheckedNetworks:
     def mean(self, known: Planes, base: Planes, phase: Planes) -> Planes:
         return _checked("mean", self.unchecked.mean(known, base, phase), known.shape, known)
 
+    def mean_in_turn(self, base: Planes, channels: int) -> MeanInTurn:
+        return _CheckedInTurn(self.unchecked.mean_in_turn(base, channels))
+
     def synthesis(self, latents: Planes, hat: Planes) -> Planes:
         rows, columns = (STRIDE * side for side in latents.shape[2:])
         output = self.unchecked.synthesis(latents, hat)
@@ -67,6 +72,22 @@ class CheckedNetworks:
         return _checked("icon", output, (1, known.shape[1] + 3, *known.shape[2:]), known)
 
 
+class _CheckedInTurn:
+    def __init__(self, mean: MeanInTurn) -> None:
+        self._mean = mean
+        self._largest = 0.0  # of the latents seen
+
+    def see(self, phase: int, latents: Sequence[Planes]) -> None:
+        self._largest = max(self._largest, *(float(np.abs(part).max(initial=0)) for part in latents))
+        self._mean.see(phase, latents)
+
+    def expect(self, phase: int) -> list[Planes]:
+        means = self._mean.expect(phase)
+        if not all(np.isfinite(part).all() for part in means):
+            raise _not_finite("mean", self._largest)
+        return means
+
+
 def _checked(name: str, output: Planes, shape: tuple[int, ...], decoded: Planes | None = None) -> Planes:
     """The output itself. decoded: latents that it was made of, which a stream may have made up."""
     if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape != shape:
@@ -76,7 +97,12 @@ def _checked(name: str, output: Planes, shape: tuple[int, ...], decoded: Planes 
             f"{shape} is due."
         )
     if not np.isfinite(output).all():
-        if decoded is not None and np.abs(decoded).max() > _LARGEST_LATENT:
-            raise CorruptStream("The payload decodes to numbers that no picture has; the file is damaged.")
-        raise InvalidBundle(f"The graph {name} of the bundle gives numbers that are not finite.")
+        raise _not_finite(name, 0 if decoded is None else float(np.abs(decoded).max()))
     return output
+
+
+def _not_finite(name: str, largest: float) -> SoftstairError:
+    """Whose fault it is. largest: of the latents that a stream made up."""
+    if largest > _LARGEST_LATENT:
+        return CorruptStream("The payload decodes to numbers that no picture has; the file is damaged.")
+    return InvalidBundle(f"The graph {name} of the bundle gives numbers that are not finite.")

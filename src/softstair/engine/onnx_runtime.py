@@ -3,19 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from contextlib import suppress
+from functools import cache, lru_cache
 
+import numpy as np
 import onnxruntime as ort
 
 from softstair import stopping
 from softstair.errors import InvalidBundle, OutOfMemory, SoftstairError, ran_out_of_memory
 
-from . import Planes
+from . import MeanInTurn, Planes
+from .graph_writer import node, write_graph
+from .in_turn import SplitMean, WholeMean
+from .mean_graph import expect_graph, mean_weights, see_graph
 
+_SEE, _EXPECT = "mean.see", "mean.expect."  # parts of the mean network; the second by phase
 # One for all runs: a stop ends them in the middle of a graph.
 _RUN = ort.RunOptions()
 _RUN.log_severity_level = 4
 stopping.listen(lambda stopped: setattr(_RUN, "terminate", stopped))
+
+
+@cache
+def _register_arena() -> None:
+    """Let all sessions take memory from one arena, which keeps it until ``release_arena``.
+
+    From the system, each run on a large picture would get its memory page by page, for a quarter of the time.
+    With an arena for each session, all would keep what their largest run took.
+    """
+    where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    with suppress(RuntimeError):  # this process has one already
+        ort.create_and_register_allocator(where, ort.OrtArenaCfg(0, -1, -1, -1))
+
+
+@cache
+def _nothing() -> tuple[ort.InferenceSession, ort.RunOptions]:
+    """A graph that does nothing, and how to run it such that the arena gives back what is free."""
+    model = write_graph([node("Identity", ["input"], ["output"])], {}, ["input"], ["output"])
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    session = ort.InferenceSession(model, session_options(1), providers=["CPUExecutionProvider"])
+    return session, options
+
+
+def release_arena() -> None:
+    """Give back to the system what of the arena no run holds."""
+    session, options = _nothing()
+    session.run(None, {"input": np.zeros(1, np.float32)}, options)
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """Of every session."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # its errors are raised, and ours says them
+    _register_arena()
+    options.enable_cpu_mem_arena = True
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # Threads that spin after their work slow down whatever comes next on the same cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def refused(name: str, how: str, error: Exception) -> SoftstairError:
@@ -41,16 +89,10 @@ class OnnxNetworks:
         optimisation: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     ) -> None:
         self.graph = graph
-        self._options = ort.SessionOptions()
-        self._options.intra_op_num_threads = threads
-        self._options.inter_op_num_threads = 1
+        self._options = session_options(threads)
         self._options.graph_optimization_level = optimisation
-        self._options.log_severity_level = 4  # its errors are raised, and ours says them
-        # An arena would keep the memory of the largest picture; malloc is as fast.
-        self._options.enable_cpu_mem_arena = False
-        # Threads that spin after their work slow down whatever comes next on the same cores.
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = lru_cache(maxsize=None)(self._start)
+        self._mean_weights = lru_cache(maxsize=None)(lambda: mean_weights(graph("mean")))
 
     def analysis(self, picture: Planes) -> Planes:
         return self._run("analysis", picture=picture)
@@ -64,6 +106,12 @@ class OnnxNetworks:
     def mean(self, known: Planes, base: Planes, phase: Planes) -> Planes:
         return self._run("mean", known=known, base=base, phase=phase)
 
+    def mean_in_turn(self, base: Planes, channels: int) -> MeanInTurn:
+        weights = self._mean_weights()
+        if weights is None or min(base.shape[2:]) < 2:  # a class without positions
+            return WholeMean(self.mean, base, channels)
+        return SplitMean(weights, self._see, self._expect, base)
+
     def synthesis(self, latents: Planes, hat: Planes) -> Planes:
         return self._run("synthesis", latents=latents, hat=hat)
 
@@ -73,19 +121,36 @@ class OnnxNetworks:
     def icon(self, known: Planes, base: Planes, phase: Planes) -> Planes:
         return self._run("icon", known=known, base=base, phase=phase)
 
+    def _see(self, **inputs: Planes) -> list[Planes]:
+        return self._run_session("mean", self._session(_SEE), inputs)
+
+    def _expect(self, phase: int, known: Planes) -> list[Planes]:
+        return self._run_session("mean", self._session(f"{_EXPECT}{phase}"), {"sum": known})
+
+    def _graph(self, name: str) -> bytes:
+        """A graph of the bundle, or a part of its mean network."""
+        weights = self._mean_weights() if name.startswith((_SEE, _EXPECT)) else None
+        if weights is None:
+            return self.graph(name)
+        return see_graph() if name == _SEE else expect_graph(weights, int(name.removeprefix(_EXPECT)))
+
     def _start(self, name: str) -> ort.InferenceSession:
         try:
-            return ort.InferenceSession(self.graph(name), self._options, providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(self._graph(name), self._options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise refused(name, "loaded", error) from error
 
     def _run(self, name: str, **inputs: Planes) -> Planes:
+        (output,) = self._run_session(name, self._session(name), inputs)
+        return output
+
+    def _run_session(
+        self, name: str, session: ort.InferenceSession, inputs: dict[str, Planes]
+    ) -> list[Planes]:
         stopping.check()
-        session = self._session(name)
         try:
-            (output,) = session.run(None, inputs, _RUN)
+            outputs: list[Planes] = session.run(None, inputs, _RUN)
         except Exception as error:
             stopping.check()
             raise refused(name, "run", error) from error
-        result: Planes = output
-        return result
+        return outputs

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from softstair.engine import Planes
+from softstair.engine import MeanInTurn, Planes
+from softstair.engine.in_turn import WholeMean
 
 from .codec import Codec
 
@@ -35,6 +36,9 @@ class TorchNetworks:
     def mean(self, known: Planes, base: Planes, phase: Planes) -> Planes:
         given = torch.from_numpy(known), torch.from_numpy(base), self._codec.deviation
         return _planes(self._codec.mean_network(*given, torch.from_numpy(phase)))
+
+    def mean_in_turn(self, base: Planes, channels: int) -> MeanInTurn:
+        return WholeMean(self.mean, base, channels)
 
     @torch.no_grad()
     def synthesis(self, latents: Planes, hat: Planes) -> Planes:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 PHASES = 4
+PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))  # one of every class: row and column of a 2x2 block
 _POSITION_CLASS = np.array([[0, 2], [3, 1]])
 
 
@@ -29,3 +30,10 @@ def phase_map(channels: int, height: int, width: int) -> npt.NDArray[np.int64]:
     group = np.arange(channels) * PHASES // channels
     phases: npt.NDArray[np.int64] = position[None] ^ group[:, None, None]
     return phases
+
+
+def phase_slices(channels: int, phase: int, place: tuple[int, int]) -> tuple[slice, slice, slice]:
+    """Where the latents of a phase lie at places of a class, in an array (channels, height, width)."""
+    row, column = place
+    size, group = channels // PHASES, phase ^ int(_POSITION_CLASS[place])
+    return slice(group * size, (group + 1) * size), slice(row, None, 2), slice(column, None, 2)

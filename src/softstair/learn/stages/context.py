@@ -114,11 +114,11 @@ def _sample(coder: TileCoder, bundle: Bundle, begun: Begun, mode: Mode) -> Sampl
     setting, latents = bundle.at(begun.position, mode), begun.analysed.latents
     y, decoded = np.ascontiguousarray(latents[0]), np.zeros_like(latents)
     tile = _core.TileEncoder(setting.model, begun.z, *y.shape[1:])
-    rows = []
+    means, rows = begun.means.in_turn(coder.channels), []
     for phase in range(PHASES):
         rows.append(tile.begin_phase())
-        mean = begun.means.of_phase(decoded, phase)
-        tile.quantize(y, mean, setting.inverse_step, setting.rate_weight, setting.grid, decoded[0])
+        means.put_into(decoded, phase)
+        tile.quantize(y, decoded[0], setting.inverse_step, setting.rate_weight, setting.grid, decoded[0])
     all_rows, (coded_rows, coded_levels) = np.stack(rows), tile.coded
     coded = all_rows >= 0
     levels, quantizers = np.zeros_like(all_rows), np.zeros_like(all_rows)

@@ -1,0 +1,103 @@
+"""What the mean network expects of a tile, phase by phase.
+
+Where the picture goes on beyond the tile, the network is shown its mirror image: zeros, which
+it knows from the borders of pictures, would cost a decibel or more on the pixels there.
+Mirroring y^ around the last position keeps the classes of positions, that is, which channels
+are known in a phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from softstair.engine import MeanInTurn, Networks, Planes
+from softstair.quantize.phases import PHASES, PLACES, phase_slices
+
+from .geometry import Borders
+
+_MIRRORED = 2  # positions of y^, and of z^, that the mean network is shown beyond a tile
+
+
+class Means:
+    """What z^ says of the latents of a tile: what all phases share."""
+
+    def __init__(
+        self, networks: Networks, z_hat: Planes, hat: Planes, size: tuple[int, int], borders: Borders
+    ) -> None:
+        self._networks, self._size, self._borders = networks, size, borders
+        rows, columns = size
+        if borders.any:
+            z_hat = borders.mirrored(z_hat, _MIRRORED, "symmetric")
+        base = networks.mean_base(z_hat, hat)
+        # z^ covers two positions each: of its margin, only the inner half is needed.
+        beyond_top, beyond_left = _MIRRORED * borders.top, _MIRRORED * borders.left
+        last_row = 2 * beyond_top + rows + _MIRRORED * borders.bottom
+        last_column = 2 * beyond_left + columns + _MIRRORED * borders.right
+        self._base = np.ascontiguousarray(base[:, :, beyond_top:last_row, beyond_left:last_column])
+
+    def in_turn(self, channels: int) -> MeansInTurn:
+        """The means of one phase after the other, from the first one on. channels: of the latents."""
+        mean = self._networks.mean_in_turn(self._base, channels)
+        return MeansInTurn(mean, channels, self._size, self._borders)
+
+    def of_phase(
+        self, network: Callable[[Planes, Planes, Planes], Planes], decoded: Planes, phase: int
+    ) -> Planes:
+        """What another network than the mean network makes of y^ (1, C, rows, columns) of earlier phases."""
+        if not self._borders.any:
+            return np.ascontiguousarray(network(decoded, self._base, _one_hot(phase))[0])
+        known = self._borders.mirrored(decoded, _MIRRORED, "reflect")
+        made = network(known, self._base, _one_hot(phase))
+        return np.ascontiguousarray(self._borders.cut(made, _MIRRORED, *self._size)[0])
+
+
+class MeansInTurn:
+    """Means of one phase after the other.
+
+    Each phase takes in what the one before it decoded and computes what it puts out, no more.
+    """
+
+    def __init__(self, mean: MeanInTurn, channels: int, size: tuple[int, int], borders: Borders) -> None:
+        self._mean, self._channels, self._borders = mean, channels, borders
+        rows, columns = size
+        self._rows = _mirrored_lines(rows, borders.top, borders.bottom)
+        self._columns = _mirrored_lines(columns, borders.left, borders.right)
+        self._first: list[Planes] | None = mean.expect(0)  # of z alone, which a decoder has before any y
+
+    def put_into(self, decoded: Planes, phase: int) -> None:
+        """Write mu of a phase to where its y^ will be, given that of all phases before.
+
+        decoded: (1, C, rows, columns).
+        """
+        if phase:
+            self._mean.see(phase - 1, [self._shown(decoded[0], phase - 1, place) for place in PLACES])
+        means = self._mean.expect(phase) if self._first is None else self._first
+        self._first = None
+        top, left = _MIRRORED // 2 * self._borders.top, _MIRRORED // 2 * self._borders.left
+        for part, place in zip(means, PLACES, strict=True):
+            target = decoded[0][phase_slices(self._channels, phase, place)]
+            rows, columns = target.shape[1:]
+            target[:] = part[:, top : top + rows, left : left + columns]
+
+    def _shown(self, decoded: npt.NDArray[np.float32], phase: int, place: tuple[int, int]) -> Planes:
+        """y^ of a phase at the places of a class, (C / 4, .., ..), with the mirror image."""
+        group, rows, columns = phase_slices(self._channels, phase, place)
+        if not self._borders.any:
+            return np.ascontiguousarray(decoded[group, rows, columns])
+        at = np.ix_(self._rows[place[0] :: 2], self._columns[place[1] :: 2])
+        return np.ascontiguousarray(decoded[group][:, at[0], at[1]])
+
+
+def _mirrored_lines(count: int, before: bool, after: bool) -> npt.NDArray[np.intp]:
+    """Which line of a tile each line is that the network is shown."""
+    return np.pad(np.arange(count), (_MIRRORED * before, _MIRRORED * after), mode="reflect")
+
+
+def _one_hot(phase: int) -> Planes:
+    """Zeros once all phases are known."""
+    vector = np.zeros((1, PHASES), np.float32)
+    vector[:, phase : phase + 1] = 1
+    return vector

@@ -1,0 +1,76 @@
+"""The mean network phase by phase: less is computed, and the means are those of the whole network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from softstair import _core
+from softstair.engine.in_turn import SplitMean, WholeMean
+from softstair.engine.onnx_runtime import OnnxNetworks
+from softstair.quantize.phases import PHASES, PLACES, phase_map, phase_slices
+
+
+def latents(channels: int, rows: int, columns: int) -> np.ndarray:
+    return np.random.default_rng(rows).normal(0, 3, (1, channels, rows, columns)).astype(np.float32)
+
+
+def expected_in_turn(mean, y) -> np.ndarray:
+    """Means of all phases, each put where its latents are."""
+    found = np.zeros_like(y)
+    for phase in range(PHASES):
+        if phase:
+            mean.see(phase - 1, [y[0][phase_slices(y.shape[1], phase - 1, place)] for place in PLACES])
+        for place, part in zip(PLACES, mean.expect(phase), strict=True):
+            found[0][phase_slices(y.shape[1], phase, place)] = part
+    return found
+
+
+def test_slices_are_where_the_phase_map_says():
+    phases = phase_map(8, 5, 7)
+    for phase in range(PHASES):
+        inside = np.zeros(phases.shape, bool)
+        for place in PLACES:
+            inside[phase_slices(8, phase, place)] = True
+        np.testing.assert_array_equal(inside, phases == phase)
+
+
+@pytest.mark.parametrize("name", ["bundle", "tiny_bundle"])
+@pytest.mark.parametrize("size", [(12, 18), (2, 2), (7, 5), (1, 9), (9, 1)])
+def test_parts_of_the_network_say_what_the_whole_says(name, size, request):
+    bundle = request.getfixturevalue(name)
+    networks, y = OnnxNetworks(bundle.graph, 1), latents(bundle.channels, *size)
+    z_hat = np.rint(latents(bundle.integers.scale.layers["hyper"].weight.shape[1], 10, 10))
+    base = networks.mean_base(z_hat, np.eye(1, bundle.points, 2, dtype=np.float32))
+    base = np.ascontiguousarray(base[:, :, : size[0], : size[1]])
+    before = base.copy()
+    found = networks.mean_in_turn(base, bundle.channels)
+    assert isinstance(found, SplitMean) == (min(size) > 1)  # else a class has no positions
+    whole = expected_in_turn(WholeMean(networks.mean, base, bundle.channels), y)
+    np.testing.assert_allclose(expected_in_turn(found, y), whole, atol=1e-4 * np.abs(whole).max())
+    np.testing.assert_array_equal(base, before)
+
+
+def test_a_network_that_is_written_down_otherwise_stays_whole(tiny_bundle):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(tiny_bundle.graph("mean"))
+    last = model.graph.node[-1]
+    last.output[0] = "before"
+    model.graph.node.append(onnx.helper.make_node("Abs", ["before"], ["output"]))
+    networks = OnnxNetworks({"mean": model.SerializeToString()}.__getitem__, 1)
+    base = latents(16, 6, 8)  # the width of the tiny network
+    found = networks.mean_in_turn(base, tiny_bundle.channels)
+    assert isinstance(found, WholeMean)
+    assert min(part.min() for part in found.expect(0)) >= 0
+
+
+def test_pixels_are_rounded_half_to_even():
+    values = [-1, -0.002, 0, 0.5 / 255, 1.5 / 255, 2.4999 / 255, 254.5 / 255, 1, 1.7, 1e9]
+    planes = np.array([values, values[::-1], values], np.float32)[:, None]
+    expected = np.clip(np.rint(planes * np.float32(255)), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    np.testing.assert_array_equal(_core.to_pixels(planes, 1, len(values)), expected)
+    large = np.random.default_rng(1).normal(0.5, 0.4, (3, 40, 50)).astype(np.float32)
+    expected = np.clip(np.rint(large * np.float32(255)), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    np.testing.assert_array_equal(_core.to_pixels(large, 33, 47), expected[:33, :47])
+    with pytest.raises(ValueError, match="do not hold"):
+        _core.to_pixels(large, 41, 50)
