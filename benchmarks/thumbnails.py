@@ -4,8 +4,8 @@
 
 The photograph as it is, and files of 12 and 100 megapixels whose tiles are all one, of the photograph
 continued by its mirror images. Every measurement is a process of its own with one thread: time is that of the
-processor in the second of two runs, memory the peak with the interpreter and the bundle. PSNR is that beside
-means of the whole picture, and of either beside means of the photograph.
+processor in the second of two runs, memory the peak with the interpreter and the bundle. Then where the time
+goes, and PSNR: that beside means of the whole picture, and of either beside means of the photograph.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from parts import parts_of, shares
 
 import softstair
 from softstair.bundle import ICON, PREVIEW, Bundle
@@ -55,6 +56,14 @@ def measure(path: str, bundle: str, divisor: int, runs: int) -> None:
         spent = time.process_time() - start
     (peak,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     print(json.dumps([1e3 * spent, int(peak) / 1e3]))
+
+
+def shares_of(data: bytes, bundle: Bundle, divisor: int) -> dict[str, str]:
+    def decode() -> Pixels:
+        return softstair.decode(data, scale=1 / divisor, bundle=bundle, threads=1)
+
+    decode()
+    return shares(parts_of(decode))
 
 
 def means(pixels: Pixels, divisor: int) -> Pixels:
@@ -100,6 +109,11 @@ def main() -> None:
                 found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
             cells = [f"{ms:.0f} ms, {mb:.0f} MB, {100 * ms / found[0][0]:.0f} %" for ms, mb in found]
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+    print("\n| share of the time, 12 megapixels | whole | " + " | ".join(f"1/{d}" for d in DIVISORS) + " |")
+    print("|---|" + "--:|" * (1 + len(DIVISORS)))
+    found = [shares_of(files["12"], bundle, divisor) for divisor in (1, *DIVISORS)]
+    for part in dict.fromkeys(part for one in found for part in one):
+        print(f"| {part} | " + " | ".join(one.get(part, "") for one in found) + " |")
     entries = {name: entry for name, entry in bundle.entries.items() if name not in (PREVIEW, ICON)}
     without = Bundle(entries, "without")
     data = next(iter(files.values()))

@@ -4,7 +4,7 @@
 
 The unit: a dense 3x3 convolution of 128 channels at 64x96 by ONNX Runtime on one thread, in the same run. The
 photograph (768x512) with two threads, least of some rounds in turn; the large one is decoded once by each
-bundle, after another, twice in turn.
+bundle, after another, twice in turn; then once more with one thread, to see where the time goes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from parts import parts_of
 
 import softstair
 from softstair.bundle import Bundle
@@ -50,14 +51,22 @@ def main(photograph: str, large: str, *sources: str) -> None:
             f"| {bundle.name} {name} | {1000 * decoding:.0f} ({decoding / unit:.1f}) | {1000 * encoding:.0f} "
             f"({encoding / unit:.1f}) | {large_ones[name]:.1f} ({100 * large_ones[name] / first:.0f} %) |"
         )
+    found = [parts_of(lambda b=bundle: decode(streams[b], b, threads=1)) for bundle in bundles]
+    print("\nWhere the time of 12 megapixels goes, seconds of one thread:\n")
+    print("| part | " + " | ".join(f"{b.name} {b.fingerprint.hex()}" for b in bundles) + " |")
+    print("| --- |" + " --: |" * len(bundles))
+    for part in found[0]:
+        if any(seconds[part] for seconds in found):
+            print(f"| {part} | " + " | ".join(f"{seconds[part]:.2f}" for seconds in found) + " |")
+    print("| together | " + " | ".join(f"{sum(seconds.values()):.2f}" for seconds in found) + " |")
 
 
 def encode(pixels: np.ndarray, bundle: Bundle) -> bytes:
     return softstair.encode(pixels, rate_position=POSITION, bundle=bundle, threads=THREADS)
 
 
-def decode(stream: bytes, bundle: Bundle) -> np.ndarray:
-    return softstair.decode(stream, bundle=bundle, threads=THREADS)
+def decode(stream: bytes, bundle: Bundle, threads: int = THREADS) -> np.ndarray:
+    return softstair.decode(stream, bundle=bundle, threads=threads)
 
 
 def convolution() -> Callable[[], object]:

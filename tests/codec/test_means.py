@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from softstair import _core
+from softstair.codec.geometry import Borders
+from softstair.codec.means import Means
 from softstair.engine.in_turn import SplitMean, WholeMean
 from softstair.engine.onnx_runtime import OnnxNetworks
 from softstair.quantize.phases import PHASES, PLACES, phase_map, phase_slices
@@ -49,6 +51,26 @@ def test_parts_of_the_network_say_what_the_whole_says(name, size, request):
     whole = expected_in_turn(WholeMean(networks.mean, base, bundle.channels), y)
     np.testing.assert_allclose(expected_in_turn(found, y), whole, atol=1e-4 * np.abs(whole).max())
     np.testing.assert_array_equal(base, before)
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 5), (1, 6), (5, 1), (2, 3)])
+@pytest.mark.parametrize(
+    "borders", [Borders(), Borders(True), Borders(False, True, True), Borders(True, True, True, True)]
+)
+def test_a_tile_is_shown_its_mirror_image(size, borders, tiny_bundle):
+    networks, y = OnnxNetworks(tiny_bundle.graph, 1), latents(tiny_bundle.channels, *size)
+    hyper = tiny_bundle.integers.scale.layers["hyper"].weight.shape[1]
+    z_hat = np.rint(latents(hyper, (size[0] + 1) // 2, (size[1] + 1) // 2))
+    means = Means(networks, z_hat, np.eye(1, tiny_bundle.points, dtype=np.float32), size, borders)
+    found, phases = np.zeros_like(y), phase_map(*y.shape[1:])
+    in_turn = means.in_turn(y.shape[1])
+    for phase in range(PHASES):
+        known = np.where(phases < phase, y, 0)
+        expected = means.of_phase(networks.mean, known, phase)
+        in_turn.put_into(found, phase)
+        mine = phases == phase
+        np.testing.assert_allclose(found[0][mine], expected[mine], atol=1e-4 * np.abs(expected).max())
+        found[0][mine] = y[0][mine]
 
 
 def test_a_network_that_is_written_down_otherwise_stays_whole(tiny_bundle):

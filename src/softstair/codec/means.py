@@ -38,8 +38,10 @@ class Means:
         last_column = 2 * beyond_left + columns + _MIRRORED * borders.right
         self._base = np.ascontiguousarray(base[:, :, beyond_top:last_row, beyond_left:last_column])
 
-    def in_turn(self, channels: int) -> MeansInTurn:
+    def in_turn(self, channels: int) -> MeansInTurn | MeansOfLine:
         """The means of one phase after the other, from the first one on. channels: of the latents."""
+        if min(self._size) < 2:
+            return MeansOfLine(self, self._networks.mean)
         mean = self._networks.mean_in_turn(self._base, channels)
         return MeansInTurn(mean, channels, self._size, self._borders)
 
@@ -84,11 +86,33 @@ class MeansInTurn:
 
     def _shown(self, decoded: npt.NDArray[np.float32], phase: int, place: tuple[int, int]) -> Planes:
         """y^ of a phase at the places of a class, (C / 4, .., ..), with the mirror image."""
-        group, rows, columns = phase_slices(self._channels, phase, place)
+        part = decoded[phase_slices(self._channels, phase, place)]
         if not self._borders.any:
-            return np.ascontiguousarray(decoded[group, rows, columns])
-        at = np.ix_(self._rows[place[0] :: 2], self._columns[place[1] :: 2])
-        return np.ascontiguousarray(decoded[group][:, at[0], at[1]])
+            return np.ascontiguousarray(part)
+        rows, columns = self._rows[place[0] :: 2] // 2, self._columns[place[1] :: 2] // 2
+        shown = np.empty((len(part), len(rows), len(columns)), np.float32)
+        top, left = _MIRRORED // 2 * self._borders.top, _MIRRORED // 2 * self._borders.left
+        bottom, right = top + part.shape[1], left + part.shape[2]
+        shown[:, top:bottom, left:right] = part
+        for row in (*range(top), *range(bottom, len(rows))):
+            shown[:, row, left:right] = part[:, rows[row]]
+        for column in (*range(left), *range(right, len(columns))):
+            shown[:, :, column] = shown[:, :, left + columns[column]]
+        return shown
+
+
+class MeansOfLine:
+    """The same for a tile of one row or column: its mirror images have classes of positions that it has not."""
+
+    def __init__(self, means: Means, network: Callable[[Planes, Planes, Planes], Planes]) -> None:
+        self._means, self._network = means, network
+
+    def put_into(self, decoded: Planes, phase: int) -> None:
+        """As of ``MeansInTurn``."""
+        mean = self._means.of_phase(self._network, decoded, phase)
+        for place in PLACES:
+            at = phase_slices(len(mean), phase, place)
+            decoded[0][at] = mean[at]
 
 
 def _mirrored_lines(count: int, before: bool, after: bool) -> npt.NDArray[np.intp]:

@@ -29,7 +29,7 @@ from softstair.quantize.setting import Setting
 from softstair.quantize.staircase import rounded
 
 from .geometry import WHOLE_PICTURE, Borders, Geometry, to_even, to_pixels, to_planes
-from .means import Means, MeansInTurn
+from .means import Means, MeansInTurn, MeansOfLine
 
 # Symbols of residuals in steps, both (C, rows, columns); those of other phases are not used.
 Decide = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int16]]
@@ -325,14 +325,19 @@ class TileCoder:
 
     def means_of(
         self, z: npt.NDArray[np.int16], rows: int, columns: int, position: int, borders: Borders
-    ) -> MeansInTurn:
+    ) -> MeansInTurn | MeansOfLine:
         """The mean network of a tile whose z is known; its first phase is done."""
         z_hat = np.ascontiguousarray(z.transpose(2, 0, 1))[None].astype(np.float32)
         hat = self._at(position).hat
         return Means(self._networks, z_hat, hat, (rows, columns), borders).in_turn(self.channels)
 
     def put_back(
-        self, symbols: npt.NDArray[np.int16], position: int, means: MeansInTurn, phase: int, decoded: Planes
+        self,
+        symbols: npt.NDArray[np.int16],
+        position: int,
+        means: MeansInTurn | MeansOfLine,
+        phase: int,
+        decoded: Planes,
     ) -> None:
         """Write y^ of a phase into ``decoded``, which has that of the phases before."""
         means.put_into(decoded, phase)
