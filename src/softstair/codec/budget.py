@@ -2,13 +2,13 @@
 
 The figures are what was measured with the shipped bundle, rounded up; they depend on the widths of a
 network, here only on the number of its latents. Windows and tiles take turns, and memory is given
-back in between.
+back in between where what they keep does not fit side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from softstair.errors import LimitExceeded
 from softstair.quantize.grids import STRIDE
@@ -16,11 +16,12 @@ from softstair.tiles import UNIT, Box, TileGrid
 
 MAX_MEMORY = 2_000_000_000  # bytes, default limit
 LARGEST_WINDOW = 8  # layout of windows; pictures of one window are run in one piece
-# What a decoder's windows hold at once should fit in caches, and in memory that allocators keep: from 1500
-# pixels on, each run gets its memory from the system page by page. In smaller ones, margins cost more.
+# Of a decoder: several run side by side, a few threads each. In larger ones there is more than caches hold,
+# in smaller ones margins cost more.
 DECODED_WINDOWS = (3, 4, 5)
 _PROCESS = 180_000_000  # interpreter, libraries, bundle, sessions
-_WINDOW_PIXEL = 80  # bytes a pixel of a window while a transform runs
+_ENCODED_PIXEL = 80  # bytes a pixel of a window while a transform runs
+_DECODED_PIXEL = 95  # the same in windows whose memory is kept, in pieces, for those to come
 _WINDOW_MARGIN = 160  # pixels that windows overlap by, both sides together
 # Bytes a channel of a latent position while a tile is coded: planes of float32, symbols, the fields
 # of the scale network, the search of the trellis; and while it is decoded.
@@ -34,11 +35,15 @@ _SAMPLES = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """What fits. window: layout of windows. workers, windows: how many tiles and windows are run at once."""
+    """What fits. window: layout of windows. workers, windows: how many tiles and windows are run at once.
+
+    thrifty: what tiles and windows keep for runs to come does not fit beside each other.
+    """
 
     window: int
     workers: int
     windows: int = 1
+    thrifty: bool = True
 
 
 def plan_encoder(
@@ -58,8 +63,9 @@ def plan_encoder(
         LimitExceeded: not even one tile at a time fits.
     """
     held = _held_rows(grid, channels, grid.whole) if decodes else lambda window: 0
-    layouts, tile = range(LARGEST_WINDOW, 0, -1), _tile_bytes(grid, channels, _ENCODED_LATENT)
-    return replace(_plan(fixed, held, grid, layouts, tile, max_memory, threads), windows=1)
+    tile, pixel = _tile_bytes(grid, channels, _ENCODED_LATENT), _ENCODED_PIXEL
+    plan = _plan(fixed, held, grid, range(LARGEST_WINDOW, 0, -1), tile, pixel, max_memory, threads)
+    return Plan(plan.window, plan.workers)
 
 
 def plan_decoder(
@@ -69,9 +75,8 @@ def plan_decoder(
     held = _held_rows(grid, channels, region)
     best = sorted(DECODED_WINDOWS, key=lambda window: _run_pixels(grid, window))
     layouts = [*best, *range(min(DECODED_WINDOWS) - 1, 0, -1)]
-    return _plan(
-        fixed, held, grid, layouts, _tile_bytes(grid, channels, _DECODED_LATENT), max_memory, threads
-    )
+    tile, pixel = _tile_bytes(grid, channels, _DECODED_LATENT), _DECODED_PIXEL
+    return _plan(fixed, held, grid, layouts, tile, pixel, max_memory, threads)
 
 
 def exact_bytes(grid: TileGrid, region: Box) -> int:
@@ -107,17 +112,22 @@ def _plan(
     grid: TileGrid,
     layouts: Iterable[int],
     tile: int,
+    pixel: int,
     max_memory: int,
     threads: int,
 ) -> Plan:
-    """The first of some layouts of windows that fits, and how much of everything fits beside each other."""
+    """The first of some layouts of windows that fits, and how many windows and tiles do at once.
+
+    tile, pixel: bytes of a tile and of a pixel of a window.
+    """
     needed = 0
     for window in layouts:
-        base, each = _PROCESS + fixed + held(window), _window_bytes(grid, window)
+        base, each = _PROCESS + fixed + held(window), pixel * _window_pixels(grid, window)
         needed = base + max(each, tile)
         if needed <= max_memory:
             free, count = max_memory - base, TileGrid(grid.height, grid.width, window).count
-            return Plan(window, min(threads, grid.count, free // tile), min(threads, count, free // each))
+            workers, windows = min(threads, grid.count, free // tile), min(threads, count, free // each)
+            return Plan(window, workers, windows, workers * tile + windows * each > free)
     raise _too_large(grid, needed, max_memory)
 
 
@@ -135,9 +145,9 @@ def _run_pixels(grid: TileGrid, window: int) -> int:
     return (grid.height + overlaps[0]) * (grid.width + overlaps[1])
 
 
-def _window_bytes(grid: TileGrid, window: int) -> int:
+def _window_pixels(grid: TileGrid, window: int) -> int:
     side = window * UNIT + _WINDOW_MARGIN
-    return _WINDOW_PIXEL * min(grid.height, side) * min(grid.width, side)
+    return min(grid.height, side) * min(grid.width, side)
 
 
 def _tile_bytes(grid: TileGrid, channels: int, of_latent: int) -> int:

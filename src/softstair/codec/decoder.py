@@ -242,12 +242,13 @@ def read_symbols(
 class _Work:
     """What learned pixels are made with.
 
-    windows: how the picture is cut. plane: latents, as they are asked for.
+    windows: how the picture is cut. plane: latents, as they are asked for. thrifty: as of ``budget.Plan``.
     """
 
     workers: Workers
     windows: TileGrid
     plane: LatentPlane
+    thrifty: bool
 
 
 def _begin(
@@ -264,7 +265,8 @@ def _begin(
     header = reader.header
     workers = Workers(bundle, header.mode, threads, plan.workers, header.layers, plan.windows)
     windows = TileGrid(header.height, header.width, plan.window)
-    return _Work(workers, windows, LatentPlane(reader.grid, lambda indices: source.latents(workers, indices)))
+    plane = LatentPlane(reader.grid, lambda indices: source.latents(workers, indices), thrifty=plan.thrifty)
+    return _Work(workers, windows, plane, plan.thrifty)
 
 
 def _synthesised(
@@ -298,7 +300,9 @@ def _as_icon(
     """A sixteenth of the pixels of a region, made without the mean network, too."""
     source.check(region)
     networks = networks_of(bundle, max(1, threads // work.workers.count), reader.header.mode)
-    plane = LatentPlane(reader.grid, lambda indices: source.icons(work.workers, networks, indices))
+    plane = LatentPlane(
+        reader.grid, lambda indices: source.icons(work.workers, networks, indices), thrifty=work.thrifty
+    )
     return icon.icon_windows(plane, work.windows, region)
 
 

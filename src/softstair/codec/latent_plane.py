@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from softstair.engine import Planes
+from softstair.engine import Planes, release_memory
 from softstair.quantize.grids import STRIDE
 from softstair.tiles import Box, TileGrid
 
@@ -20,18 +20,26 @@ class LatentPlane:
     Args:
         grid: the tiles of the picture.
         fetch: y^ of tiles, (1, C, rows, columns) each, in the order asked for.
+        thrifty: windows and tiles leave each other no memory that they keep for runs to come.
     """
 
-    def __init__(self, grid: TileGrid, fetch: Callable[[Sequence[int]], Iterable[Planes]]) -> None:
-        self._grid, self._fetch = grid, fetch
+    def __init__(
+        self, grid: TileGrid, fetch: Callable[[Sequence[int]], Iterable[Planes]], *, thrifty: bool = True
+    ) -> None:
+        self._grid, self._fetch, self._thrifty = grid, fetch, thrifty
         self._tiles: dict[int, Planes] = {}
         self.whole = grid.whole.cells(STRIDE)
 
     def prepare(self, cells: Box) -> None:
         """Fetch the tiles that a box of latents meets and that are not there yet."""
+        thrifty = self._thrifty and self._grid.count > 1
+        if thrifty:
+            release_memory()
         missing = [index for index in self._grid.meeting(cells.times(STRIDE)) if index not in self._tiles]
         for index, latents in zip(missing, self._fetch(missing), strict=True):
             self._tiles[index] = latents
+        if thrifty and missing:
+            release_memory()
 
     def window(self, cells: Box) -> Planes:
         """Latents of a box that was prepared, (1, C, rows, columns)."""

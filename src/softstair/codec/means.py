@@ -102,7 +102,7 @@ class MeansInTurn:
 
 
 class MeansOfLine:
-    """The same for a tile of one row or column: its mirror images have classes of positions that it has not."""
+    """The same for a tile of one row or column: its images have classes of positions that it has not."""
 
     def __init__(self, means: Means, network: Callable[[Planes, Planes, Planes], Planes]) -> None:
         self._means, self._network = means, network
