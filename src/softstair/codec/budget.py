@@ -21,7 +21,7 @@ LARGEST_WINDOW = 8  # layout of windows; pictures of one window are run in one p
 DECODED_WINDOWS = (3, 4, 5)
 _PROCESS = 180_000_000  # interpreter, libraries, bundle, sessions
 _ENCODED_PIXEL = 80  # bytes a pixel of a window while a transform runs
-_DECODED_PIXEL = 95  # the same in windows whose memory is kept, in pieces, for those to come
+_DECODED_PIXEL = 105  # the same in windows whose memory is kept, in pieces, for those to come
 _WINDOW_MARGIN = 160  # pixels that windows overlap by, both sides together
 # Bytes a channel of a latent position while a tile is coded: planes of float32, symbols, the fields
 # of the scale network, the search of the trellis; and while it is decoded.
