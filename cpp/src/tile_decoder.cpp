@@ -279,28 +279,11 @@ Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8
   return {std::move(decoder).take(), fault};
 }
 
-namespace {
-
-// What symbols say, added to planes that hold the means of the phase: most symbols say nothing.
-void add_to_means(int phase, Size size, int channels, const std::int16_t* symbols, bool fine,
-                  const Staircase& staircase, const float* step, float* planes) {
-  const int group = channels / kPhases;
-  const std::size_t plane = static_cast<std::size_t>(size.height) * size.width;
-  for (std::size_t at = 0; at < plane; ++at, symbols += channels) {
-    const int row = static_cast<int>(at / size.width), column = static_cast<int>(at % size.width);
-    const int first = channel_group(row, column, phase) * group;
-    for (int c = first; c < first + group; ++c)
-      if (symbols[c] != 0) planes[c * plane + at] += value_of(symbols[c], fine, staircase) * step[c];
-  }
-}
-
-}  // namespace
-
 void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* symbols, bool fine,
                        const Staircase& staircase, const float* mean, const float* step,
                        float* decoded) {
-  if (mean == decoded && value_of(0, fine, staircase) == 0)
-    return add_to_means(phase, size, channels, symbols, fine, staircase, step, decoded);
+  // Most symbols say nothing, and nothing need be written where means lie already.
+  const bool in_place = mean == decoded && value_of(0, fine, staircase) == 0;
   const int group = channels / kPhases;
   const std::size_t plane = static_cast<std::size_t>(size.height) * size.width;
   for (int row = 0; row < size.height; ++row)
@@ -312,7 +295,8 @@ void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* s
         const float* from = mean + c * plane + start;
         float* to = decoded + c * plane + start;
         for (std::ptrdiff_t column = parity; column < size.width; column += 2)
-          to[column] = from[column] + value_of(symbol[column * channels], fine, staircase) * step[c];
+          if (!in_place || symbol[column * channels] != 0)
+            to[column] = from[column] + value_of(symbol[column * channels], fine, staircase) * step[c];
       }
     }
 }
