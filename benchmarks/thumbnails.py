@@ -2,7 +2,7 @@
 
     python benchmarks/thumbnails.py PHOTOGRAPH [--bundle BUNDLE] [--quality 75] > results/thumbnails.md
 
-The photograph as it is, and files of 12 and 100 megapixels whose tiles are all one, of the photograph
+The photograph as it is, and files of 25 and 100 megapixels whose tiles are all one, of the photograph
 continued by its mirror images. Every measurement is a process of its own with one thread: time is that of the
 processor in the second of two runs, memory the peak with the interpreter and the bundle. Then where the time
 goes, and PSNR: that beside means of the whole picture, and of either beside means of the photograph.
@@ -30,7 +30,7 @@ from softstair.evaluate.data import Pixels, read_rgb
 from softstair.stream import read_stream, write_stream
 
 TILE = 2048
-TILINGS = {"12": (3, 2), "100": (6, 4)}  # columns and rows of tiles, by megapixels
+TILINGS = {"25": (3, 2), "100": (6, 4)}  # columns and rows of tiles, by megapixels
 DIVISORS = (4, 8, 16, 32)
 
 
@@ -109,9 +109,9 @@ def main() -> None:
                 found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
             cells = [f"{ms:.0f} ms, {mb:.0f} MB, {100 * ms / found[0][0]:.0f} %" for ms, mb in found]
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-    print("\n| share of the time, 12 megapixels | whole | " + " | ".join(f"1/{d}" for d in DIVISORS) + " |")
+    print("\n| share of the time, 25 megapixels | whole | " + " | ".join(f"1/{d}" for d in DIVISORS) + " |")
     print("|---|" + "--:|" * (1 + len(DIVISORS)))
-    found = [shares_of(files["12"], bundle, divisor) for divisor in (1, *DIVISORS)]
+    found = [shares_of(files["25"], bundle, divisor) for divisor in (1, *DIVISORS)]
     for part in dict.fromkeys(part for one in found for part in one):
         print(f"| {part} | " + " | ".join(one.get(part, "") for one in found) + " |")
     entries = {name: entry for name, entry in bundle.entries.items() if name not in (PREVIEW, ICON)}
