@@ -36,7 +36,8 @@ def lines(rows: list[Row]) -> Iterator[str]:
     yield "Bits against the bundle as it is, at equal PSNR (BD-rate, PCHIP, of the sums of all files and of"
     yield "all squared errors) and at equal SSIMULACRA 2 (of the means), the bytes of the pack, and what it"
     yield "cost: minutes allowed, steps until the best ones, seconds of a wall clock on a machine that others"
-    yield "shared. What makes them and this page is said in experiments/packs."
+    yield "shared. Curves end where quality no longer grows with the rate. What makes them and this page is"
+    yield "said in experiments/packs."
     yield from _domains(rows)
     yield from _photographs(rows)
 
@@ -94,11 +95,20 @@ def _groups(rows: list[Row], name: str) -> dict[tuple[str, str, bool, int], None
 
 
 def _bits(base: Row, row: Row, judge: int) -> str:
-    curves = [[(point[0], point[judge]) for point in one.points] for one in (base, row)]
     try:
-        return f"{delta_rate(*curves).pchip:+.1f} %"
+        return f"{delta_rate(_curve(base, judge), _curve(row, judge)).pchip:+.1f} %"
     except UsageError:
         return "does not compare"
+
+
+def _curve(row: Row, judge: int) -> list[tuple[float, float]]:
+    """Bytes and quality, as far as quality grows."""
+    found: list[tuple[float, float]] = []
+    for point in row.points:
+        if found and point[judge] <= found[-1][1]:
+            break
+        found.append((point[0], point[judge]))
+    return found
 
 
 if __name__ == "__main__":

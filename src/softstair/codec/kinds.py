@@ -29,7 +29,7 @@ def choose_pack(
 ) -> Bundle:
     """The bundle as that pack changes it which suits a picture (H, W, 3) best; as it is if none does.
 
-    Its corners are coded by all of them, at the rate asked for or, where that is a target, at the default.
+    Four parts of it are coded by all of them, at the rate asked for; where that is a target, at the default.
 
     packs: of this bundle.
     """
@@ -45,7 +45,7 @@ def choose_pack(
 
 
 def _parts(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Squares from the corners of a picture, side by side; of a small one all of it."""
+    """Squares between the middle of a picture and its corners, side by side; of a small one all of it."""
     rows, columns = (_lines(length) for length in pixels.shape[:2])
     return np.ascontiguousarray(pixels[rows][:, columns])
 
@@ -53,7 +53,8 @@ def _parts(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def _lines(length: int) -> npt.NDArray[np.int64]:
     if length <= _EACH_WAY * _SIDE:
         return np.arange(length)
-    starts = np.linspace(0, length - _SIDE, _EACH_WAY).astype(np.int64) // STRIDE * STRIDE
+    # Not the corners: pages and windows are empty there.
+    starts = np.linspace(0, length - _SIDE, _EACH_WAY + 2)[1:-1].astype(np.int64) // STRIDE * STRIDE
     found: npt.NDArray[np.int64] = (starts[:, None] + np.arange(_SIDE)).ravel()
     return found
 
