@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import msgspec
@@ -42,6 +43,14 @@ def project(trained):
     return trained, read_recipe(trained / "tiny.toml"), trained / "run" / "snapshot.safetensors"
 
 
+@pytest.fixture(scope="module")
+def derived(project, tmp_path_factory):
+    """The folder of a run, into which nobody writes, and the three rate points that it derived."""
+    root, recipe, snapshot = project
+    run = tmp_path_factory.mktemp("derived")
+    return run, derive(recipe, snapshot, root, run, positions=[64, 80, 112])
+
+
 def with_derive(recipe, **changes):
     return msgspec.structs.replace(recipe, derive=msgspec.structs.replace(recipe.derive, **changes))
 
@@ -51,16 +60,16 @@ def events(run, event: str) -> list[dict]:
     return [line for line in lines if line["event"] == event]
 
 
-def test_an_interrupted_derivation_ends_like_an_uninterrupted_one(project, tmp_path):
+def test_an_interrupted_derivation_ends_like_an_uninterrupted_one(project, derived, tmp_path):
     root, recipe, snapshot = project
+    run, whole = derived
     before = snapshot.read_bytes()
-    whole = derive(recipe, snapshot, root, tmp_path / "whole", positions=[64, 80, 112])
     for _ in range(2):
         derive(recipe, snapshot, root, tmp_path / "parts", positions=[64, 80, 112], time_budget=1e-9)
     parts = derive(recipe, snapshot, root, tmp_path / "parts", positions=[64, 80, 112])
     assert parts == whole == read_derivation(tmp_path / "parts" / "staircases.json")
     assert list(whole.points) == [64, 80, 112]
-    assert [entry["position"] for entry in events(tmp_path / "whole", "derive")] == [80, 64, 112]
+    assert [entry["position"] for entry in events(run, "derive")] == [80, 64, 112]
     assert len(events(tmp_path / "parts", "resume")) == 2
     assert snapshot.read_bytes() == before
 
@@ -160,10 +169,10 @@ def test_the_codec_decides_as_the_layer_does():
     assert differing.mean() < 0.005  # thresholds were rounded to 1/1024 step
 
 
-def test_a_bundle_takes_what_was_derived(project, tmp_path):
+def test_a_bundle_takes_what_was_derived(project, derived, tmp_path):
     root, recipe, snapshot = project
-    derivation = derive(recipe, snapshot, root, tmp_path / "run", positions=[64, 80])
-    file = tmp_path / "run" / "staircases.json"
+    run, derivation = derived
+    file = shutil.copy(run / "staircases.json", tmp_path / "staircases.json")
     plain = export_snapshot(recipe, snapshot, root, tmp_path / "plain.stairs")
     bundle = export_snapshot(recipe, snapshot, root, tmp_path / "b.stairs", staircases=file)
     point = derivation.points[80]
