@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The trellis search with vectors of eight floats: the same additions and comparisons in the same
+// The trellis search with vectors of sixteen 16-bit costs: the same additions and comparisons in the same
 // order as the portable one, so that it finds the same levels.
 #include "viterbi.hpp"
 

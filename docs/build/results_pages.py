@@ -67,6 +67,16 @@ PAGES = {
     },
     "cores": ("Two cores on one run", "Seconds of a step by how they share it."),
     "grid": ("Grid", "How far cells of 16 pixels show, by what latents the synthesis is given."),
+    "pictures": (
+        "More pictures",
+        "What photographs and graphics more do to photographs, screens and documents.",
+    ),
+    "precision": ("Float32 or bfloat16", "Seconds of a small pass, as runs of training measured them."),
+    "smoothing": (
+        "Smoothing",
+        "What a filter that stops at edges saves, by judge, rate position and threshold.",
+    ),
+    "two_stage_scratch": ("Two stages from nothing", "After noise and after rounding from the beginning."),
     "integer_cost": ("The price of integers", "What it costs that tables are chosen in integers."),
     "large": ("Large pictures", "Time and memory from 1 to 100 megapixels, beside AVIF and JPEG XL."),
     "ladder_kodak": ("What buys what: Kodak", "Ways to choose and code symbols on one network, not tuned."),
