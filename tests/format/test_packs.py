@@ -277,6 +277,8 @@ def test_of_some_packs_the_one_that_helps_is_chosen(rough, tiny_bundle, small_ph
     assert choose_pack(bundle, packs[:1], small_photo, Rate(), 1) is bundle
     assert choose_pack(tiny_bundle, [worse], small_photo, Rate(target_size=900), 1) is tiny_bundle
     assert choose_pack(tiny_bundle, [], small_photo, Rate(), 1) is tiny_bundle
+    grey = np.ascontiguousarray(small_photo[..., 1])
+    assert choose_pack(bundle, packs, grey, Rate(), 1).fingerprint == packs[1].fingerprint
 
 
 def test_auto_takes_what_is_installed_and_helps(tmp_path, rough):

@@ -14,6 +14,7 @@ from .encoder import Rate, choose_mode, position_of
 from .forms import worth_of_a_bit
 from .quality import quality_of_position
 from .tile import TileCoder
+from .windows import as_rgb
 from .workers import networks_of, usable_cores
 
 _EACH_WAY, _SIDE = 2, 128  # parts, and pixels of a side of each
@@ -27,14 +28,14 @@ def choose_pack(
     rate: Rate,
     threads: int | None = None,
 ) -> Bundle:
-    """The bundle as that pack changes it which suits a picture (H, W, 3) best; as it is if none does.
+    """The bundle as that pack changes it which suits a picture best; as it is if none does.
 
     Four parts of it are coded by all of them, at the rate asked for; where that is a target, at the default.
 
-    packs: of this bundle.
+    packs: of this bundle. pixels: of the picture, (H, W, 3) or (H, W).
     """
     position = position_of(Rate() if rate.is_target else rate, bundle.last_position)
-    cut = _parts(pixels)
+    cut = as_rgb(_parts(pixels))
     best, least = bundle, _cost(bundle, cut, position, threads) * (1 - _GAIN)
     for pack in packs:
         changed = merged(bundle, pack)
