@@ -1,12 +1,17 @@
-r"""Two cores on one run: how long a step takes, by how they share it.
+r"""Two cores on one run: what makes most progress in so many minutes of a clock.
 
     python -m experiments.cores.run time ARM --data-root DATA -o TIMES.json
     torchrun --nproc-per-node 2 -m experiments.cores.run time ARM --data-root DATA -o TIMES.json
-    python -m experiments.cores.run table TIMES.json
+    python -m experiments.cores.run train ARM --seed S --data-root DATA --times TIMES.json -o ROWS.json
+    python -m experiments.cores.run table ROWS.json --times TIMES.json
 
-The arms are those of ``ARMS``; one with two processes is timed under torchrun, with OMP_NUM_THREADS=1. A
+The arms are those of ``arms.py``; one with two processes is timed under torchrun, with OMP_NUM_THREADS=1. A
 figure is added to what was measured before: the least of three rounds of eight steps of photo-s from its
 beginning, in float32.
+
+``train`` takes as many steps as the minutes hold by the median of these, the second half of them with falling
+rates. It is one thread: processes that average weights take turns, and their arithmetic stays what it is.
+Held-out pictures judge, by the model, at equal PSNR.
 """
 
 from __future__ import annotations
@@ -15,163 +20,74 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
-import torch.distributed as dist
-from experiments.compare.run import CPU
+from experiments.compare.run import CPU, POSITIONS, pairs, points_of
 from experiments.compare.variants import RECIPE
-from torch import Tensor, nn
+from experiments.cores.arms import ARMS, AVERAGED, FIRST, SUMMED, Apart, Arm
+from experiments.harness import Row, over_seeds, read_rows, write_rows
+from torch import Tensor
 
-from softstair.evaluate import markdown_table
-from softstair.learn.data import Crops, load_pictures
-from softstair.learn.log import Log
-from softstair.learn.optimiser import Optimiser
+from softstair.evaluate import delta_rate, markdown_table
+from softstair.learn.codec import Codec
+from softstair.learn.data import Crops, load_pictures, training_crops
+from softstair.learn.log import Log, commit
 from softstair.learn.precision import Choice
 from softstair.learn.processes import Processes, join
 from softstair.learn.recipe import Batches, Recipe, read_recipe
 from softstair.learn.stages.pretrain import Design, Pretraining
+from softstair.learn.validation import validate
 
 BATCH = Batches(0, 24, 128)
 ROUND, ROUNDS = 8, 4  # steps between two looks at the clock; the first round warms up
-
-
-class Apart(Processes):
-    """Of processes that do not speak in a step: what one finds on its own share stands for all."""
-
-    def add(self, tensors: Sequence[Tensor]) -> None:
-        torch._foreach_mul_(list(tensors), float(self.count))
-
-
-class Part:
-    """Some parameters of a module, by name: what an optimiser is made of."""
-
-    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
-        self.parameters = parameters
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        yield from self.parameters.items()
-
-
-def matrices(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters that Newton-Schulz iterations are for: weights of dense convolutions."""
-    return {name: p for name, p in model.named_parameters() if p.ndim == 4 and p.shape[1] > 1}
-
-
-def others(model: nn.Module) -> dict[str, nn.Parameter]:
-    dense = matrices(model)
-    return {name: p for name, p in model.named_parameters() if name not in dense}
-
-
-class EveryOther(Optimiser):
-    """Muon moves every other step, with the mean of two gradients, twice as far."""
-
-    def __init__(self, model: nn.Module, muon_rate: float, adam_rate: float, dtype: torch.dtype) -> None:
-        self.dense = list(matrices(model).values())
-        nothing = nn.Parameter(torch.zeros(1))  # AdamW wants something
-        self.muon = Optimiser(Part({**matrices(model), "nothing": nothing}), 2 * muon_rate, 0.0, dtype)
-        self.adam = Optimiser(Part(others(model)), muon_rate, adam_rate, dtype)
-        self.first: list[Tensor] = []
-
-    @torch.no_grad()
-    def step(self, factor: float) -> None:
-        self.adam.step(factor)
-        gradients = [p.grad for p in self.dense if p.grad is not None]
-        if not self.first:
-            self.first = [gradient.clone() for gradient in gradients]
-            return
-        torch._foreach_add_(gradients, self.first)
-        torch._foreach_mul_(gradients, 0.5)
-        self.first = []
-        self.muon.step(factor)
-
-    def state(self) -> dict[str, Any]:
-        return {"muon": self.muon.state(), "adam": self.adam.state(), "first": self.first}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.muon.load_state(state["muon"])
-        self.adam.load_state(state["adam"])
-        self.first = state["first"]
-
-
-class SharedOut(Optimiser):
-    """Each of the processes moves a share of the matrices, of about as many weights, and all tell all."""
-
-    def __init__(self, model: nn.Module, muon_rate: float, adam_rate: float, dtype: torch.dtype) -> None:
-        self.processes = Processes(CPU, dist.get_rank(), dist.get_world_size())
-        self.dense = list(matrices(model).values())
-        shares: list[dict[str, nn.Parameter]] = [{} for _ in range(self.processes.count)]
-        for name, parameter in sorted(matrices(model).items(), key=lambda item: -item[1].numel()):
-            least = min(shares, key=lambda share: sum(p.numel() * p.shape[0] for p in share.values()))
-            least[name] = parameter
-        own = shares[self.processes.rank]
-        self.foreign = [p for name, p in matrices(model).items() if name not in own]
-        self.own = Optimiser(Part({**own, **others(model)}), muon_rate, adam_rate, dtype)
-
-    @torch.no_grad()
-    def step(self, factor: float) -> None:
-        self.own.step(factor)
-        torch._foreach_zero_(self.foreign)
-        self.processes.add(self.dense)
-
-    def state(self) -> dict[str, Any]:
-        return self.own.state()
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.own.load_state(state)
-
-
-@dataclass(frozen=True)
-class Arm:
-    """How two cores share a run.
-
-    every: steps between two averages of weights; without it gradients are summed in every step.
-    """
-
-    processes: int = 1
-    every: int | None = None
-    optimiser: Callable[..., Optimiser] = Optimiser
-
-
-FIRST = "one process, two threads"
-ARMS = {
-    FIRST: Arm(),
-    "two processes, gradients summed": Arm(2),
-    "two processes, gradients summed, Newton-Schulz shared out": Arm(2, optimiser=SharedOut),
-    "two processes, weights averaged every 8 steps": Arm(2, 8),
-    "one process, two threads, Newton-Schulz every other step": Arm(optimiser=EveryOther),
-}
+Times = dict[str, list[float]]  # seconds of a step by arm, of several windows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    timing, tabling = commands.add_parser("time"), commands.add_parser("table")
-    timing.add_argument("arm", choices=ARMS)
-    timing.add_argument("--data-root", type=Path, required=True)
-    timing.add_argument("-o", "--output", type=Path, required=True)
-    tabling.add_argument("times", type=Path)
+    timing, training, tabling = (commands.add_parser(name) for name in ("time", "train", "table"))
+    for command in (timing, training):
+        command.add_argument("arm", choices=ARMS)
+        command.add_argument("--data-root", type=Path, required=True)
+        command.add_argument("-o", "--output", type=Path, required=True)
+    training.add_argument("--minutes", type=float, default=2.0)
+    training.add_argument("--seed", type=int, default=1)
+    tabling.add_argument("rows", type=Path)
+    for command in (training, tabling):
+        command.add_argument("--times", type=Path, required=True)
     arguments = parser.parse_args()
-    if arguments.command == "table":
-        print(table(json.loads(arguments.times.read_text())), end="")
-    else:
+    if arguments.command == "time":
         torch.set_num_threads(2 // ARMS[arguments.arm].processes)
         measure(arguments.arm, arguments.data_root, arguments.output)
+        return
+    times = json.loads(arguments.times.read_text())
+    if arguments.command == "table":
+        print(table(read_rows(arguments.rows), times), end="")
+    else:
+        torch.set_num_threads(1)
+        row = train(arguments.arm, arguments.minutes, arguments.seed, arguments.data_root, times)
+        write_rows(arguments.output, [*read_rows(arguments.output), row])
 
 
-def recipe_of() -> Recipe:
-    """photo-s from its beginning."""
+def recipe_of(steps: int, seed: int) -> Recipe:
+    """photo-s from its beginning, so many steps, the second half with falling rates on integer grids."""
     recipe = read_recipe(RECIPE)
-    settings = msgspec.structs.replace(recipe.pretrain, batches=[BATCH])
-    return msgspec.structs.replace(recipe, pretrain=settings, precision="float32")
-
-
-def stage_of(arm: Arm, recipe: Recipe, processes: Processes) -> Pretraining:
-    return Pretraining(recipe, processes, Log(None), Choice("float32"), Design(optimiser=arm.optimiser))
+    settings = msgspec.structs.replace(
+        recipe.pretrain,
+        batches=[BATCH],
+        steps=steps,
+        decay_from=steps // 2,
+        fixed_from=steps // 2,
+        muon_rate=1.5e-3,
+        adam_rate=1.2e-3,
+        checkpoint_every=steps + 1,
+    )
+    data = msgspec.structs.replace(recipe.data, saturated=0.0)
+    return msgspec.structs.replace(recipe, pretrain=settings, data=data, seed=seed, precision="float32")
 
 
 def measure(name: str, data_root: Path, output: Path) -> None:
@@ -180,7 +96,8 @@ def measure(name: str, data_root: Path, output: Path) -> None:
     with join(CPU) as processes:
         assert processes.count == arm.processes
         speaking = processes if arm.every is None else Apart(CPU, processes.rank, processes.count)
-        stage = stage_of(arm, recipe_of(), speaking)
+        design = Design(optimiser=arm.optimiser)
+        stage = Pretraining(recipe_of(1000, 1), speaking, Log(None), Choice("float32"), design)
         crops = Crops(load_pictures([data_root / "train/heldout.tar"]), 1, CPU)
         batch = share_of(crops, 0, speaking)
         seconds = []
@@ -213,15 +130,85 @@ def average_over(processes: Processes, stage: Pretraining) -> None:
         torch._foreach_mul_(weights, 1 / processes.count)
 
 
-def table(times: dict[str, list[float]]) -> str:
-    """A row an arm: the median of its windows and each, and steps a minute against the first arm's."""
+def train(name: str, minutes: float, seed: int, data_root: Path, times: Times) -> Row:
+    """As many steps of an arm as its minutes hold, in one thread."""
+    arm = ARMS[name]
+    steps = int(60 * minutes / seconds_of(name, times))
+    recipe = recipe_of(steps, seed)
+    crops = training_crops(recipe.data, data_root, seed, 256, device=CPU)
+    stages = [alone(arm, recipe, Processes(CPU))]
+    stages[0].start(None, crops)
+    for step in range(steps):
+        if arm.every is not None and step == int(arm.after * steps):
+            stages = parted(stages[0], arm, recipe)
+        for stage in stages:
+            stage.learn(share_of(crops, step, stage.processes))
+        if arm.every is not None and (step + 1) % arm.every == 0:
+            average([stage.codec for stage in stages])
+        if step % 50 == 0:
+            print(stages[0].report(), flush=True)
+    averaged = [stage.averaged() for stage in stages]
+    average(averaged)
+    held_out = load_pictures([data_root / part for part in recipe.data.validation])
+    return {
+        "arm": name,
+        "seed": seed,
+        "minutes": minutes,
+        "steps": steps,
+        "skipped": sum(stage.skipped for stage in stages),
+        "commit": commit(),
+        "recipe": msgspec.to_builtins(recipe),
+        "points": points_of(validate(averaged[0], held_out, POSITIONS)),
+    }
+
+
+def alone(arm: Arm, recipe: Recipe, processes: Processes) -> Pretraining:
+    """An arm's run, or one process's share of it, in this process."""
+    return Pretraining(recipe, processes, Log(None), Choice("float32"), Design(optimiser=arm.alone))
+
+
+def parted(stage: Pretraining, arm: Arm, recipe: Recipe) -> list[Pretraining]:
+    """As many runs as an arm has processes, which go on from one, each with its share of a batch."""
+    runs = [alone(arm, recipe, Apart(CPU, rank, arm.processes)) for rank in range(arm.processes)]
+    for run in runs:
+        run.load(stage.state())
+    return runs
+
+
+@torch.no_grad()
+def average(codecs: Sequence[Codec]) -> None:
+    """The mean of all weights, in each of them."""
+    for alike in zip(*(codec.parameters() for codec in codecs), strict=True):
+        mean = torch.stack(list(alike)).mean(0)
+        for parameter in alike:
+            parameter.copy_(mean)
+
+
+def seconds_of(name: str, times: Times) -> float:
+    """What a step takes; where weights are averaged late, the mean of both ways."""
+    after = ARMS[name].after
+    if after:
+        return after * seconds_of(SUMMED, times) + (1 - after) * seconds_of(AVERAGED, times)
+    return statistics.median(times[name])
+
+
+def table(rows: list[Row], times: Times) -> str:
+    """A row an arm: the median of its windows and each; steps a minute and bits against the first arm's.
+
+    Bits are against the run with the same seed and minutes.
+    """
     lines = []
-    first = statistics.median(times[FIRST])
+    base = {(row["seed"], row["minutes"]): row for row in rows if row["arm"] == FIRST}
     for name in ARMS:
-        seconds = statistics.median(times[name])
-        each = ", ".join(f"{one:.3f}" for one in times[name])
-        lines.append([name, f"{seconds:.3f} ({each})", f"{100 * (first / seconds - 1):+.0f} %"])
-    return markdown_table(["", "seconds a step", "steps a minute"], lines) + "\n"
+        found = [row for row in rows if row["arm"] == name]
+        bits = [delta_rate(pairs(base[row["seed"], row["minutes"]]), pairs(row)).pchip for row in found]
+        each = ", ".join(f"{one:.3f}" for one in times.get(name, []))
+        seconds = seconds_of(name, times)
+        line = [name, f"{seconds:.3f}" + f" ({each})" * bool(each)]
+        line.append(f"{100 * (seconds_of(FIRST, times) / seconds - 1):+.0f} %")
+        lines.append([*line, over_seeds(bits) if bits else "-"])
+    heads = ["", "seconds a step", "steps a minute", "bits at equal PSNR after as many minutes"]
+    return markdown_table(heads, lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -95,9 +95,10 @@ def test_the_tables_of_seeds_are_those_of_rows(group):
     assert found == table((RESULTS / f"compare_{group.replace(' ', '-')}_seeds.md").read_text())
 
 
-def test_the_table_of_cores_is_that_of_its_times():
+def test_the_table_of_cores_is_that_of_its_times_and_rows():
     times = msgspec.json.decode((FOLDER / "cores" / "times.json").read_bytes())
-    assert table(cores.table(times)) == table((RESULTS / "cores.md").read_text())
+    rows = read_rows(FOLDER / "cores" / "rows.json")
+    assert table(cores.table(rows, times)) == table((RESULTS / "cores.md").read_text())
 
 
 def test_every_variant_has_a_recipe_and_a_codec():
