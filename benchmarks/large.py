@@ -290,7 +290,11 @@ def borders(name: str, pixels: Pixels, quality: int, settings: Settings) -> str:
     for cut in (layout, 0):
         grid = TileGrid(height, width, cut)
         workers = Workers(bundle, mode, settings.threads, 1)
-        tiles = PictureCoder(Picture(pixels), grid, workers, Plan(8, 1), keep=False).code(position).tiles
+        tiles = (
+            PictureCoder(Picture(pixels), grid, workers, Plan(8, 1), lambda position: 0, keep=False)
+            .code(position)
+            .tiles
+        )
         header = Header(bundle.fingerprint, width, height, Colour.RGB, mode, position, cut)
         data = join_stream(header, tiles, pack_extras(None, Metadata(), grid))
         decoded = decode(data, threads=settings.threads, max_memory=2 * MAX_MEMORY)

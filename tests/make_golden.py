@@ -18,6 +18,7 @@ import numpy as np
 import softstair
 from softstair.bundle import read_bundle
 from softstair.codec import Rate, decode_picture, encode_picture, truncate
+from softstair.mode import Mode
 from softstair.pictures import Picture
 from softstair.stream import read_stream
 
@@ -37,6 +38,7 @@ from .format.test_golden import (
     pixel_file,
     symbol_hash,
 )
+from .tiny import with_smoothing
 
 
 def make_streams(names: Iterable[str]) -> None:
@@ -48,7 +50,9 @@ def make_streams(names: Iterable[str]) -> None:
     for name in names:
         picture, position = V2_CASES[name]
         rate = Rate(lossless=True) if position is None else Rate(position=position)
-        data = encode_picture(picture, rate, tiny, threads=1).data
+        bundle = with_smoothing(tiny) if name == "smoothed" else tiny
+        mode = Mode.TCQ8 if name == "smoothed" else None
+        data = encode_picture(picture, rate, bundle, mode=mode, threads=1).data
         (V2 / f"{name}.stair").write_bytes(data)
         expected[name] = {
             "symbols": symbol_hash(data, tiny),

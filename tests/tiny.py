@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 from safetensors.numpy import load, save
 
-from softstair.bundle import Bundle
+from softstair.bundle import Bundle, to_json
 from softstair.codec.budget import Plan
 from softstair.codec.picture_coder import PictureCoder
 from softstair.codec.workers import Workers
@@ -87,6 +88,13 @@ def with_512_states(bundle: Bundle) -> Bundle:
     return Bundle({**bundle.entries, **changed}, bundle.origin)
 
 
+def with_smoothing(bundle: Bundle, threshold: int = 12) -> Bundle:
+    """A bundle whose encoders ask for smoothing, the same at all rates."""
+    encoding = replace(bundle.manifest.encoding, smoothing=[threshold] * bundle.points)
+    manifest = to_json(replace(bundle.manifest, encoding=encoding))
+    return Bundle({**bundle.entries, "manifest.json": manifest}, bundle.origin)
+
+
 def photograph(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Pixels with smooth parts, an edge and texture, uint8 (height, width, 3)."""
     rng = np.random.default_rng(seed)
@@ -160,8 +168,14 @@ def encode_tiled(
     height, width = pixels.shape[:2]
     grid = TileGrid(height, width, layout)
     plan = Plan(window, workers)
-    coder = PictureCoder(picture, grid, Workers(bundle, Mode(mode), workers, workers), plan, keep=False)
-    header = Header(bundle.fingerprint, width, height, Colour.RGB, Mode(mode), position, layout)
+    shared = Workers(bundle, Mode(mode), workers, workers)
+    coder = PictureCoder(
+        picture, grid, shared, plan, lambda at: bundle.smoothing_at(at, Mode(mode)), keep=False
+    )
+    smoothing = bundle.smoothing_at(position, Mode(mode))
+    header = Header(
+        bundle.fingerprint, width, height, Colour.RGB, Mode(mode), position, layout, smoothing=smoothing
+    )
     alpha = None if picture.alpha is None else picture.alpha.tobytes()
     return join_stream(header, coder.code(position).tiles, pack_extras(alpha, Metadata(), grid))
 

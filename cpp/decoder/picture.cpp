@@ -6,6 +6,7 @@
 #include <new>
 
 #include "checksums.hpp"
+#include "pixels.hpp"
 #include "presence.hpp"
 #include "tile_reader.hpp"
 #include "vp8l.hpp"
@@ -134,14 +135,6 @@ class ExactPlane {
   std::vector<std::vector<std::uint32_t>> tiles_;
 };
 
-// Round half to even, as the rest of the world's libraries do; not a number is 0.
-inline std::uint8_t to_byte(float value) {
-  constexpr float kWhole = 0x1.8p23f;  // added, a float has no room for fractions
-  const float scaled = value * 255.0f;
-  const float inside = scaled > 0 ? (scaled < 255 ? scaled : 255.0f) : 0.0f;
-  return static_cast<std::uint8_t>(static_cast<int>((inside + kWhole) - kWhole));
-}
-
 // Means of blocks of divisor x divisor samples, of what there is at the right and the bottom.
 std::vector<std::uint8_t> reduced(const std::vector<std::uint8_t>& plane, int height, int width, int channels, int divisor) {
   if (divisor == 1) return plane;
@@ -188,6 +181,7 @@ class Painter {
     }
     reach_ = synthesis_->reach();
     if (reach_ > kFurthest) throw Error(STAIR_INVALID_BUNDLE, "The synthesis of the bundle sees further than large pictures can be cut with.");
+    if (smoothing() > 0) ++reach_;
   }
 
   Picture paint() {
@@ -213,6 +207,8 @@ class Painter {
 
  private:
   bool is_icon() const { return made_ == kStride; }
+  // Of pixels; means of them need none.
+  int smoothing() const { return made_ == 1 ? stream_.header().smoothing : 0; }
   int colours() const { return stream_.header().grey && wanted_ == 0 ? 1 : 3; }
 
   // The largest windows whose work fits into the memory.
@@ -301,18 +297,15 @@ class Painter {
       planes = synthesis_->run({{"latents", latents}}, {{"hat", reader_->hat()}});
     }
     const Box from = core.cells(made_).seen_from(seen.times(kStride / made_));
-    const bool grey = stream_.header().grey;
-    std::vector<std::uint8_t> window(static_cast<std::size_t>(from.rows()) * from.columns() * (grey ? 1 : 3));
-    std::uint8_t* to = window.data();
-    for (int y = 0; y < from.rows(); ++y) {
-      const float* value = planes.at(from.top + y, from.left);
-      if (!grey) {
-        for (int i = 0; i < 3 * from.columns(); ++i) *to++ = to_byte(value[i]);
-        continue;
-      }
-      for (int x = 0; x < from.columns(); ++x, value += 3)  // a third is never a half
-        *to++ = static_cast<std::uint8_t>((2 * (to_byte(value[0]) + to_byte(value[1]) + to_byte(value[2])) + 3) / 6);
+    std::vector<std::uint8_t> window(static_cast<std::size_t>(from.rows()) * from.columns() * 3);
+    to_pixels({planes.row(0), planes.height(), planes.width(), planes.pitch(), 3, 1},
+              {from.top, from.left, from.rows(), from.columns()}, smoothing(), window.data());
+    if (!stream_.header().grey) return window;
+    for (std::size_t i = 0; 3 * i < window.size(); ++i) {  // a third is never a half
+      const std::uint8_t* colours = window.data() + 3 * i;
+      window[i] = static_cast<std::uint8_t>((2 * (colours[0] + colours[1] + colours[2]) + 3) / 6);
     }
+    window.resize(window.size() / 3);
     return window;
   }
 

@@ -5,6 +5,7 @@
 
 #include "checksums.hpp"
 #include "inflate.hpp"
+#include "pixels.hpp"
 #include "vp8l.hpp"
 
 namespace softstair {
@@ -15,7 +16,7 @@ constexpr int kLargestSide = 65536;
 constexpr std::size_t kMostMetadata = std::size_t{64} << 20;  // bytes of one block, inflated
 constexpr std::uint32_t kAlpha = 1;
 constexpr std::uint32_t kIcc1 = 2, kExif1 = 4, kXmp1 = 8;                                                 // version 1
-constexpr std::uint32_t kMetadata = 2, kExact = 4, kPack = 8, kProgressive = 16, kExactAlpha = 32, kReduced = 64;  // version 2
+constexpr std::uint32_t kMetadata = 2, kExact = 4, kPack = 8, kProgressive = 16, kExactAlpha = 32, kReduced = 64, kSmoothed = 128;  // version 2
 constexpr std::uint64_t kNever = std::uint64_t{1} << 62;  // an offset beyond all files
 constexpr const char* kNames[] = {"ICC", "EXIF", "XMP", "IPTC"};
 
@@ -113,7 +114,7 @@ void Stream::read_header() {
   header_.version = cursor_.byte("version");
   if (header_.version != 1 && header_.version != 2) unknown("version", header_.version);
   header_.flags = header_.version == 1 ? cursor_.byte("flags") : varint(cursor_, "flags");
-  const std::uint32_t known = header_.version == 1 ? kAlpha | kIcc1 | kExif1 | kXmp1 : kAlpha | kMetadata | kExact | kPack | kProgressive | kExactAlpha | kReduced;
+  const std::uint32_t known = header_.version == 1 ? kAlpha | kIcc1 | kExif1 | kXmp1 : kAlpha | kMetadata | kExact | kPack | kProgressive | kExactAlpha | kReduced | kSmoothed;
   if ((header_.flags & ~known) != 0) unknown("flags", header_.flags);
   require(header_.version == 1 || (header_.flags & kExactAlpha) == 0 || has_alpha(), STAIR_CORRUPT,
           "The flags say how alpha is coded, but there is none.");
@@ -139,6 +140,11 @@ void Stream::read_header() {
     if (header_.layers < 2 || header_.layers > kMostLayers) unknown("number of layers", static_cast<std::uint32_t>(header_.layers));
     require(!progressive() && (header_.flags & kExact) == 0, STAIR_CORRUPT,
             "The stream is in layers and has another order or exact tiles, too.");
+  }
+  if (header_.version == 2 && (header_.flags & kSmoothed) != 0) {
+    header_.smoothing = cursor_.byte("smoothing");
+    if (header_.smoothing > kMostSmoothing) unknown("smoothing", static_cast<std::uint32_t>(header_.smoothing));
+    require(header_.smoothing > 0 && needs_bundle(), STAIR_CORRUPT, "The stream says that it is smoothed, but nothing of it is.");
   }
   const std::uint32_t layout = varint(cursor_, "tile layout");
   if (layout > kLargestLayout) unknown("tile layout", layout);

@@ -24,13 +24,14 @@ std::string hexadecimal(Bytes bytes);
 
 // fingerprint: of the bundle that decodes it; if a pack changed that one, the pack's, and `base` is that
 // of the bundle before. layers: how many the file was made with; the rate position is that of the first.
+// smoothing: threshold of that of learned pixels, in grey levels; 0: none.
 struct Header {
   int version = 0;
   std::uint32_t flags = 0;
   Fingerprint fingerprint{}, base{};
   int width = 0, height = 0;
   bool grey = false;
-  int mode = 0, position = 0, layout = 0, layers = 1;
+  int mode = 0, position = 0, layout = 0, layers = 1, smoothing = 0;
 };
 
 // What a tile holds that is coded exactly. learned: the payload of the pixels that are not, or nothing

@@ -151,10 +151,27 @@ NB_MODULE(_core, m) {
   m.doc() = "Entropy coding and the integer scale network. Everything here is exact.";
   m.attr("IN_CELL") = kInCell;
   m.attr("IN_LAST_CELL") = kInLastCell;
+  m.attr("MOST_SMOOTHING") = kMostSmoothing;
   m.def("simd_available", &simd_available, "True if vector kernels are built in and usable here.");
   m.def(
       "release_memory", &release_memory, nb::call_guard<nb::gil_scoped_release>(),
       "Give back to the system what is free, where its allocator would keep it (glibc).");
+
+  m.def(
+      "to_pixels",
+      [](const In<float, 3>& planes, std::size_t height, std::size_t width, int smoothing) {
+        require(planes.shape(0) == 3, "planes are red, green and blue");
+        require(height > 0 && width > 0 && height <= planes.shape(1) && width <= planes.shape(2),
+                "pixels lie outside the planes");
+        require(smoothing >= 0 && smoothing <= kMostSmoothing, "the smoothing is impossible");
+        const Size whole = make_size(planes.shape(1), planes.shape(2));
+        const std::ptrdiff_t row = whole.width, colour = row * whole.height;
+        std::vector<std::uint8_t> pixels(3 * height * width);
+        const Part part{0, 0, static_cast<int>(height), static_cast<int>(width)};
+        released([&] { to_pixels({planes.data(), whole.height, whole.width, row, 1, colour}, part, smoothing, pixels.data()); });
+        return to_array(std::move(pixels), {height, width, 3});
+      },
+      "planes"_a, "height"_a, "width"_a, "smoothing"_a);
 
   m.def(
       "jpeg_is_damaged",
@@ -532,17 +549,4 @@ NB_MODULE(_core, m) {
       "phase"_a, "symbols"_a, "states"_a, "grid"_a, "mean"_a, "step"_a, "decoded"_a,
       "Write mean + value * step of one phase into `decoded`, all (C, height, width) but the symbols. The means\n"
       "may lie in `decoded` itself.");
-
-  m.def(
-      "to_pixels",
-      [](In<float, 3> planes, std::size_t height, std::size_t width) {
-        require(planes.shape(0) == 3 && height <= planes.shape(1) && width <= planes.shape(2),
-                "planes do not hold the pixels");
-        std::vector<std::uint8_t> pixels(3 * height * width);
-        const std::size_t pitch = planes.shape(2);
-        released([&] { to_pixels(planes.data(), planes.shape(1) * pitch, pitch, height, width, pixels.data()); });
-        return to_array(std::move(pixels), {height, width, 3});
-      },
-      "planes"_a, "height"_a, "width"_a,
-      "Pixels uint8 (height, width, 3) of planes (3, rows, columns) about [0, 1], of which they are the top left.");
 }

@@ -23,6 +23,7 @@ SMALL = (
         f"cpp/src/{name}"
         for name in (
             "context",
+            "pixels",
             "rans",
             "refinement",
             "scale_network",

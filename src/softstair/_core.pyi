@@ -25,12 +25,19 @@ FloatCubeToWrite = Annotated[NDArray[numpy.float32], dict(shape=(None, None, Non
 
 IN_CELL: float
 IN_LAST_CELL: float
+MOST_SMOOTHING: int
 
 def simd_available() -> bool:
     """True if vector kernels are built in and usable here."""
 
 def release_memory() -> None:
     """Give back to the system what is free, where its allocator would keep it (glibc)."""
+
+def to_pixels(planes: FloatCube, height: int, width: int, smoothing: int) -> NDArray[numpy.uint8]:
+    """The upper left (height, width, 3) of planes (3, H, W) about [0, 1], rounded.
+
+    smoothing: threshold of the smoothing that stops at edges, in grey levels; 0: none.
+    """
 
 def jpeg_is_damaged(data: bytes) -> bool:
     """True if Huffman codes of a JPEG file are not what its headers announce."""
@@ -262,6 +269,3 @@ def reconstruct_phase(
 
     The means may lie in `decoded` itself.
     """
-
-def to_pixels(planes: FloatCube, height: int, width: int) -> NDArray[numpy.uint8]:
-    """Pixels uint8 (height, width, 3) of planes (3, rows, columns) about [0, 1]: the top left of them."""

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from softstair._core import MOST_SMOOTHING
 from softstair.errors import (
     CorruptStream,
     LimitExceeded,
@@ -58,6 +59,7 @@ class _Flag(IntFlag):
     PROGRESSIVE = 16
     EXACT_ALPHA = 32
     REDUCED = 64
+    SMOOTHED = 128
 
 
 _READ = sum(_Flag)  # an int: ~ of flags keeps to them
@@ -82,7 +84,7 @@ class Header:
     """Everything a reader needs to know before it decodes.
 
     fingerprint: of the bundle. pack: of the pack that changed it, if one did. layers: how many the file was
-    made with; the rate position is that of the first.
+    made with; the rate position is that of the first. smoothing: of what is learned, in grey levels; 0: none.
     """
 
     fingerprint: bytes
@@ -94,6 +96,7 @@ class Header:
     layout: int = ONE_TILE  # of the tiles
     pack: bytes | None = None
     layers: int = 1
+    smoothing: int = 0
 
     @property
     def needs(self) -> bytes:
@@ -246,11 +249,13 @@ def join_stream(
     head = bytearray(MAGIC)
     flags = extras.flags | (_Flag.EXACT_TILES if exact else 0) | (_Flag.PACK if header.pack else 0)
     flags |= (_Flag.PROGRESSIVE if cuts is not None else 0) | (_Flag.REDUCED if is_reduced else 0)
+    flags |= _Flag.SMOOTHED if header.smoothing else 0
     head += bytes([VERSION]) + _varint(flags)
     head += header.fingerprint + (header.pack or b"")
     head += _varint(header.width) + _varint(header.height)
     head += bytes([header.colour, header.mode.wire if layer_ends is None else _LAYERED, header.position])
     head += b"" if layer_ends is None else bytes([header.layers])
+    head += bytes([header.smoothing]) if header.smoothing else b""
     head += _varint(header.layout)
     if layer_ends is not None:
         ends = [(0, *of_tile) for of_tile in layer_ends]
@@ -642,13 +647,31 @@ class _Cursor:
             mode, layers = Mode.RDOQ.wire, self.layers(kind)
         if mode not in BY_WIRE or (mode > _LAYERED and kind.version < VERSION):
             raise UnsupportedStream(f"The stream has unknown mode {mode}; update this release.")
+        smoothing = self.smoothing(fingerprint) if _Flag.SMOOTHED in kind.flags else 0
         layout = self.varint("tile layout")
         if layout > MAX_LAYOUT:
             raise UnsupportedStream(f"The stream has unknown tile layout {layout}; update this release.")
-        header = Header(
-            fingerprint, width, height, Colour(colour), BY_WIRE[mode], position, layout, pack, layers
-        )
-        return header, kind
+        return Header(
+            fingerprint,
+            width,
+            height,
+            Colour(colour),
+            BY_WIRE[mode],
+            position,
+            layout,
+            pack,
+            layers,
+            smoothing,
+        ), kind
+
+    def smoothing(self, fingerprint: bytes) -> int:
+        """Of what is learned, in grey levels."""
+        (smoothing,) = self.take(1, "smoothing")
+        if smoothing > MOST_SMOOTHING:
+            raise UnsupportedStream(f"The stream has unknown smoothing {smoothing}; update this release.")
+        if smoothing == 0 or fingerprint == NO_BUNDLE:
+            raise CorruptStream("The stream says that it is smoothed, but nothing of it is.")
+        return smoothing
 
     def layers(self, kind: _Kind) -> int:
         """How many a layered stream was made with."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from softstair import _core
 from softstair.codec.geometry import Borders
 from softstair.codec.means import Means
 from softstair.engine.in_turn import SplitMean, WholeMean
@@ -84,15 +83,3 @@ def test_a_network_that_is_written_down_otherwise_stays_whole(tiny_bundle):
     found = networks.mean_in_turn(base, tiny_bundle.channels)
     assert isinstance(found, WholeMean)
     assert min(part.min() for part in found.expect(0)) >= 0
-
-
-def test_pixels_are_rounded_half_to_even():
-    values = [-1, -0.002, 0, 0.5 / 255, 1.5 / 255, 2.4999 / 255, 254.5 / 255, 1, 1.7, 1e9]
-    planes = np.array([values, values[::-1], values], np.float32)[:, None]
-    expected = np.clip(np.rint(planes * np.float32(255)), 0, 255).astype(np.uint8).transpose(1, 2, 0)
-    np.testing.assert_array_equal(_core.to_pixels(planes, 1, len(values)), expected)
-    large = np.random.default_rng(1).normal(0.5, 0.4, (3, 40, 50)).astype(np.float32)
-    expected = np.clip(np.rint(large * np.float32(255)), 0, 255).astype(np.uint8).transpose(1, 2, 0)
-    np.testing.assert_array_equal(_core.to_pixels(large, 33, 47), expected[:33, :47])
-    with pytest.raises(ValueError, match="do not hold"):
-        _core.to_pixels(large, 41, 50)

@@ -325,7 +325,9 @@ def psnr(pixels, data, bundle) -> float:
 def test_latents_that_are_kept_and_those_computed_anew(tiny_bundle):
     picture, grid = Picture(photograph(300, 530)), TileGrid(300, 530, 1)
     kept, anew = (
-        PictureCoder(picture, grid, Workers(tiny_bundle, Mode.TCQ8, 1, 1), Plan(1, 1), keep=keep)
+        PictureCoder(
+            picture, grid, Workers(tiny_bundle, Mode.TCQ8, 1, 1), Plan(1, 1), lambda position: 0, keep=keep
+        )
         for keep in (True, False)
     )
     for position in (40, 90):

@@ -261,8 +261,32 @@ def test_exact_tiles_are_in_a_bitmap_behind_the_index():
 
 def test_a_flag_of_a_later_release_is_not_guessed_at():
     data = write_stream(PLAIN)
-    with pytest.raises(UnsupportedStream, match="unknown flags 0x80"):
-        read_stream(data[:5] + b"\x80\x01" + data[6:])
+    with pytest.raises(UnsupportedStream, match="unknown flags 0x100"):
+        read_stream(data[:5] + b"\x80\x02" + data[6:])
+
+
+@pytest.mark.parametrize("smoothing", [1, 8, 63])
+def test_smoothing_is_a_flag_and_a_byte(smoothing):
+    plain = write_stream(PLAIN)
+    smoothed = replace(PLAIN, header=replace(PLAIN.header, smoothing=smoothing))
+    data = write_stream(smoothed)
+    assert len(data) == len(plain) + 2  # flags have a second byte
+    assert read_stream(data) == smoothed
+
+
+def test_smoothing_that_no_writer_asks_for_is_refused():
+    data = write_stream(replace(PLAIN, header=replace(PLAIN.header, smoothing=8)))
+    assert data[5:7] == b"\x80\x01"
+    place = 20  # behind magic, version, flags, fingerprint, sides, colour, mode and rate position
+    assert data[place] == 8
+    for value, error, word in (
+        (0, CorruptStream, "nothing of it is"),
+        (64, UnsupportedStream, "smoothing 64"),
+    ):
+        with pytest.raises(error, match=word):
+            read_stream(data[:place] + bytes([value]) + data[place + 1 :])
+    with pytest.raises(CorruptStream, match="nothing of it is"):
+        read_stream(data[:7] + bytes(8) + data[15:])
 
 
 def test_that_exact_payloads_are_in_fewer_colours_is_a_flag():

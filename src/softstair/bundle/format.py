@@ -26,6 +26,7 @@ from softstair.graphs import check_graph
 from softstair.mode import Mode
 from softstair.quantize.context import Context, from_tensors
 from softstair.quantize.grids import LAYERS
+from softstair.quantize.rates import interpolate
 from softstair.quantize.scale_network import Layer, ScaleWeights
 from softstair.quantize.setting import Coding, Integers, Setting
 from softstair.quantize.staircase import Encoding, Staircase, check_thresholds
@@ -172,6 +173,21 @@ class Bundle:
         """Modes that streams of this bundle can have."""
         return tuple(mode for mode in Mode if mode in self._staircases.modes)
 
+    @property
+    def most_smoothing(self) -> int:
+        """The largest that ``smoothing_at`` gives."""
+        return max(self.manifest.encoding.smoothing, default=0)
+
+    def smoothing_at(self, position: int, mode: Mode) -> int:
+        """What an encoder asks a decoder for at a rate position, in grey levels; 0: none.
+
+        Without a trellis there is none: such files are for pictures that are saved again and again.
+        """
+        thresholds = self.manifest.encoding.smoothing
+        if not thresholds or not mode.is_trellis:
+            return 0
+        return int(interpolate(np.array(thresholds, np.int32), position))
+
     def at(self, position: int, mode: Mode, *, simd: bool = True, layer: int = 0) -> Setting:
         """All there is at a rate position in a mode, as of ``Integers``."""
         return self.integers.at(position, mode, simd=simd, layer=layer)
@@ -215,6 +231,8 @@ class Bundle:
 
     def _check_thresholds(self) -> None:
         encoding, modes = self.manifest.encoding, self._staircases.modes
+        if len(encoding.smoothing) not in (0, len(self._staircases.gains)):
+            raise InvalidBundle(f"Bundle {self.origin} needs a smoothing at every rate point.")
         lists: list[tuple[list[list[int]], list[list[int]]]] = []
         if encoding.z_thresholds:
             lists.append((encoding.z_thresholds, []))

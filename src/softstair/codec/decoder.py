@@ -273,13 +273,13 @@ def _synthesised(
     work: _Work, reader: StreamReader, source: TileSource, region: Box
 ) -> Iterator[tuple[Box, Pixels]]:
     """Learned pixels of a region, window by window; whatever they need was checked before."""
-    workers, windows = work.workers, work.windows
+    workers, windows, smoothing = work.workers, work.windows, reader.header.smoothing
     in_one_piece = windows.count == 1 and region == windows.whole
-    field = 0 if in_one_piece or source.hides(region) else workers.synthesis_field()
+    field = 0 if in_one_piece or source.hides(region) else workers.synthesis_field(smoothing)
     needed = region.cells(STRIDE).grown(field, windows.whole.cells(STRIDE)).times(STRIDE)
     source.check(needed.within(windows.whole), workers.whole)
     return synthesise_windows(
-        workers, work.plane, reader.shown_position, windows, region, field, source.is_blank
+        workers, work.plane, reader.shown_position, smoothing, windows, region, field, source.is_blank
     )
 
 

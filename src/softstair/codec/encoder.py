@@ -330,10 +330,12 @@ class PictureEncoder:
         )
         workers = Workers(self._bundle, self._mode, self._threads, plan.workers, self._layers)
         picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
+        smoothing = self._smoothing
         if cells is None:
-            return Form(PictureCoder(picture, grid, workers, plan, keep=keep))
-        left_out = wholly_exact(grid, cells, workers.synthesis_field() if grid.count > 1 else 0)
-        coder = PictureCoder(picture, grid, workers, plan, keep=keep, left_out=left_out)
+            return Form(PictureCoder(picture, grid, workers, plan, smoothing, keep=keep))
+        field = workers.synthesis_field(self._bundle.most_smoothing) if grid.count > 1 else 0
+        left_out = wholly_exact(grid, cells, field)
+        coder = PictureCoder(picture, grid, workers, plan, smoothing, keep=keep, left_out=left_out)
         return Form(coder, exact_images(self._picture, grid, cells))
 
     def _choose(self, rate: Rate) -> tuple[Form, int | None]:
@@ -438,6 +440,9 @@ class PictureEncoder:
         learned = payloads.table_bits, payloads.learned_bytes
         return Encoded(data, known, *learned, len(form.exact), is_reduced=form.lost > 0)
 
+    def _smoothing(self, position: int) -> int:
+        return self._bundle.smoothing_at(position, self._mode)
+
     def _size(self, form: Form, position: int | None) -> int:
         return len(self._stream(form, position))
 
@@ -458,6 +463,7 @@ class PictureEncoder:
             grid.layout,
             pack,
             self._layers,
+            0 if form.coder is None else self._smoothing(position),
         )
         coded = form.code(position, rate_weight)
         cuts = None

@@ -83,9 +83,14 @@ def to_planes(pixels: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[
     return planes
 
 
-def to_pixels(planes: npt.NDArray[np.float32], geometry: Geometry) -> npt.NDArray[np.uint8]:
-    """(1, 3, 16 rows, 16 columns) about [0, 1] to (H, W, 3) uint8, cut to the picture's size."""
-    return _core.to_pixels(planes[0], geometry.height, geometry.width)
+def to_pixels(
+    planes: npt.NDArray[np.float32], geometry: Geometry, smoothing: int = 0
+) -> npt.NDArray[np.uint8]:
+    """(1, 3, 16 rows, 16 columns) about [0, 1] to (H, W, 3) uint8, cut to the picture's size.
+
+    smoothing: the threshold of the smoothing that stops at edges, in grey levels; 0: none.
+    """
+    return _core.to_pixels(planes[0], geometry.height, geometry.width, smoothing)
 
 
 def to_even(latents: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,7 @@ class PictureCoder:
     """Codes one picture at as many rate positions as are asked for; in layers, of the last one.
 
     Args:
+        smoothing: of pixels, by rate position.
         keep: hold the latents of all tiles, so that they are computed once; else once a position.
         left_out: tiles that get no payload, and latents of zero.
     """
@@ -51,12 +52,13 @@ class PictureCoder:
         grid: TileGrid,
         workers: Workers,
         plan: Plan,
+        smoothing: Callable[[int], int],
         *,
         keep: bool,
         left_out: frozenset[int] = frozenset(),
     ) -> None:
         self._pixels, self._alpha, self._grid, self._workers = picture.pixels, picture.alpha, grid, workers
-        self._left_out = left_out
+        self._left_out, self._smoothing = left_out, smoothing
         self._windows = TileGrid(grid.height, grid.width, plan.window)
         self._kept: dict[int, Analysed] | None = {} if keep else None
         # The latest ones, by position and rate weight.
@@ -99,9 +101,12 @@ class PictureCoder:
                 yield tile.latents
 
         whole, plane = self._grid.whole, LatentPlane(self._grid, decoded)
-        field = 0 if self._windows.count == 1 else self._workers.synthesis_field()
+        smoothing = self._smoothing(position)
+        field = 0 if self._windows.count == 1 else self._workers.synthesis_field(smoothing)
         error = 0.0
-        for box, pixels in synthesise_windows(self._workers, plane, position, self._windows, whole, field):
+        for box, pixels in synthesise_windows(
+            self._workers, plane, position, smoothing, self._windows, whole, field
+        ):
             original = self._pixels[box.slices]
             if original.ndim == 2:
                 original = original[..., None]

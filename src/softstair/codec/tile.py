@@ -303,9 +303,12 @@ class TileCoder:
             return self._refined(decoded, symbols.y, symbols.layer, self._at(position))
         return decoded
 
-    def synthesise(self, latents: Planes, geometry: Geometry, position: int) -> npt.NDArray[np.uint8]:
-        """Pixels (H, W, 3) from y^."""
-        return to_pixels(self._networks.synthesis(latents, self._at(position).hat), geometry)
+    def synthesise(
+        self, latents: Planes, geometry: Geometry, position: int, smoothing: int = 0
+    ) -> npt.NDArray[np.uint8]:
+        """Pixels (H, W, 3) from y^, smoothed as a header says."""
+        planes = self._networks.synthesis(latents, self._at(position).hat)
+        return to_pixels(planes, geometry, smoothing)
 
     def setting(self, position: int) -> Setting:
         """All there is at a rate position, of the first layer."""

@@ -59,6 +59,7 @@ def synthesise_windows(
     workers: Workers,
     plane: LatentPlane,
     position: int,
+    smoothing: int,
     windows: TileGrid,
     region: Box,
     field: int,
@@ -67,9 +68,11 @@ def synthesise_windows(
     """Pixels of a region, window by window from the top: boxes and (rows, columns, 3).
 
     Args:
+        smoothing: as of a header.
         windows: how the picture is cut for this.
         region: in pixels.
-        field: the receptive field of the synthesis, in cells; 0 does where there is one window.
+        field: the receptive field of the synthesis and the smoothing, in cells; 0 where there is one
+            window.
         is_blank: whether nobody sees a box of pixels, the first, or nothing is known of the box that it
             is made of, the second; it is then grey without a network.
     """
@@ -79,7 +82,8 @@ def synthesise_windows(
         box = cells.times(STRIDE).within(windows.whole)
         if is_blank(core, box):
             return core, np.full((core.rows, core.columns, 3), GREY, np.uint8)
-        pixels = coder.synthesise(plane.window(cells), Geometry(box.columns, box.rows), position)
+        geometry = Geometry(box.columns, box.rows)
+        pixels = coder.synthesise(plane.window(cells), geometry, position, smoothing)
         return core, pixels[core.seen_from(box).slices]
 
     for row in walk_windows(plane, windows, region, field):

@@ -75,9 +75,10 @@ class Workers:
         """The receptive field of the bundle's analysis, in cells on every side."""
         return _analysis_field(self._bundle, self._threads)
 
-    def synthesis_field(self) -> int:
-        """The receptive field of the bundle's synthesis, in cells on every side."""
-        return _synthesis_field(self._bundle, max(1, self._threads // self._windows), self._mode)
+    def synthesis_field(self, smoothing: int) -> int:
+        """The receptive field of the bundle's synthesis and of a smoothing, in cells on every side."""
+        field = _synthesis_field(self._bundle, max(1, self._threads // self._windows), self._mode)
+        return field + (smoothing > 0)
 
     def map(self, work: Callable[[TileCoder, Item], Result], tiles: Sequence[Item]) -> Iterator[Result]:
         """Results in order, several tiles at a time."""

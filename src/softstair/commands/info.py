@@ -36,6 +36,7 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
             "colour": header.colour.name.lower(),
             "mode": header.mode if learned else None,
             "rate position": reader.shown_position if learned else None,
+            "smoothing": header.smoothing or None,
             "layers": None if header.layers == 1 else f"{reader.layers} of {header.layers}",
             "tiles": header.grid.count,
             "exact tiles": 0 if reader.is_reduced else len(reader.exact),

@@ -13,6 +13,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from softstair._core import MOST_SMOOTHING
+
 from .rates import interpolate
 
 LEVELS_PER_STEP = 1024  # levels and thresholds lie on this grid
@@ -65,13 +67,15 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: by default. rate_weights: squared steps that a bit is worth where
     symbols are decided, by mode; where none is given, 0: the nearest. thresholds: by mode, of every
     rate point, where the levels 1, 2, .. begin, in 1/1024 step; those beyond the last begin half-way.
-    z_thresholds: the same for z, in all modes.
+    z_thresholds: the same for z, in all modes. smoothing: of decoded pixels, in grey levels, by rate point,
+    in modes of a trellis; where none is given, none.
     """
 
     mode: str = "scalar"
     rate_weights: dict[str, float] = {}
     thresholds: dict[str, list[list[int]]] = {}
     z_thresholds: list[list[int]] = []
+    smoothing: list[int] = []
 
     def __post_init__(self) -> None:
         for mode, weight in self.rate_weights.items():
@@ -79,6 +83,8 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"the rate weight of {mode} must lie in [0, 1], not at {weight}")
         if set(self.thresholds) - {"scalar"}:
             raise ValueError("only the mode scalar decides by thresholds")
+        if any(not 0 <= threshold <= MOST_SMOOTHING for threshold in self.smoothing):
+            raise ValueError(f"smoothing must lie in 0 to {MOST_SMOOTHING} grey levels")
 
 
 def check_thresholds(thresholds: list[int], levels: list[int]) -> None:

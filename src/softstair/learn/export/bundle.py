@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ def export_bundle(
     provenance: dict[str, Any],
     quantizers: Mapping[Mode, Quantizer] | None = None,
     mode: Mode = Mode.SCALAR,
+    smoothing: Sequence[int] = (),
     derivation: Derivation | None = None,
     syntheses: Mapping[str, Codec] | None = None,
 ) -> Bundle:
@@ -64,6 +65,7 @@ def export_bundle(
         quantizers: modes and their settings; tables are measured on symbols chosen so. By
             default all modes as if they were plain.
         mode: what an encoder takes by default.
+        smoothing: of decoded pixels, by rate point, as of ``Encoding``.
         derivation: staircases that were learned; those of y are for the mode scalar, where
             thresholds decide.
         syntheses: of modes that have their own; codecs that differ from ``codec`` in nothing else.
@@ -81,6 +83,7 @@ def export_bundle(
         {key: one.rate_weight for key, one in codings.items()},
         {key: one.thresholds for key, one in codings.items() if one.thresholds},
         integers.z_thresholds,
+        list(smoothing),
     )
     manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, encoding)
     modes = {key: one.staircase for key, one in codings.items()}
@@ -143,6 +146,7 @@ def export_snapshot(
         provenance=provenance,
         quantizers=recipe.export.modes,
         mode=recipe.export.mode,
+        smoothing=recipe.export.smoothing,
         derivation=derivation,
         syntheses=own,
     )
