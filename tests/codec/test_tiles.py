@@ -72,6 +72,7 @@ def test_tiles_cover_a_picture_once(height, width, layout):
     assert max(inner) - min(inner) <= 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, 299), st.integers(0, 529), st.integers(1, 300), st.integers(1, 530))
 def test_tiles_that_a_box_meets(top, left, rows, columns):
     grid = TileGrid(300, 530, 1)
@@ -364,6 +365,17 @@ def test_less_memory_means_smaller_windows(tiny_bundle):
         softstair.decode(TILED, bundle=tiny_bundle, max_memory=1000)
     with pytest.raises(LimitExceeded, match="MB of memory"):
         softstair.encode(photograph(40, 40), bundle=tiny_bundle, max_memory=1000)
+
+
+def test_windows_of_a_row_keep_threads_busy():
+    def planned(threads):
+        grid = TileGrid(3000, 3840, 4)
+        plan = plan_decoder(grid, 256, 0, 4_000_000_000, threads, region=grid.whole)
+        return plan.windows, TileGrid(grid.height, grid.width, plan.window).columns
+
+    assert planned(1) == (1, 3)  # the fewest margins
+    assert planned(2) == (2, 4)  # three in a row would leave one of two threads waiting
+    assert planned(16)[0] <= planned(16)[1]  # threads that have no window help with those of others
 
 
 PEAK = """

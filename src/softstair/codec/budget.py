@@ -73,7 +73,7 @@ def plan_decoder(
 ) -> Plan:
     """How to decode a region, in pixels; otherwise as ``plan_encoder``."""
     held = _held_rows(grid, channels, region)
-    best = sorted(DECODED_WINDOWS, key=lambda window: _run_pixels(grid, window))
+    best = sorted(DECODED_WINDOWS, key=lambda window: _run_pixels(grid, window, threads))
     layouts = [*best, *range(min(DECODED_WINDOWS) - 1, 0, -1)]
     tile, pixel = _tile_bytes(grid, channels, _DECODED_LATENT), _DECODED_PIXEL
     return _plan(fixed, held, grid, layouts, tile, pixel, max_memory, threads)
@@ -125,8 +125,8 @@ def _plan(
         base, each = _PROCESS + fixed + held(window), pixel * _window_pixels(grid, window)
         needed = base + max(each, tile)
         if needed <= max_memory:
-            free, count = max_memory - base, TileGrid(grid.height, grid.width, window).count
-            workers, windows = min(threads, grid.count, free // tile), min(threads, count, free // each)
+            free, columns = max_memory - base, TileGrid(grid.height, grid.width, window).columns
+            workers, windows = min(threads, grid.count, free // tile), min(threads, columns, free // each)
             return Plan(window, workers, windows, workers * tile + windows * each > free)
     raise _too_large(grid, needed, max_memory)
 
@@ -138,11 +138,16 @@ def _too_large(grid: TileGrid, needed: int, max_memory: int) -> LimitExceeded:
     )
 
 
-def _run_pixels(grid: TileGrid, window: int) -> int:
-    """Pixels that transforms are run on: those of the picture, and margins again where windows meet."""
-    windows = TileGrid(grid.height, grid.width, window)
-    overlaps = _WINDOW_MARGIN * (windows.rows - 1), _WINDOW_MARGIN * (windows.columns - 1)
-    return (grid.height + overlaps[0]) * (grid.width + overlaps[1])
+def _run_pixels(grid: TileGrid, window: int, threads: int) -> int:
+    """Pixels, margins among them, that the busiest thread runs the synthesis on; rows take turns."""
+    windows, pixels = TileGrid(grid.height, grid.width, window), 0
+    for row in range(windows.rows):
+        busy = [0] * min(threads, windows.columns)
+        for column in range(windows.columns):
+            box = windows.box(row * windows.columns + column)
+            busy[busy.index(min(busy))] += (box.rows + _WINDOW_MARGIN) * (box.columns + _WINDOW_MARGIN)
+        pixels += max(busy)
+    return pixels
 
 
 def _window_pixels(grid: TileGrid, window: int) -> int:

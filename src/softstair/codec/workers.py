@@ -76,9 +76,13 @@ class Workers:
         return _analysis_field(self._bundle, self._threads)
 
     def synthesis_field(self, smoothing: int) -> int:
-        """The receptive field of the bundle's synthesis and of a smoothing, in cells on every side."""
+        """The receptive field of the bundle's synthesis, in cells on every side.
+
+        A smoothing sees two pixels more. Of those the synthesis makes all but the last ten-thousandth of a
+        grey level without the next cell.
+        """
         field = _synthesis_field(self._bundle, max(1, self._threads // self._windows), self._mode)
-        return field + (smoothing > 0)
+        return max(field, smoothing > 0)
 
     def map(self, work: Callable[[TileCoder, Item], Result], tiles: Sequence[Item]) -> Iterator[Result]:
         """Results in order, several tiles at a time."""

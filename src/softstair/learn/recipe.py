@@ -223,6 +223,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if self.finetune.mode not in self.export.modes:
             raise ValueError(f"finetune.mode {self.finetune.mode} is none of export.modes")
+        if len(self.export.smoothing) not in (0, points := self.shape.rate_points):
+            raise ValueError(f"export.smoothing needs a threshold for each of the {points} rate points")
         sides = [self.finetune.side, self.derive.side, *(part.side for part in self.pretrain.batches)]
         if min(sides) < (smallest := SMALLEST_SIDE[self.rates.distortion]):
             raise ValueError(f"crops for {self.rates.distortion} need sides of {smallest} pixels or more")
