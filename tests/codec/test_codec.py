@@ -163,7 +163,7 @@ def test_symbols_do_not_depend_on_threads_level_or_vector_kernels(bundle, photo)
             symbols = coder.read_symbols(stream.tiles[0], geometry, stream.header.position)
             assert symbol_hash(symbols) == reference
             latents = coder.reconstruct(symbols, stream.header.position)
-            other = coder.synthesise(latents, geometry, stream.header.position)
+            other = coder.synthesise(latents, geometry, stream.header.position, stream.header.smoothing)
             assert np.abs(other - pixels).max() <= 1
 
 

@@ -62,3 +62,12 @@ def test_a_network_that_the_core_cannot_code_is_refused_before_it_is_trained(tmp
         read_recipe(path)
     said = f"shape.{name} must be a multiple of {unit} to be coded, not {width}"
     assert str(refused.value) == f"Recipe {path} is not valid: {said}."
+
+
+def test_a_smoothing_without_one_threshold_a_rate_point_is_refused_before_training(tmp_path):
+    path = write_recipe(tmp_path / "tiny.toml")
+    text = path.read_text()
+    assert "[export]\n" in text
+    path.write_text(text.replace("[export]\n", "[export]\nsmoothing = [8, 8]\n"))
+    with pytest.raises(UsageError, match="export.smoothing needs a threshold for each of the"):
+        read_recipe(path)
