@@ -57,7 +57,7 @@ void check_names(const Entries& entries) {
     bool known = name == kContext;
     for (const char* entry : kEntries) known |= name == entry;
     for (std::size_t mode = 0; mode < kModes.size(); ++mode) known |= name == synthesis_of(mode);
-    if (!known) throw Error(STAIR_INVALID_BUNDLE, "The bundle has an entry " + name + ", which bundles do not have.");
+    if (!known) fail_with(STAIR_INVALID_BUNDLE, "The bundle has an entry " + name + ", which bundles do not have.");
   }
 }
 
@@ -67,12 +67,16 @@ void need(bool holds, const char* why) {
 
 // Runs `read` on an entry; what it throws becomes an error that names the entry.
 template <typename Read>
-void reading(const char* name, Read read) {
+void reading([[maybe_unused]] const char* name, Read read) {
+#ifdef SOFTSTAIR_BROWSER
+  read();
+#else
   try {
     read();
   } catch (const std::invalid_argument& error) {
-    throw Error(STAIR_INVALID_BUNDLE, "The entry " + std::string(name) + " of the bundle is not valid: " + error.what() + ".");
+    fail_with(STAIR_INVALID_BUNDLE, "The entry " + std::string(name) + " of the bundle is not valid: " + error.what() + ".");
   }
+#endif
 }
 
 // Integers of two rate points mixed: (v_i (16 - f) + v_{i+1} f + 8) >> 4.
@@ -239,7 +243,7 @@ void Bundle::read_tables(Bytes bytes) {
 
 void Bundle::read_networks(const Entries& entries) {
   const auto fits = [](bool holds, const char* name) {
-    if (!holds) throw Error(STAIR_INVALID_BUNDLE, "The graph " + std::string(name) + " of the bundle does not fit the others.");
+    if (!holds) fail_with(STAIR_INVALID_BUNDLE, "The graph " + std::string(name) + " of the bundle does not fit the others.");
   };
   mean_base_.emplace(read_graph(entries.at("mean_base.onnx"), "mean_base"), Network::Channels{{"z_hat", scale_->hyper_latents()}}, "mean_base");
   fits(mean_base_->factor() == 2, "mean_base");

@@ -37,9 +37,9 @@ class Cursor {
 
   Bytes take(std::uint64_t count, const char* part) {
     if (count > left())
-      throw Error(missing_, "The " + std::string(part) + " at byte " + decimal(at_) + " of " + what_ + " needs " +
-                                decimal(count) + " bytes, " + decimal(left()) +
-                                " are left; the file is not complete.");
+      fail_with(missing_, "The " + std::string(part) + " at byte " + decimal(at_) + " of " + what_ + " needs " +
+                              decimal(count) + " bytes, " + decimal(left()) +
+                              " are left; the file is not complete.");
     const Bytes piece = bytes_.subspan(at_, static_cast<std::size_t>(count));
     at_ += piece.size();
     return piece;

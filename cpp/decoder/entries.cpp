@@ -14,7 +14,7 @@ constexpr std::size_t kEndSize = 22, kLargestComment = 65535, kLocalSize = 30;
 constexpr std::uint64_t kMostBytes = std::uint64_t{256} << 20;
 constexpr int kMostEntries = 64;
 
-[[noreturn]] void fail(const std::string& why) { throw Error(STAIR_INVALID_BUNDLE, "The bundle " + why + "."); }
+[[noreturn]] void fail(const std::string& why) { fail_with(STAIR_INVALID_BUNDLE, "The bundle " + why + "."); }
 
 std::size_t find_end(Bytes bytes) {
   if (bytes.size() >= kEndSize)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -34,9 +35,18 @@ class Error : public std::runtime_error {
   stair_result code_;
 };
 
-// Throws unless the condition holds.
+// Throw Error and std::bad_alloc. With SOFTSTAIR_BROWSER, where nothing can be thrown, the face ends the call.
+[[noreturn]] void fail_with(stair_result code, const std::string& text);
+[[noreturn]] void out_of_memory();
+
+#ifndef SOFTSTAIR_BROWSER
+inline void fail_with(stair_result code, const std::string& text) { throw Error(code, text); }
+inline void out_of_memory() { throw std::bad_alloc(); }
+#endif
+
+// Fails unless the condition holds.
 inline void require(bool condition, stair_result code, const char* text) {
-  if (!condition) throw Error(code, text);
+  if (!condition) fail_with(code, text);
 }
 
 }  // namespace softstair

@@ -57,7 +57,7 @@ Bytes bytes_of(const void* data, std::size_t size) {
 // Memory that C programs free.
 std::uint8_t* given_away(const std::vector<std::uint8_t>& bytes) {
   auto* memory = static_cast<std::uint8_t*>(std::malloc(bytes.empty() ? 1 : bytes.size()));
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr) out_of_memory();
   std::copy(bytes.begin(), bytes.end(), memory);
   return memory;
 }

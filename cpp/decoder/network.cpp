@@ -32,7 +32,7 @@ class Planner {
 #ifdef SOFTSTAIR_BROWSER
     refuse_bundle();
 #else
-    throw Error(STAIR_INVALID_BUNDLE, "The graph " + name_ + " of the bundle " + why + ".");
+    fail_with(STAIR_INVALID_BUNDLE, "The graph " + name_ + " of the bundle " + why + ".");
 #endif
   }
   void need(bool condition, const char* why) const {
@@ -543,7 +543,7 @@ Tensor Network::run(std::initializer_list<Planes> planes, std::initializer_list<
     for (const Numbers& numbers : vectors)
       if (vector.input == numbers.input) given = &numbers.numbers;
     if (given == nullptr || given->size() != static_cast<std::size_t>(vector.inputs))
-      throw Error(STAIR_INVALID_BUNDLE, "A graph of the bundle has an input " + vector.input + " that does not fit.");
+      fail_with(STAIR_INVALID_BUNDLE, "A graph of the bundle has an input " + vector.input + " that does not fit.");
     std::vector<float> sum(vector.outputs);
     for (int i = 0; i < vector.inputs; ++i)
       if (const float weight = (*given)[i]; weight != 0)

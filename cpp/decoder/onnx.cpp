@@ -36,7 +36,7 @@ class Reader {
 #ifdef SOFTSTAIR_BROWSER
     refuse_bundle();
 #else
-    throw Error(STAIR_INVALID_BUNDLE, "The graph " + name_ + " of the bundle " + why + ".");
+    fail_with(STAIR_INVALID_BUNDLE, "The graph " + name_ + " of the bundle " + why + ".");
 #endif
   }
 

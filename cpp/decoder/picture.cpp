@@ -27,16 +27,16 @@ void check_bundle(const Bundle* bundle, const Stream& stream) {
   }
   const bool right = bundle != nullptr && bundle->fingerprint() == header.fingerprint;
   if (!right && header.base != Fingerprint{})
-    throw Error(STAIR_WRONG_BUNDLE, "The stream was made with pack " + hexadecimal(header.fingerprint) + " of bundle " +
-                                        hexadecimal(header.base) + "; it needs the bundle that softstair pack flatten makes of them.");
+    fail_with(STAIR_WRONG_BUNDLE, "The stream was made with pack " + hexadecimal(header.fingerprint) + " of bundle " +
+                                      hexadecimal(header.base) + "; it needs the bundle that softstair pack flatten makes of them.");
   if (!right)
-    throw Error(STAIR_WRONG_BUNDLE, "The stream was made with bundle " + hexadecimal(header.fingerprint) +
-                                        (bundle == nullptr ? ", which is not there." : ", not with bundle " + hexadecimal(bundle->fingerprint()) + "."));
+    fail_with(STAIR_WRONG_BUNDLE, "The stream was made with bundle " + hexadecimal(header.fingerprint) +
+                                      (bundle == nullptr ? ", which is not there." : ", not with bundle " + hexadecimal(bundle->fingerprint()) + "."));
   const int finest = header.position + kPositionsPerLayer * (header.layers - 1);
   if (finest > bundle->last_position())
-    throw Error(STAIR_CORRUPT, "Rate position " + decimal(finest) + " is beyond the bundle's last, " +
-                                   decimal(bundle->last_position()) + ".");
-  if (!bundle->has_mode(header.mode)) throw Error(STAIR_CORRUPT, std::string("The bundle has no mode ") + kModes[header.mode] + ".");
+    fail_with(STAIR_CORRUPT, "Rate position " + decimal(finest) + " is beyond the bundle's last, " +
+                                 decimal(bundle->last_position()) + ".");
+  if (!bundle->has_mode(header.mode)) fail_with(STAIR_CORRUPT, std::string("The bundle has no mode ") + kModes[header.mode] + ".");
 }
 
 // Latents of a picture, of which only the tiles in use are held.
@@ -121,12 +121,12 @@ class ExactPlane {
     const std::string name = "image of tile " + decimal(index);
     const ExactPayload payload = stream_.exact_payload(index);
     if (!stream_.needs_bundle() && !payload.learned.empty())
-      throw Error(STAIR_CORRUPT, "The stream has a learned part in tile " + decimal(index) + ", but names no bundle.");
+      fail_with(STAIR_CORRUPT, "The stream has a learned part in tile " + decimal(index) + ", but names no bundle.");
     const Box box = stream_.grid().box(index);
     std::vector<std::uint32_t> image = decode_vp8l(payload.image, box.rows(), box.columns(), name);
     for (const std::uint32_t pixel : image)
       if (pixel >> 24 != 255 && (pixel >> 24 != 0 || payload.learned.empty()))
-        throw Error(STAIR_CORRUPT, "The " + name + " has pixels that are neither exact nor learned.");
+        fail_with(STAIR_CORRUPT, "The " + name + " has pixels that are neither exact nor learned.");
     return tiles_[index] = std::move(image);
   }
 
@@ -165,7 +165,7 @@ class Painter {
       : bundle_(bundle), stream_(stream), divisor_(view.divisor), wanted_(channels), limits_(limits), progress_(progress), whole_(stream.grid().whole()), presence_(stream, view.partial), exact_(stream, presence_) {
     region_ = view.region.value_or(whole_);
     if (region_.rows() < 1 || region_.columns() < 1 || !(region_.meets(whole_) && region_.within(whole_) == region_))
-      throw Error(STAIR_USAGE, "The region is not inside the picture of " + decimal(whole_.right) + "x" + decimal(whole_.bottom) + " pixels.");
+      fail_with(STAIR_USAGE, "The region is not inside the picture of " + decimal(whole_.right) + "x" + decimal(whole_.bottom) + " pixels.");
     region_ = region_.cells(divisor_).times(divisor_).within(whole_);
     if (!stream.needs_bundle()) return;
     synthesis_ = &bundle->synthesis(stream.header().mode);
@@ -180,7 +180,7 @@ class Painter {
       }
     }
     reach_ = synthesis_->reach();
-    if (reach_ > kFurthest) throw Error(STAIR_INVALID_BUNDLE, "The synthesis of the bundle sees further than large pictures can be cut with.");
+    if (reach_ > kFurthest) fail_with(STAIR_INVALID_BUNDLE, "The synthesis of the bundle sees further than large pictures can be cut with.");
     if (smoothing() > 0) reach_ = std::max(reach_, 1);  // its two pixels need no cell of their own
   }
 
@@ -225,9 +225,9 @@ class Painter {
       least += least / 8;  // what lies between blocks of memory, and the bundle
       if (least <= limits_.max_memory) return window;
     }
-    throw Error(STAIR_LIMIT, "The picture of " + decimal(whole_.right) + "x" + decimal(whole_.bottom) + " pixels needs about " +
-                                 decimal(least / 1000000) + " MB of memory, more than the limit of " +
-                                 decimal(limits_.max_memory / 1000000) + " MB; raise the limit.");
+    fail_with(STAIR_LIMIT, "The picture of " + decimal(whole_.right) + "x" + decimal(whole_.bottom) + " pixels needs about " +
+                               decimal(least / 1000000) + " MB of memory, more than the limit of " +
+                               decimal(limits_.max_memory / 1000000) + " MB; raise the limit.");
   }
 
   // What latents and networks take: y^ of a row of windows, and a tile or a window at work.
@@ -253,7 +253,7 @@ class Painter {
   static double area(const Box& box) { return static_cast<double>(box.rows()) * box.columns(); }
   void advance(double work) {
     done_ += work;
-    if (progress_ && progress_(std::min(1.0, done_ / total_))) throw Error(STAIR_STOPPED, "Decoding was stopped.");
+    if (progress_ && progress_(std::min(1.0, done_ / total_))) fail_with(STAIR_STOPPED, "Decoding was stopped.");
   }
 
   void paint_row(const TileGrid& windows, int row) {
@@ -315,7 +315,7 @@ class Painter {
     if (!picture_.pixels) {
       const std::size_t size = static_cast<std::size_t>(picture_.width) * picture_.height * picture_.channels;
       picture_.pixels.reset(static_cast<std::uint8_t*>(std::malloc(size)));
-      if (!picture_.pixels) throw std::bad_alloc();
+      if (!picture_.pixels) out_of_memory();
       std::fill_n(picture_.pixels.get(), size, 255);
     }
     const bool grey = stream_.header().grey;

@@ -30,24 +30,24 @@ std::uint32_t varint(Cursor& cursor, const char* name) {
       return static_cast<std::uint32_t>(value);
     }
   }
-  throw Error(STAIR_CORRUPT, "The " + std::string(name) + " before byte " + decimal(cursor.offset()) + " is longer than a number may be.");
+  fail_with(STAIR_CORRUPT, "The " + std::string(name) + " before byte " + decimal(cursor.offset()) + " is longer than a number may be.");
 }
 
 int side(Cursor& cursor, const char* name) {
   const std::uint32_t value = varint(cursor, name);
-  if (value == 0) throw Error(STAIR_CORRUPT, "The " + std::string(name) + " is zero.");
+  if (value == 0) fail_with(STAIR_CORRUPT, "The " + std::string(name) + " is zero.");
   if (value > kLargestSide)
-    throw Error(STAIR_LIMIT, "The " + std::string(name) + " is " + decimal(value) + ", more than the format's limit of 65536.");
+    fail_with(STAIR_LIMIT, "The " + std::string(name) + " is " + decimal(value) + ", more than the format's limit of 65536.");
   return static_cast<int>(value);
 }
 
 [[noreturn]] void unknown(const char* what, std::uint32_t value) {
-  throw Error(STAIR_UNSUPPORTED, "The stream has unknown " + std::string(what) + " " + decimal(value) + "; a newer release may read it.");
+  fail_with(STAIR_UNSUPPORTED, "The stream has unknown " + std::string(what) + " " + decimal(value) + "; a newer release may read it.");
 }
 
 void check(Cursor& cursor, std::uint32_t found, const std::string& name) {
   const auto expected = cursor.little<std::uint32_t>("checksum");
-  if (found != expected) throw Error(STAIR_CORRUPT, "The checksum of " + name + " is wrong; the file is damaged.");
+  if (found != expected) fail_with(STAIR_CORRUPT, "The checksum of " + name + " is wrong; the file is damaged.");
 }
 
 }  // namespace
@@ -65,13 +65,13 @@ Stream::Stream(Bytes bytes, std::uint64_t max_pixels) : cursor_(bytes, STAIR_TRU
   read_header();
   const std::uint64_t pixels = static_cast<std::uint64_t>(header_.width) * header_.height;
   if (pixels > max_pixels)
-    throw Error(STAIR_LIMIT, "The picture has " + decimal(header_.width) + "x" + decimal(header_.height) +
-                                 " pixels, more than the limit of " + decimal(max_pixels) + "; raise the limit if you trust the file.");
+    fail_with(STAIR_LIMIT, "The picture has " + decimal(header_.width) + "x" + decimal(header_.height) +
+                               " pixels, more than the limit of " + decimal(max_pixels) + "; raise the limit if you trust the file.");
   grid_.emplace(header_.height, header_.width, header_.layout);
   const auto count = static_cast<std::size_t>(grid_->count());
   if (count > cursor_.left())  // an entry has at least a byte
-    throw Error(STAIR_TRUNCATED, "The tile index needs " + decimal(count) + " bytes, " + decimal(cursor_.left()) +
-                                     " are left; the file is not complete.");
+    fail_with(STAIR_TRUNCATED, "The tile index needs " + decimal(count) + " bytes, " + decimal(cursor_.left()) +
+                                   " are left; the file is not complete.");
   const std::size_t parts = this->parts();
   for (std::size_t i = 0; i < parts * count; ++i) lengths_.push_back(varint(cursor_, "tile index"));
   if (parts > 1) joined_.resize(count);
@@ -109,7 +109,7 @@ void Stream::read_header() {
   const Bytes bytes = cursor_.whole();
   const std::size_t given = std::min(bytes.size(), kMagic.size());
   if (given == 0 || !std::equal(bytes.begin(), bytes.begin() + given, kMagic.begin()))
-    throw Error(STAIR_NOT_A_STAIR_FILE, "The data does not start like a .stair file.");
+    fail_with(STAIR_NOT_A_STAIR_FILE, "The data does not start like a .stair file.");
   cursor_.take(kMagic.size(), "magic");
   header_.version = cursor_.byte("version");
   if (header_.version != 1 && header_.version != 2) unknown("version", header_.version);
@@ -203,10 +203,10 @@ Bytes Stream::piece(std::size_t part, const std::string& name) const {
   const Bytes bytes = cursor_.whole();
   switch (state(part)) {
     case Piece::cut:
-      throw Error(STAIR_TRUNCATED, "The " + name + " ends at byte " + decimal(offsets_[part] + lengths_[part] + 4) + ", the file at byte " +
-                                       decimal(bytes.size()) + "; the file is not complete.");
+      fail_with(STAIR_TRUNCATED, "The " + name + " ends at byte " + decimal(offsets_[part] + lengths_[part] + 4) + ", the file at byte " +
+                                     decimal(bytes.size()) + "; the file is not complete.");
     case Piece::damaged:
-      throw Error(STAIR_CORRUPT, "The checksum of " + name + " is wrong; the file is damaged.");
+      fail_with(STAIR_CORRUPT, "The checksum of " + name + " is wrong; the file is damaged.");
     case Piece::whole:
       break;
   }
@@ -246,8 +246,8 @@ std::vector<std::uint8_t> Stream::inflated(Bytes deflated, const char* name, std
   std::vector<std::uint8_t> content;
   const Inflated result = inflate(deflated, limit, content);
   if (result == Inflated::too_long)
-    throw Error(STAIR_LIMIT, "The " + std::string(name) + " inflates to more than " + decimal(limit) + " bytes.");
-  if (result != Inflated::done) throw Error(STAIR_CORRUPT, "The " + std::string(name) + " is not one whole deflated block.");
+    fail_with(STAIR_LIMIT, "The " + std::string(name) + " inflates to more than " + decimal(limit) + " bytes.");
+  if (result != Inflated::done) fail_with(STAIR_CORRUPT, "The " + std::string(name) + " is not one whole deflated block.");
   return content;
 }
 
@@ -300,10 +300,10 @@ std::optional<std::vector<std::uint8_t>> Stream::metadata(int kind) const {
   }
   if (layered()) {
     if (ends_within_a_layer())
-      throw Error(cursor_.whole().size() > boundaries_.back() ? STAIR_CORRUPT : STAIR_TRUNCATED, "The file ends at byte " + decimal(cursor_.whole().size()) +
-                                                                        ", which is no end of one of its " + decimal(header_.layers) + " layers.");
+      fail_with(cursor_.whole().size() > boundaries_.back() ? STAIR_CORRUPT : STAIR_TRUNCATED, "The file ends at byte " + decimal(cursor_.whole().size()) +
+                                                                      ", which is no end of one of its " + decimal(header_.layers) + " layers.");
   } else if (cursor.left() != 0)
-    throw Error(STAIR_CORRUPT, decimal(cursor.left()) + " bytes follow the end of the stream at byte " + decimal(cursor.offset()) + ".");
+    fail_with(STAIR_CORRUPT, decimal(cursor.left()) + " bytes follow the end of the stream at byte " + decimal(cursor.offset()) + ".");
   return found;
 }
 

@@ -119,8 +119,8 @@ Fault TileReader::read(int index, Symbols& symbols) const {
 
 void TileReader::check(Fault fault, int index) {
   if (fault == Fault::none) return;
-  throw Error(STAIR_CORRUPT, "The payload of tile " + decimal(index) + " cannot be decoded: it is " +
-                                 (fault == Fault::truncated ? "truncated." : "corrupt."));
+  fail_with(STAIR_CORRUPT, "The payload of tile " + decimal(index) + " cannot be decoded: it is " +
+                               (fault == Fault::truncated ? "truncated." : "corrupt."));
 }
 
 Symbols TileReader::begun(int index, int& rows) const {

@@ -105,8 +105,8 @@ class Reader {
     bits_.read(1);  // whether alpha is used: a hint
     need(bits_.read(3) == 0);
     if (bits_.overrun() || stored_width != width || stored_height != height)
-      throw Error(STAIR_CORRUPT, "The " + what_ + " is " + decimal(stored_width) + "x" + decimal(stored_height) + " pixels where " +
-                                     decimal(width) + "x" + decimal(height) + " were expected.");
+      fail_with(STAIR_CORRUPT, "The " + what_ + " is " + decimal(stored_width) + "x" + decimal(stored_height) + " pixels where " +
+                                   decimal(width) + "x" + decimal(height) + " were expected.");
     std::vector<Transform> transforms;
     int inner = width;
     while (bits_.read(1) != 0) {
@@ -122,7 +122,7 @@ class Reader {
 
  private:
   void need(bool holds) const {
-    if (!holds) throw Error(STAIR_CORRUPT, "The " + what_ + " cannot be decoded: it is corrupt.");
+    if (!holds) fail_with(STAIR_CORRUPT, "The " + what_ + " cannot be decoded: it is corrupt.");
   }
 
   Transform read_transform(int width, int height) {

@@ -61,6 +61,8 @@ FLAGS = (
     "-flto",
     "-ffp-contract=off",
     "-fvisibility=hidden",
+    "-fno-exceptions",  # nothing is thrown, see the face
+    "-fno-rtti",
     "-ffunction-sections",
     "-fdata-sections",
     "-DNDEBUG",
@@ -125,12 +127,11 @@ def build(folder: Path) -> None:
 
 
 def compiled(source: str, features: str, folder: Path, name: str | None = None) -> Path:
-    """The object file of a source. Only the face asks for the type of what is thrown."""
+    """The object file of a source."""
     made = folder / f"{name or Path(source).name}.o"
     headers = [f"-I{header}" for header in HEADERS]
-    types = () if source == FACE else ("-fno-rtti",)
     speed = ("-O2",) if source in FAST else SIZE
-    zig(f"-mcpu={features}", *headers, *types, *speed, "-c", f"{source}.cpp", "-o", made)
+    zig(f"-mcpu={features}", *headers, *speed, "-c", f"{source}.cpp", "-o", made)
     return made
 
 

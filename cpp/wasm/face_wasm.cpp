@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What JavaScript calls beside softstair.h, and what it is called for.
 //
-// There is no unwinding here: what would be thrown goes to JavaScript, which throws instead. The
-// instance is given up after that, as nothing between was destroyed.
+// There is no unwinding here: what goes wrong is told to JavaScript, which throws. The instance is
+// given up after that, as nothing between was destroyed.
 #include <cstdint>
 #include <cstdlib>
-#include <exception>
 #include <new>
-#include <typeinfo>
 
 #include <__verbose_abort>
 
@@ -17,8 +15,6 @@
 
 #define IMPORT(name) __attribute__((import_module("softstair"), import_name(name)))
 #define EXPORT __attribute__((visibility("default"), used))
-
-void std::__libcpp_verbose_abort(const char*, ...) noexcept { __builtin_trap(); }
 
 namespace {
 
@@ -86,7 +82,7 @@ extern "C" {
 
 void* operator new(std::size_t size) {
   if (void* memory = std::malloc(size > 0 ? size : 1)) return memory;
-  throw std::bad_alloc();
+  softstair::out_of_memory();
 }
 void* operator new[](std::size_t size) { return operator new(size); }
 void operator delete(void* memory) noexcept { std::free(memory); }
@@ -99,20 +95,15 @@ extern "C" {
 IMPORT("fail") [[noreturn]] void stair_js_fail(int code, const char* text);
 IMPORT("progress") int stair_js_progress(double done);
 
+// The library would throw these: of what it can run into here, it is lengths that no memory holds.
 void* __cxa_allocate_exception(std::size_t size) { return std::malloc(size); }
-void __cxa_free_exception(void* exception) { std::free(exception); }
-[[noreturn]] void __cxa_throw(void* thrown, void* type, void (*)(void*)) {
-  // Everything that is thrown is derived from std::exception alone, and so begins with it.
-  auto* exception = static_cast<std::exception*>(thrown);
-  const auto is = [type](const std::type_info& other) { return *static_cast<const std::type_info*>(type) == other; };
-  if (is(typeid(softstair::Error))) stair_js_fail(static_cast<softstair::Error*>(exception)->code(), exception->what());
-  if (is(typeid(std::bad_alloc)) || is(typeid(std::length_error)))
-    stair_js_fail(STAIR_NO_MEMORY, "There is not enough memory for the picture.");
-  stair_js_fail(STAIR_INTERNAL, exception->what());
-}
+[[noreturn]] void __cxa_throw(void*, void*, void (*)(void*)) { softstair::out_of_memory(); }
 
 }  // extern "C"
 
+void std::__libcpp_verbose_abort(const char*, ...) noexcept { softstair::out_of_memory(); }
+void softstair::fail_with(stair_result code, const std::string& text) { stair_js_fail(code, printable(text).c_str()); }
+void softstair::out_of_memory() { stair_js_fail(STAIR_NO_MEMORY, "There is not enough memory for the picture."); }
 void softstair::refuse_bundle() { stair_js_fail(STAIR_INVALID_BUNDLE, "The bundle is not valid."); }
 
 extern "C" {
