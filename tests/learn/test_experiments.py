@@ -68,6 +68,7 @@ def test_the_tables_of_anchors_are_those_of_its_means(plan, name):
         (mixtures.table, "mixtures/rows", "mixtures"),
         (weights.table, "weights/rows", "weights"),
         (paper.table, "two_stage/paper", "two_stage_paper"),
+        (paper.table, "two_stage/scratch", "two_stage_scratch"),
     ],
 )
 def test_the_tables_of_decisions_are_those_of_rows(table_of, rows, name):
