@@ -19,6 +19,7 @@ from softstair.quantize.context import (
     Context,
     HyperContext,
     PlaceContext,
+    SignContext,
     to_tensors,
 )
 from softstair.quantize.setting import Integers
@@ -38,6 +39,19 @@ def random_place(group: int, seed: int = 0) -> PlaceContext:
         rng.integers(0, 200, ROWS).astype(np.int16),
         rng.integers(100, 400, ROWS).astype(np.int16),
         rng.integers(-300, 300, ROWS).astype(np.int16),
+    )
+
+
+def random_signs(group: int, seed: int = 0) -> SignContext:
+    """Weights by which signs of most rows lean to one side or the other."""
+    rng = np.random.default_rng(seed)
+    block = np.arange(group) // BLOCK
+    weight = rng.integers(-3000, 3000, (4, group, group)) * (block[:, None] < block[None, :])
+    return SignContext(
+        weight.astype(np.int16),
+        rng.integers(-3000, 3000, (4, 4, len(NEAR), group)).astype(np.int16),
+        rng.integers(100, 400, ROWS).astype(np.int16),
+        np.array([60, 130, 255], np.int16),
     )
 
 
@@ -66,11 +80,14 @@ def _two_sided(scale: int) -> npt.NDArray[np.uint16]:
     return integer_cdf(gaussian(sigma, int(np.ceil(4 * sigma))))
 
 
-def with_context(integers: Integers, *, place: bool = True, hyper: bool = True, seed: int = 0) -> Integers:
+def with_context(
+    integers: Integers, *, place: bool = True, hyper: bool = True, signs: bool = False, seed: int = 0
+) -> Integers:
     """The same codec with random context networks."""
     context = Context(
         random_place(integers.channels // 4, seed) if place else None,
         random_hyper(integers.hyper_channels, integers.points, seed=seed) if hyper else None,
+        random_signs(integers.channels // 4, seed) if signs else None,
     )
     return replace(integers, context=context)
 

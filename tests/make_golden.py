@@ -85,7 +85,8 @@ def make_context_streams() -> None:
     for name, path in CONTEXT_BUNDLES.items():
         entry = CONTEXT_FOLDER / f"{name}.safetensors"
         if not entry.exists():
-            entry.write_bytes(context_entry(with_context(read_bundle(path.read_bytes(), name).integers)))
+            integers = read_bundle(path.read_bytes(), name).integers
+            entry.write_bytes(context_entry(with_context(integers, signs=name == "signs")))
     notes = CONTEXT_FOLDER / "expected.json"
     expected = json.loads(notes.read_text()) if notes.exists() else {}
     for case, (name, pixels, position, mode) in CONTEXT_CASES.items():

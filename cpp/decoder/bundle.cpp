@@ -25,14 +25,17 @@ constexpr const char* kContext = "context.safetensors";
 
 std::string synthesis_of(std::size_t mode) { return std::string("synthesis.") + kModes[mode] + ".onnx"; }
 
-// 2^(e / 32), of five roots: std::exp2 has a table of 4 kB, which a browser would have to load.
+// 2^(e / 32), of five roots: std::exp2 has a table of 4 kB, which a browser would have to load, and octaves are few.
 double power_of_two(std::int32_t e) {
   static_assert(kPositionsPerOctave == 32);
   constexpr double kRoots[] = {1.0218971486541166, 1.0442737824274138, 1.0905077326652577, 1.189207115002721, 1.4142135623730951};
   double fraction = 1;
   for (int bit = 0; bit < 5; ++bit)
     if ((e >> bit & 1) != 0) fraction *= kRoots[bit];
-  return std::ldexp(fraction, e >> 5);
+  int octave = e >> 5;
+  for (; octave > 0; --octave) fraction *= 2;
+  for (; octave < 0; ++octave) fraction /= 2;
+  return fraction;
 }
 
 Fingerprint fingerprint_of(const Entries& entries) {
@@ -200,6 +203,16 @@ void Bundle::read_context(Bytes bytes) {
     place_ = std::make_shared<const PlaceNetwork>(weight, near, small("place.expected", 1), small("place.gain", 1), small("place.bias", 1), true);
     expected += 5;
   }
+  if (place_ && arrays.count("sign.weight") != 0) {
+    const int group = place_->group();
+    const auto weight = small("sign.weight", 3), near = small("sign.near", 4);
+    is("sign.weight", {kPhases, group, group});
+    is("sign.near", {kPhases, kPhases, kNearPlaces, group});
+    signs_ = std::make_shared<const SignNetwork>(weight, near, small("sign.gain", 1), small("sign.skew", 1), true);
+    for (auto& mode : modes_)
+      if (mode) mode->leaning = std::make_shared<const Tables>(mode->tables->leaning(signs_->skew()));
+    expected += 4;
+  }
   if (arrays.count("hyper.live") != 0) {
     HyperNetwork::Parts parts{array_of(arrays, "hyper.live").values<std::int32_t>("I32", 1), small("hyper.around", 3), small("hyper.before", 2),
                               small("hyper.head", 3), small("hyper.own", 3)};
@@ -250,21 +263,19 @@ void Bundle::read_networks(const Entries& entries) {
   mean_.emplace(read_graph(entries.at("mean.onnx"), "mean"),
                 Network::Channels{{"known", channels()}, {"base", mean_base_->outputs()}}, "mean");
   fits(mean_->factor() == 1 && mean_->outputs() == channels(), "mean");
-  const auto picture = [&](const std::string& name, const char* kind, int factor) {
-    Network network(read_graph(entries.at(name), kind), {{"latents", channels()}}, kind);
-    fits(network.factor() == factor && network.outputs() == 3, kind);
-    return network;
+  const auto picture = [&](std::optional<Network>& network, const std::string& name, const char* kind, int factor) {
+    network.emplace(read_graph(entries.at(name), kind), Network::Channels{{"latents", channels()}}, kind);
+    fits(network->factor() == factor && network->outputs() == 3, kind);
   };
-  const auto synthesis = [&](const std::string& name) { return picture(name, "synthesis", kStride); };
-  synthesis_.emplace(synthesis("synthesis.onnx"));
-  if (entries.has(kPreview)) preview_.emplace(picture(kPreview, "preview", kStride / kPreviewDivisor));
+  picture(synthesis_, "synthesis.onnx", "synthesis", kStride);
+  if (entries.has(kPreview)) picture(preview_, kPreview, "preview", kStride / kPreviewDivisor);
   if (entries.has(kIcon)) {
     const int seen = kPhases * icon_group();
     icon_.emplace(read_graph(entries.at(kIcon), "icon"), Network::Channels{{"known", seen}, {"base", mean_base_->outputs()}}, "icon");
     fits(icon_->factor() == 1 && icon_->outputs() == seen + 3, "icon");
   }
   for (std::size_t mode = 0; mode < kModes.size(); ++mode)
-    if (entries.has(synthesis_of(mode))) own_[mode].emplace(synthesis(synthesis_of(mode)));
+    if (entries.has(synthesis_of(mode))) picture(own_[mode], synthesis_of(mode), "synthesis", kStride);
 }
 
 std::vector<std::int32_t> Bundle::exponent(int position, int mode) const {
@@ -279,7 +290,7 @@ Model Bundle::model(int position, int mode, int layer) const {
   const int rows = of.tables->rows() / (trellis.dependent() ? 2 : 1);
   const int point = std::min((position + kPositionsPerPoint / 2) / kPositionsPerPoint, points() - 1);
   Model model{scale_, z_tables_[point], &trellis, of.tables, {base_, of.skip, rows}, interpolated(rate_bias_, position + kPositionsPerLayer * layer), exponent(position, mode), place_, hyper_,
-              hyper_ ? interpolated(hyper_rate_, position) : std::vector<std::int32_t>{}};
+              hyper_ ? interpolated(hyper_rate_, position) : std::vector<std::int32_t>{}, signs_, of.leaning};
   for (std::int32_t& e : model.exponent) e += kPositionsPerLayer * layer;
   model.check();
   return model;

@@ -53,7 +53,7 @@ class Bundle {
   struct Mode {
     int step = 0, skip = 0;
     std::vector<std::vector<std::int32_t>> levels;
-    std::shared_ptr<const Tables> tables;
+    std::shared_ptr<const Tables> tables, leaning;  // the latter if there are signs_
   };
   void read_staircases(Bytes bytes);
   void read_scale(Bytes bytes);
@@ -70,6 +70,7 @@ class Bundle {
   std::vector<std::vector<std::int32_t>> rate_bias_;
   std::vector<std::shared_ptr<const Tables>> z_tables_;  // of every rate point
   std::shared_ptr<const PlaceNetwork> place_;  // context networks, or null
+  std::shared_ptr<const SignNetwork> signs_;
   std::shared_ptr<const HyperNetwork> hyper_;
   std::vector<std::vector<std::int32_t>> hyper_rate_;
   std::optional<Network> mean_base_, mean_, synthesis_, preview_, icon_;

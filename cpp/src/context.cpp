@@ -13,11 +13,13 @@
 namespace softstair {
 namespace {
 
-// Surprises are in 2^-7, weights in 2^-12, their sums in 2^-8 rows.
+// Surprises and signs are in 2^-7, weights in 2^-12, their sums in 2^-8: rows, or leans.
 constexpr Range kSurprise{-384, 384};
 constexpr Range kRows{-8191, 8191};
 constexpr Requantize kRowsFromSurprise{7 + 12 - 8, kRows};
 constexpr int kGainBits = 8, kRowBits = 8;  // of gain, of sums and bias
+constexpr int kSignShift = 7, kLargestSign = 2;  // in half steps
+constexpr int kLargestSignGroup = 240;
 constexpr int kMagnitudeShift = 3;          // magnitudes come in 2^-4
 
 // Of z: sums in 2^-12, hidden in 2^-6, outputs in 2^-15.
@@ -38,6 +40,25 @@ Weights of_block(const std::int16_t* weight, int group, int block) {
       for (int j = 0; j < kContextBlock; ++j)
         part.values.push_back(weight[static_cast<std::ptrdiff_t>(i * blocks + block) * group + j * blocks + from]);
   return part;
+}
+
+// start + sums * gain + bias, rounded and clipped, by the rows of a block; kSkipped stays. Without branches, which
+// vectors do at once.
+void scale(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const std::int16_t* gain,
+           const std::int16_t* bias, Range range, std::int16_t* out) {
+  constexpr int kShift = kGainBits + kRowBits;
+  std::int16_t gains[kContextBlock], biases[kContextBlock], result[kContextBlock];
+  for (int i = 0; i < kContextBlock; ++i) {
+    const int of = std::max<int>(row[i], 0);
+    gains[i] = gain[of];
+    biases[i] = bias[of];
+  }
+  for (int i = 0; i < kContextBlock; ++i) {
+    const int change = (sums[i] * gains[i] + biases[i] * (1 << kGainBits) + (1 << (kShift - 1))) >> kShift;
+    const std::int16_t scaled = range.clip(start[i] + change);
+    result[i] = row[i] == kSkipped ? kSkipped : scaled;
+  }
+  std::copy_n(result, kContextBlock, out);  // may be one of the others
 }
 
 // log2(1 + |z|) in 2^-4, along straight lines between powers of two.
@@ -86,11 +107,35 @@ PlaceNetwork::PlaceNetwork(const std::vector<std::int16_t>& weight, const std::v
   }
 }
 
-PlaceField::PlaceField(std::shared_ptr<const PlaceNetwork> network, int width)
-    : network_(std::move(network)), width_(width), blocks_(network_->blocks()) {
+SignNetwork::SignNetwork(std::vector<std::int16_t> weight, std::vector<std::int16_t> near, std::vector<std::int16_t> gain,
+                         std::vector<std::int16_t> skew, bool simd)
+    : group_(static_cast<int>(near.size() / (16 * kNearPlaces))),
+      simd_(simd && simd_available()),
+      weight_(std::move(weight)),
+      near_(std::move(near)),
+      gain_(std::move(gain)),
+      bias_(gain_.size()),
+      skew_(std::move(skew)) {
+  const auto depth = static_cast<std::size_t>(group_);
+  // Of so many weights no sum can leave int32.
+  static_assert((kLargestSignGroup + kNearPlaces) * (1LL << 15) * (kLargestSign << kSignShift) + kRowsFromSurprise.half() <= std::numeric_limits<std::int32_t>::max());
+  need(group_ > 0 && group_ % kContextBlock == 0 && group_ <= kLargestSignGroup && near_.size() == 16 * kNearPlaces * depth &&
+           weight_.size() == 4 * depth * depth,
+       "the context of signs has the wrong shape");
+  need(!skew_.empty() && skew_.size() <= kMostLeans, "the context of signs has an impossible number of leans");
+  for (const std::int16_t s : skew_) need(s >= 0 && s <= 255, "a skew of signs is impossible");
+  for (std::size_t i = 0; i < weight_.size(); ++i)
+    need(weight_[i] == 0 || i / depth % depth / kContextBlock < i % depth / kContextBlock, "a channel would see one that is read later");
+}
+
+PlaceField::PlaceField(std::shared_ptr<const PlaceNetwork> network, std::shared_ptr<const SignNetwork> signs, int width)
+    : network_(std::move(network)), signs_(std::move(signs)), width_(width), blocks_(network_->blocks()) {
   surprise_.resize(3 * static_cast<std::size_t>(width_ + 4) * network_->group());
   of_near_.resize(network_->group());
-  start_.resize(kContextBlock);
+  if (signs_) {
+    sign_.resize(surprise_.size());
+    sign_sums_.resize(network_->group());
+  }
   const auto step = static_cast<std::ptrdiff_t>(2 * network_->group());
   for (int parity = 0; parity < 2; ++parity) {
     const std::ptrdiff_t above = -static_cast<std::ptrdiff_t>(2 - parity) * (width_ + 4) * network_->group();
@@ -100,7 +145,7 @@ PlaceField::PlaceField(std::shared_ptr<const PlaceNetwork> network, int width)
 
 void PlaceField::begin_phase(int phase) {
   phase_ = phase;
-  std::fill(surprise_.begin(), surprise_.end(), std::int16_t{0});
+  for (auto* lines : {&surprise_, &sign_}) std::fill(lines->begin(), lines->end(), std::int16_t{0});
 }
 
 int PlaceField::group_at(int x) const { return channel_group(y_, x, phase_); }
@@ -111,43 +156,64 @@ void PlaceField::begin_line(int y, const std::int16_t* rows) {
 }
 
 void PlaceField::end_line() {
-  std::copy_n(surprise(2, -2), static_cast<std::size_t>(width_ + 4) * network_->group(), surprise(y_ & 1, -2));
+  const std::size_t line = static_cast<std::size_t>(width_ + 4) * network_->group();
+  for (auto* lines : {&surprise_, &sign_})
+    if (!lines->empty()) std::copy_n(lines->begin() + place(2, -2), line, lines->begin() + place(y_ & 1, -2));
 }
 
-void PlaceField::correct(int x, int block, std::int16_t* out) {
+// What places near say of all channels.
+void PlaceField::begin_place(int x) {
+  const int g = group_at(x), group = network_->group();
+  const std::vector<TapPair>& taps = taps_[y_ & 1];
+  network_->near_[g].apply<std::int16_t>(surprise_.data() + place(2, x), taps, 0, group, of_near_.data());
+  if (!signs_) return;
+  const std::int16_t* here = sign_.data() + place(2, x);
+  const std::int16_t* const near[] = {here + taps[0].first, here + taps[0].second, here + taps[1].first, here + taps[1].second};
+  const std::int16_t* weights = signs_->near_.data() + static_cast<std::ptrdiff_t>(4 * phase_ + g) * kNearPlaces * group;
+  sum_products(near, weights, group, signs_->simd_, sign_sums_.data());
+}
+
+bool PlaceField::correct(int x, int block, BlockRows& out) {
   const PlaceNetwork& network = *network_;
-  const int g = group_at(x), rows = network.rows();
-  std::int16_t* here = surprise(2, x);
-  if (block == 0) network.near_[g].apply<std::int16_t>(here, taps_[y_ & 1], 0, network.group_, of_near_.data());
+  if (block == 0) begin_place(x);
   const std::int16_t* near = of_near_.data() + block * kContextBlock;
   const std::int16_t* given = rows_ + static_cast<std::ptrdiff_t>(x) * network.group_ + block;
-  bool any = false;
-  for (int i = 0; i < kContextBlock; ++i) any |= (out[i] = given[i * blocks_]) != kSkipped;
-  if (!any) return;
+  out = {};
+  int all = kSkipped;
+  for (int i = 0; i < kContextBlock; ++i) all &= out.row[i] = given[i * blocks_];
+  if (all == kSkipped) return false;
   std::int16_t sums[kContextBlock];
   if (block == 0) {
     std::copy_n(near, kContextBlock, sums);
   } else {
-    for (int i = 0; i < kContextBlock; ++i) start_[i] = near[i] * (1 << kRowsFromSurprise.shift);
-    network.before_[g][block - 1].apply({here, 0, 1}, {start_.data(), 0}, sums, 0);
+    std::int32_t start[kContextBlock];
+    for (int i = 0; i < kContextBlock; ++i) start[i] = near[i] * (1 << kRowsFromSurprise.shift);
+    network.before_[group_at(x)][block - 1].apply({surprise_.data() + place(2, x), 0, 1}, {start, 0}, sums, 0);
   }
-  constexpr int kShift = kGainBits + kRowBits;
-  for (int i = 0; i < kContextBlock; ++i) {
-    const int row = out[i];
-    if (row == kSkipped) continue;
-    const int change = (sums[i] * network.gain_[row] + (network.bias_[row] * (1 << kGainBits)) + (1 << (kShift - 1))) >> kShift;
-    out[i] = static_cast<std::int16_t>(std::clamp(row + change, 0, rows - 1));
-  }
+  scale(out.row, out.row, sums, network.gain_.data(), network.bias_.data(), {0, network.rows() - 1}, out.row);
+  if (!signs_) return true;
+  requantize(sign_sums_.data() + block * kContextBlock, kRowsFromSurprise, signs_->simd_, sums);
+  scale(out.row, out.lean, sums, signs_->gain_.data(), signs_->bias_.data(), {-signs_->leans(), signs_->leans()}, out.lean);
+  return true;
 }
 
-void PlaceField::see(int x, int block, const std::uint8_t* magnitude) {
-  const std::int16_t* given = rows_ + static_cast<std::ptrdiff_t>(x) * network_->group_ + block;
-  std::int16_t* here = surprise(2, x) + block * kContextBlock;
+void PlaceField::see(int x, int block, const BlockSymbols& symbols) {
+  const int first = block * kContextBlock, group = network_->group();
+  const std::int16_t* given = rows_ + static_cast<std::ptrdiff_t>(x) * group + block;
+  std::int16_t* here = surprise_.data() + place(2, x) + first;
   for (int i = 0; i < kContextBlock; ++i) {
     const int row = given[i * blocks_];
     here[i] = row == kSkipped ? std::int16_t{0}
-                              : static_cast<std::int16_t>((magnitude[i] << kMagnitudeShift) - network_->expected_[row]);
+                              : static_cast<std::int16_t>((symbols.magnitude[i] << kMagnitudeShift) - network_->expected_[row]);
   }
+  if (!signs_) return;
+  here = sign_.data() + place(2, x) + first;
+  for (int i = 0; i < kContextBlock; ++i)
+    here[i] = static_cast<std::int16_t>(std::clamp<int>(symbols.half_steps[i], -kLargestSign, kLargestSign) * (1 << kSignShift));
+  const int after = first + kContextBlock;
+  if (symbols.there == 0 || after == group) return;
+  const std::int16_t* columns = signs_->weight_.data() + static_cast<std::ptrdiff_t>(group_at(x) * group + first) * group + after;
+  add_multiples({columns, group, here, symbols.there}, group - after, signs_->simd_, sign_sums_.data() + after);
 }
 
 HyperNetwork::HyperNetwork(Parts parts, int channels, std::shared_ptr<const Tables> tables)

@@ -3,6 +3,7 @@
 // integers. docs/format/context.md has grids and order.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -21,7 +22,9 @@ constexpr int kHyperRows = 28, kMeanParts = 8;  // scales of z, and parts of a s
 constexpr int kLargestHyper = 127;
 constexpr std::int32_t kLargestRate = 1 << 24;  // of biases that depend on the rate
 
-// What latents of a place say of others of the same phase there. Immutable.
+constexpr int kMostLeans = 7;  // of signs, either way
+
+// What latents of a place say of the scales of others of the same phase there. Immutable.
 //
 // A group of G channels is read in G / 16 blocks; block b has the channels b, b + G / 16, ...
 class PlaceNetwork {
@@ -45,18 +48,59 @@ class PlaceNetwork {
   std::vector<std::int16_t> expected_, gain_, bias_;
 };
 
-// The place network's view of a tile: follows the places of a phase line by line, from left to right.
+// Which sign latents of a place lean to, by the signs of others of the same phase there. Immutable.
+class SignNetwork {
+ public:
+  // weight: (4, G, G), group, input, output; near: (4, 4, kNearPlaces, G), phase, group; channels of both in the
+  // order of reading. gain: a row each; skew: of every lean, see Tables::leaning.
+  // Throws std::invalid_argument as above; a group has at most 240 channels.
+  SignNetwork(std::vector<std::int16_t> weight, std::vector<std::int16_t> near, std::vector<std::int16_t> gain,
+              std::vector<std::int16_t> skew, bool simd);
+
+  int group() const { return group_; }
+  int rows() const { return static_cast<int>(gain_.size()); }
+  int leans() const { return static_cast<int>(skew_.size()); }
+  const std::vector<std::int16_t>& skew() const { return skew_; }
+
+ private:
+  friend class PlaceField;
+  int group_;
+  bool simd_;
+  std::vector<std::int16_t> weight_, near_, gain_, bias_, skew_;  // bias_: zero, as none leans by itself
+};
+
+// Table rows of a block, kSkipped where nothing is coded, and which sign latents lean to and how much: with -2
+// the negative of the symbol is coded by the tables of class 2.
+struct BlockRows {
+  std::int16_t row[kContextBlock], lean[kContextBlock];
+};
+
+// Symbols of a block: magnitudes, any where nothing is coded; half steps, zero there; and a bit for each that is
+// not zero.
+struct BlockSymbols {
+  std::uint8_t magnitude[kContextBlock] = {};
+  std::int16_t half_steps[kContextBlock] = {};
+  unsigned there = 0;
+
+  void put(int i, std::uint8_t of_magnitude, int of_half_steps) {
+    magnitude[i] = of_magnitude;
+    half_steps[i] = static_cast<std::int16_t>(std::clamp(of_half_steps, -32767, 32767));
+    there |= static_cast<unsigned>(of_half_steps != 0) << i;
+  }
+};
+
+// The place networks' view of a tile: follows the places of a phase line by line, from left to right.
 class PlaceField {
  public:
-  PlaceField(std::shared_ptr<const PlaceNetwork> network, int width);
+  // signs: may be null; then nothing leans.
+  PlaceField(std::shared_ptr<const PlaceNetwork> network, std::shared_ptr<const SignNetwork> signs, int width);
 
   void begin_phase(int phase);
   // rows: what the scale network says of the line, (width, G); they must stay. A line may begin again.
   void begin_line(int y, const std::int16_t* rows);
-  // Table rows of a block of the place x, 16 of them; kSkipped where nothing is coded.
-  void correct(int x, int block, std::int16_t* out);
-  // Magnitudes of that block's symbols, 16; where nothing is coded, any.
-  void see(int x, int block, const std::uint8_t* magnitude);
+  // Of a block of the place x. False if nothing of it is coded.
+  bool correct(int x, int block, BlockRows& out);
+  void see(int x, int block, const BlockSymbols& symbols);
   void end_line();
 
   // Where a block's latent lies in its group.
@@ -64,19 +108,21 @@ class PlaceField {
   int blocks() const { return blocks_; }
 
  private:
-  std::int16_t* surprise(int line, int x) {
-    return surprise_.data() + (static_cast<std::size_t>(line) * (width_ + 4) + x + 2) * network_->group();
+  std::size_t place(int line, int x) const {
+    return (static_cast<std::size_t>(line) * (width_ + 4) + x + 2) * network_->group();
   }
   int group_at(int x) const;
+  void begin_place(int x);
 
   std::shared_ptr<const PlaceNetwork> network_;
+  std::shared_ptr<const SignNetwork> signs_;
   int width_, blocks_, phase_ = 0, y_ = 0;
   const std::int16_t* rows_ = nullptr;
-  // Lines of surprises, (width + 4, G) in the order of reading: the last even one, the last odd one, this one.
-  std::vector<std::int16_t> surprise_;
+  // Lines, (width + 4, G) in the order of reading: the last even one, the last odd one, this one.
+  std::vector<std::int16_t> surprise_, sign_;
+  std::vector<std::int16_t> of_near_;    // of the place, (G)
+  std::vector<std::int32_t> sign_sums_;  // of the place, too, with what was read there
   std::array<std::vector<TapPair>, 2> taps_;  // by parity of the line
-  std::vector<std::int16_t> of_near_;         // of the place, (G)
-  std::vector<std::int32_t> start_;
 };
 
 // Mean and scale of every z from what was read before. Immutable.

@@ -2,6 +2,7 @@
 #include "layers.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <limits>
 
@@ -182,6 +183,31 @@ SOFTSTAIR_TARGET void requantize_avx2(const std::int32_t* sums, Requantize to, s
   requantize_avx2(load(sums), load(sums + 8), to, y);
 }
 
+SOFTSTAIR_TARGET void add_multiples_avx2(const Multiples& of, int count, std::int32_t* sums) {
+  for (int o = 0; o < count; o += kPanel) {
+    __m256i low = load(sums + o), high = load(sums + o + 8);
+    for (unsigned left = of.which; left != 0; left &= left - 1) {
+      const int i = std::countr_zero(left);
+      const std::int16_t* column = of.columns + i * of.stride + o;
+      // The upper half of a lane is the sign of the lower: it is multiplied by zero.
+      const __m256i factor = _mm256_set1_epi32(static_cast<std::uint16_t>(of.factors[i]));
+      low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_cvtepi16_epi32(load_half(column)), factor));
+      high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_cvtepi16_epi32(load_half(column + 8)), factor));
+    }
+    store(sums + o, low);
+    store(sums + o + 8, high);
+  }
+}
+
+SOFTSTAIR_TARGET void sum_products_avx2(const std::int16_t* const* inputs, const std::int16_t* weights, int count, std::int32_t* sums) {
+  for (int o = 0; o < count; o += kPanel / 2) {
+    __m256i sum = _mm256_setzero_si256();
+    for (int k = 0; k < 4; ++k)
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi16_epi32(load_half(inputs[k] + o)), _mm256_cvtepu16_epi32(load_half(weights + k * count + o))));
+    store(sums + o, sum);
+  }
+}
+
 // Interleave sixteen channels of two taps: a0 b0 a1 b1 ... in int16.
 SOFTSTAIR_TARGET inline void interleave(const std::int16_t* a, const std::int16_t* b,
                                         __m256i& low, __m256i& high) {
@@ -298,6 +324,53 @@ void depthwise_wasm(const std::int16_t* weights, const std::int32_t* bias, int c
 
 }  // namespace
 
+void add_multiples(const Multiples& of, int count, [[maybe_unused]] bool simd, std::int32_t* sums) {
+#ifdef SOFTSTAIR_AVX2
+  if (simd) return add_multiples_avx2(of, count, sums);
+#endif
+  for (unsigned left = of.which; left != 0; left &= left - 1) {
+    const int i = std::countr_zero(left);
+    const std::int16_t* column = of.columns + i * of.stride;
+    const std::int16_t factor = of.factors[i];
+#ifdef SOFTSTAIR_WASM
+    const v128_t all = wasm_i32x4_splat(factor);
+    for (int o = 0; o < count; o += kQuarter)
+      wasm_v128_store(sums + o, wasm_i32x4_add(wasm_v128_load(sums + o), wasm_i32x4_mul(wasm_i32x4_load16x4(column + o), all)));
+#else
+    for (int o = 0; o < count; ++o) sums[o] += factor * column[o];
+#endif
+  }
+}
+
+void sum_products(const std::int16_t* const* inputs, const std::int16_t* weights, int count, [[maybe_unused]] bool simd, std::int32_t* sums) {
+#ifdef SOFTSTAIR_AVX2
+  if (simd) return sum_products_avx2(inputs, weights, count, sums);
+#endif
+#ifdef SOFTSTAIR_WASM
+  for (int o = 0; o < count; o += kQuarter) {
+    v128_t sum = wasm_i32x4_splat(0);
+    for (int k = 0; k < 4; ++k)
+      sum = wasm_i32x4_add(sum, wasm_i32x4_mul(wasm_i32x4_load16x4(inputs[k] + o), wasm_i32x4_load16x4(weights + k * count + o)));
+    wasm_v128_store(sums + o, sum);
+  }
+#else
+  std::fill_n(sums, count, 0);
+  for (int k = 0; k < 4; ++k, weights += count)
+    for (int o = 0; o < count; ++o) sums[o] += inputs[k][o] * weights[o];
+#endif
+}
+
+void requantize(const std::int32_t* sums, Requantize to, [[maybe_unused]] bool simd, std::int16_t* y) {
+#ifdef SOFTSTAIR_AVX2
+  if (simd) return requantize_avx2(sums, to, y);
+#endif
+#ifdef SOFTSTAIR_WASM
+  requantize_wasm(sums, to, y);
+#else
+  requantize_portable(sums, to, y);
+#endif
+}
+
 bool simd_available() {
 #ifdef SOFTSTAIR_AVX2
   return __builtin_cpu_supports("avx2");
@@ -361,7 +434,7 @@ Depthwise::Depthwise(const Weights& w, Pairs pairs, Requantize to, bool simd)
       pairs_(std::move(pairs)),
       bias_(w.bias) {
   if (channels_ % kPanel != 0) refuse("a depthwise layer needs full panels");
-  weights_.assign(pairs_.size() * channels_ * 2, 0);
+  weights_.resize(pairs_.size() * channels_ * 2);
   for (std::size_t pair = 0; pair < pairs_.size(); ++pair)
     for (int c = 0; c < channels_; ++c)
       for (int half = 0; half < 2; ++half)

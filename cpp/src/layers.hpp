@@ -30,7 +30,7 @@ struct Requantize {
   int shift;
   Range range;
 
-  std::int32_t half() const { return 1 << (shift - 1); }
+  constexpr std::int32_t half() const { return 1 << (shift - 1); }
   std::int16_t operator()(std::int32_t value) const {
     return range.clip((value + half()) >> shift);
   }
@@ -137,6 +137,24 @@ class Depthwise {
   std::vector<std::int16_t> weights_;  // (pairs, channels, 2)
   std::vector<std::int32_t> bias_;
 };
+
+// Columns `stride` values apart, a factor for each, and a bit for each that counts.
+struct Multiples {
+  const std::int16_t* columns;
+  std::ptrdiff_t stride;
+  const std::int16_t* factors;
+  unsigned which;
+};
+
+// sums[o] += the sum of factor * column[o] over the columns that count, for `count` outputs, full panels.
+// simd: as simd_available() allows; so below.
+void add_multiples(const Multiples& of, int count, bool simd, std::int32_t* sums);
+
+// sums[o] = the sum of inputs[k][o] * weights[k][o] over four k, for `count` outputs, full panels; weights (4, count).
+void sum_products(const std::int16_t* const* inputs, const std::int16_t* weights, int count, bool simd, std::int32_t* sums);
+
+// A panel of accumulators, requantized.
+void requantize(const std::int32_t* sums, Requantize to, bool simd, std::int16_t* y);
 
 // True if this build and this processor have the vector kernels.
 bool simd_available();

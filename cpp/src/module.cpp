@@ -182,6 +182,8 @@ NB_MODULE(_core, m) {
       "data"_a, "True if Huffman codes of a JPEG file are not what its headers announce.");
 
   nb::class_<Tables>(m, "Tables", "A set of integer CDFs, one row after the other.")
+      .def("leaning", [](const Tables& self, const SignNetwork& signs) { return std::make_shared<Tables>(self.leaning(signs.skew())); },
+           "signs"_a, "The same, and after every row one for each lean of signs.")
       .def(
           "__init__",
           [](Tables* self, In<std::uint16_t, 1> cdf, In<std::int32_t, 1> offsets) {
@@ -226,6 +228,19 @@ NB_MODULE(_core, m) {
                                     to_vector(bias), simd);
           },
           "weight"_a, "near"_a, "expected"_a, "gain"_a, "bias"_a, "simd"_a = true,
+          "Raises ValueError if anything is misshapen, looks ahead or could overflow int32.");
+
+  nb::class_<SignNetwork>(m, "SignNetwork", "Which sign latents of a place lean to.")
+      .def(
+          "__init__",
+          [](SignNetwork* self, In<std::int16_t, 3> weight, In<std::int16_t, 4> near, In<std::int16_t, 1> gain,
+             In<std::int16_t, 1> skew, bool simd) {
+            require(near.shape(0) == weight.shape(0) && near.shape(1) == weight.shape(0) && near.shape(2) == kNearPlaces &&
+                        near.shape(3) == weight.shape(1) && weight.shape(1) == weight.shape(2),
+                    "the context of signs has the wrong shape");
+            new (self) SignNetwork(to_vector(weight), to_vector(near), to_vector(gain), to_vector(skew), simd);
+          },
+          "weight"_a, "near"_a, "gain"_a, "skew"_a, "simd"_a = true,
           "Raises ValueError if anything is misshapen, looks ahead or could overflow int32.");
 
   nb::class_<HyperNetwork>(m, "HyperNetwork", "Mean and scale of every z from what was read before.")
@@ -278,19 +293,23 @@ NB_MODULE(_core, m) {
           [](Model* self, std::shared_ptr<ScaleNetwork> network, std::shared_ptr<Tables> z_tables,
              std::shared_ptr<Tables> y_tables, int base, int skip, In<std::int32_t, 1> rate_bias,
              In<std::int32_t, 1> exponent, int states, std::shared_ptr<PlaceNetwork> place,
-             std::shared_ptr<HyperNetwork> hyper, std::optional<In<std::int32_t, 1>> hyper_rate) {
+             std::shared_ptr<HyperNetwork> hyper, std::optional<In<std::int32_t, 1>> hyper_rate,
+             std::shared_ptr<SignNetwork> signs, std::shared_ptr<Tables> leaning) {
             const Trellis& trellis = Trellis::of(states);
             const int rows = y_tables->rows() / (trellis.dependent() ? 2 : 1);
             Model model{std::move(network), std::move(z_tables), &trellis, std::move(y_tables),
                         {base, skip, rows}, to_vector(rate_bias), to_vector(exponent),
                         std::move(place), std::move(hyper),
-                        hyper_rate ? to_vector(*hyper_rate) : std::vector<std::int32_t>{}};
+                        hyper_rate ? to_vector(*hyper_rate) : std::vector<std::int32_t>{},
+                        std::move(signs), std::move(leaning)};
             model.check();
             new (self) Model(std::move(model));
           },
           "network"_a, "z_tables"_a, "y_tables"_a, "base"_a, "skip"_a, "rate_bias"_a, "exponent"_a,
           "states"_a = 1, "place"_a = nb::none(), "hyper"_a = nb::none(), "hyper_rate"_a = nb::none(),
-          "states: of the trellis; 1 is scalar quantization. place, hyper: context networks, or None.")
+          "signs"_a = nb::none(), "leaning"_a = nb::none(),
+          "states: of the trellis; 1 is scalar quantization. place, hyper, signs: context networks, or None; leaning:\n"
+          "y_tables as signs need them.")
       .def(
           "log_scale",
           [](const Model& self, In<std::int16_t, 3> z, std::size_t height, std::size_t width) {

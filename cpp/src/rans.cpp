@@ -65,7 +65,7 @@ double least_bits(const Tables& tables, int row) {
     most = std::max(most, cdf[symbol + 1] - cdf[symbol]);
   // log2(most) bit by bit, rounded up: a library's has a kilobyte that a browser would have to load.
   const int whole = std::bit_width(static_cast<unsigned>(most)) - 1;
-  double bits = kProbabilityBits - whole, rest = std::ldexp(most, -whole);
+  double bits = kProbabilityBits - whole, rest = static_cast<double>(most) / (1 << whole);
   if (rest == 1) return bits;
   for (double bit = 0.5; bit > 1e-7; bit /= 2)
     if ((rest *= rest) >= 2) rest /= 2, bits -= bit;

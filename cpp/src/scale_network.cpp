@@ -140,9 +140,9 @@ ScaleField::ScaleField(std::shared_ptr<const ScaleNetwork> network, const std::i
   const int channels = network_->latents(), inner = network_->width();
   log_scale_.resize(area * channels);
   const std::size_t magnitude_pitch = static_cast<std::size_t>(width_ + 2 * kReach) * channels;
-  magnitude_.assign((height_ + 2 * kReach) * magnitude_pitch, 0);
+  magnitude_.resize((height_ + 2 * kReach) * magnitude_pitch);
   entered_.resize(area * inner);
-  hidden_.assign((height_ + 2) * hidden_pitch(), 0);
+  hidden_.resize((height_ + 2) * hidden_pitch());
   near_ = network_->neighbours_.place(kSide, static_cast<std::ptrdiff_t>(magnitude_pitch),
                                       channels);
   local_ = network_->local_.place(3, static_cast<std::ptrdiff_t>(hidden_pitch()), inner);

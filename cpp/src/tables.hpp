@@ -2,10 +2,12 @@
 // Integer probability tables: what the entropy coder knows of a distribution.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <stdexcept>
 #include <vector>
 
@@ -34,6 +36,29 @@ class Tables {
 #ifndef SOFTSTAIR_BROWSER
     build_bits();  // for encoders
 #endif
+  }
+
+  // The same, and after every row one for each class k from 1 on, in which v > 0 has skew[k - 1] / 256 of the slots
+  // of -v, too: row r of class k at r (classes + 1) + k. A skew is in [0, 255].
+  Tables leaning(std::span<const std::int16_t> skew) const {
+    const std::size_t classes = skew.size() + 1;
+    std::vector<std::uint16_t> cdf(classes * cdf_.size());
+    std::vector<std::int32_t> offsets(classes * rows_.size() + 1);
+    std::int32_t start = 0;
+    for (std::size_t i = 0; i < classes * rows_.size(); ++i) {
+      const Row& of = rows_[i / classes];
+      const int k = static_cast<int>(i % classes), last = 2 * of.largest;  // symbol of K; the escape follows
+      const std::uint16_t* plain = cdf_.data() + of.offset;
+      std::copy_n(plain, last + 3, cdf.data() + start);
+      // From the outside in: all that negative values lose is gained by positive ones.
+      for (int symbol = 0, lost = 0; k > 0 && symbol < of.largest; ++symbol) {
+        lost += (plain[symbol + 1] - plain[symbol]) * skew[k - 1] >> 8;
+        for (const int at : {symbol + 1, last - symbol}) cdf[start + at] = static_cast<std::uint16_t>(plain[at] - lost);
+      }
+      start += last + 3;
+      offsets[i + 1] = start;
+    }
+    return Tables(std::move(cdf), std::move(offsets));
   }
 
   int rows() const { return static_cast<int>(rows_.size()); }

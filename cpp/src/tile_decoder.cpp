@@ -32,6 +32,9 @@ void Model::check() const {
     refuse("the gains do not fit the scale network");
   if (place && (place->group() * kPhases != network->latents() || place->rows() != rule.rows))
     refuse("the context of a place does not fit the scale network");
+  if (signs && (!place || signs->group() != place->group() || signs->rows() != rule.rows || !leaning ||
+                leaning->rows() != y_tables->rows() * leans()))
+    refuse("the context of signs does not fit the scale network");
   if (hyper && (hyper->channels() != network->hyper_latents() || hyper_rate.size() != hyper->rate_size() ||
                 !inside(hyper_rate, kLargestRate)))
     refuse("the context of z does not fit the scale network");
@@ -73,15 +76,15 @@ template <bool kDependent>
 class LevelReader {
  public:
   LevelReader(const Model& model, Decoder& decoder, int lanes, const Place& place)
-      : tables_(*model.y_tables), trellis_(*model.trellis), decoder_(decoder), mask_(lanes - 1), place_(place) {}
+      : tables_(model.read_tables()), leans_(model.leans()), trellis_(*model.trellis), decoder_(decoder), mask_(lanes - 1), place_(place) {}
 
-  // The symbol of the next coded latent, whose table row is given.
-  int read(int row) {
+  // The symbol of the next coded latent, whose table row is given and which sign it leans to.
+  int read(int row, int lean = 0) {
     const std::size_t rank = place_.rank++;
-    if constexpr (!kDependent) return decoder_.read(tables_, row, rank);
+    if constexpr (!kDependent) return level_of(row, lean, rank);
     int& state = place_.state[rank & mask_];
     const int quantizer = quantizer_of(state);
-    const int level = decoder_.read(tables_, 2 * row + quantizer, rank);
+    const int level = level_of(2 * row + quantizer, lean, rank);
     if (level > kLargestLevel || level < -kLargestLevel) [[unlikely]]
       beyond_ = true;
     state = trellis_.next(state, level);
@@ -96,7 +99,14 @@ class LevelReader {
   const Place& place() const { return place_; }
 
  private:
+  int level_of(int row, int lean, std::size_t rank) {
+    const int negative = -(lean < 0);  // a mask: no processor guesses this
+    const int level = decoder_.read(tables_, row * leans_ + ((lean ^ negative) - negative), rank);
+    return (level ^ negative) - negative;
+  }
+
   const Tables& tables_;
+  int leans_;
   const Trellis& trellis_;
   Decoder& decoder_;
   std::size_t mask_;
@@ -109,24 +119,26 @@ template <bool kDependent>
 void read_places(const ScaleField& field, PlaceField& context, int y, int phase, const std::int16_t* rows,
                  LevelReader<kDependent>& reader, std::int16_t* line, std::uint8_t* magnitudes) {
   context.begin_line(y, rows);
-  std::int16_t corrected[kContextBlock];
+  BlockRows corrected;
   for (int x = 0; x < field.width(); ++x) {
     const int first = x * field.channels() + channel_group(y, x, phase) * field.group();
     for (int block = 0; block < context.blocks(); ++block) {
-      context.correct(x, block, corrected);
-      int coded[kContextBlock], count = 0;
-      for (int i = 0; i < kContextBlock; ++i) {
-        coded[count] = i;
-        count += corrected[i] != kSkipped;
+      BlockSymbols seen;
+      if (context.correct(x, block, corrected)) {
+        int coded[kContextBlock], count = 0;
+        for (int i = 0; i < kContextBlock; ++i) {
+          coded[count] = i;
+          count += corrected.row[i] != kSkipped;
+        }
+        for (int k = 0; k < count; ++k) {
+          const int i = coded[k], at = first + context.channel(block, i);
+          const int symbol = reader.read(corrected.row[i], corrected.lean[i]);
+          line[at] = static_cast<std::int16_t>(symbol);
+          magnitudes[at] = ScaleField::magnitude_of<kDependent>(symbol);
+          seen.put(i, magnitudes[at], kDependent ? symbol : 2 * symbol);
+        }
       }
-      std::uint8_t magnitude[kContextBlock] = {};
-      for (int i = 0; i < count; ++i) {
-        const int at = first + context.channel(block, coded[i]);
-        const int symbol = reader.read(corrected[coded[i]]);
-        line[at] = static_cast<std::int16_t>(symbol);
-        magnitudes[at] = magnitude[coded[i]] = ScaleField::magnitude_of<kDependent>(symbol);
-      }
-      context.see(x, block, magnitude);
+      context.see(x, block, seen);
     }
   }
 }
@@ -218,7 +230,7 @@ void TileDecoder::read_phase() {
   if (!field_)  // not before: networks can begin as soon as z is known
     field_.emplace(model_.network, symbols_.z.data(), size_.height, size_.width,
                    model_.rate_bias.data(), model_.exponent.data());
-  if (model_.place && !context_) context_.emplace(model_.place, size_.width);
+  if (model_.place && !context_) context_.emplace(model_.place, model_.signs, size_.width);
   if (begun_ == phase_) {
     if (context_) context_->begin_phase(begun_);
     field_->begin_phase(begun_++);

@@ -30,7 +30,12 @@ struct Model {
   std::shared_ptr<const PlaceNetwork> place = nullptr;
   std::shared_ptr<const HyperNetwork> hyper = nullptr;
   std::vector<std::int32_t> hyper_rate = {};  // the bias of the latter that depends on the rate
+  std::shared_ptr<const SignNetwork> signs = nullptr;  // beside that of a place
+  std::shared_ptr<const Tables> leaning = nullptr;     // y_tables for every lean of signs
 
+  // Tables that symbols of y are read with, and how many of them a row has.
+  const Tables& read_tables() const { return signs ? *leaning : *y_tables; }
+  int leans() const { return signs ? signs->leans() + 1 : 1; }
   // Bits that z of a place costs at the least.
   double least_hyper_bits() const;
   // Throws std::invalid_argument if the parts do not fit each other.

@@ -2,6 +2,7 @@
 #include "tile_encoder.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <stdexcept>
 
 namespace softstair {
@@ -49,7 +50,7 @@ TileEncoder::TileEncoder(std::shared_ptr<const Model> model, Size size,
              model_->exponent.data()) {
   check_symbols(z_);
   find_z_rows();
-  if (model_->place) context_.emplace(model_->place, size_.width);
+  if (model_->place) context_.emplace(model_->place, model_->signs, size_.width);
 }
 
 // Every z with its table row; both sides walk through the places of z alike.
@@ -226,33 +227,40 @@ template <bool kDependent>
 void TileEncoder::correct() {
   const int group = field_.group();
   auto coded = coded_[phase_].begin();
-  std::int16_t corrected[kContextBlock];
-  std::uint8_t magnitude[kContextBlock];
+  BlockRows corrected;
   for (int y = 0; y < size_.height; ++y) {
     const std::size_t line = static_cast<std::size_t>(y) * size_.width * group;
     context_->begin_line(y, rows_.data() + line);
     for (int x = 0; x < size_.width; ++x)
       for (int block = 0; block < context_->blocks(); ++block) {
+        BlockSymbols seen;
         context_->correct(x, block, corrected);
         for (int i = 0; i < kContextBlock; ++i) {
-          magnitude[i] = magnitudes_[line + static_cast<std::size_t>(x) * group + context_->channel(block, i)];
-          if (corrected[i] == kSkipped) continue;
+          const std::size_t at = line + static_cast<std::size_t>(x) * group + context_->channel(block, i);
+          seen.put(i, magnitudes_[at], kDependent ? decided_[at] : 2 * decided_[at]);
+          const int row = corrected.row[i];
+          if (row == kSkipped) continue;
           // A trellis has its quantizer in the lowest bit.
-          coded->row = static_cast<std::int16_t>(kDependent ? 2 * corrected[i] + (coded->row & 1) : corrected[i]);
+          coded->row = static_cast<std::int16_t>(kDependent ? 2 * row + (coded->row & 1) : row);
+          coded->lean = corrected.lean[i];
           ++coded;
         }
-        context_->see(x, block, magnitude);
+        context_->see(x, block, seen);
       }
     context_->end_line();
   }
+}
+
+std::pair<int, int> TileEncoder::as_read(const Coded& coded) const {
+  return {coded.row * model_->leans() + std::abs(coded.lean), coded.lean < 0 ? -coded.level : coded.level};
 }
 
 std::vector<std::uint8_t> TileEncoder::finish() const {
   Encoder encoder(lanes_for(size_));
   for (int phase = kPhases - 1; phase >= 0; --phase)
     for (std::size_t rank = coded_[phase].size(); rank-- > 0;) {
-      const Coded& coded = coded_[phase][rank];
-      encoder.write_before(*model_->y_tables, coded.row, rank, coded.level);
+      const auto [row, level] = as_read(coded_[phase][rank]);
+      encoder.write_before(model_->read_tables(), row, rank, level);
     }
   for (std::size_t i = z_.size(); i-- > 0;)
     encoder.write_before(z_tables(i), coded_z_[i].row, i, coded_z_[i].level);
@@ -264,7 +272,10 @@ std::pair<double, double> TileEncoder::cross_entropy() const {
   for (std::size_t i = 0; i < z_.size(); ++i)
     z_bits += z_tables(i).bits(coded_z_[i].row, coded_z_[i].level);
   for (const auto& phase : coded_)
-    for (const Coded& coded : phase) y_bits += model_->y_tables->bits(coded.row, coded.level);
+    for (const Coded& coded : phase) {
+      const auto [row, level] = as_read(coded);
+      y_bits += model_->read_tables().bits(row, level);
+    }
   return {z_bits, y_bits};
 }
 

@@ -44,8 +44,10 @@ class TileEncoder {
 
  private:
   struct Coded {
-    std::int16_t row, level;
+    std::int16_t row, level, lean = 0;  // see BlockRows
   };
+  // Of the tables that a reader has: the row, and the level that it finds there.
+  std::pair<int, int> as_read(const Coded& coded) const;
   void find_z_rows();
   const Tables& z_tables(std::size_t i) const;
   void list_coded();

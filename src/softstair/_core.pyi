@@ -50,6 +50,9 @@ class Tables:
 
     @property
     def rows(self) -> int: ...
+    def leaning(self, signs: SignNetwork) -> Tables:
+        """The same, and after every row one for each lean of signs."""
+
     def encode(self, rows: Int16Row, symbols: Int16Row, lanes: int) -> bytes:
         """Code symbols, int16 (n,), each by its row, int16 (n,)."""
 
@@ -77,6 +80,19 @@ class PlaceNetwork:
         expected: Int16Row,
         gain: Int16Row,
         bias: Int16Row,
+        simd: bool = True,
+    ) -> None:
+        """Raises ValueError if anything is misshapen, looks ahead or could overflow int32."""
+
+class SignNetwork:
+    """Which sign latents of a place lean to."""
+
+    def __init__(
+        self,
+        weight: Int16Cube,
+        near: NDArray[numpy.int16],
+        gain: Int16Row,
+        skew: Int16Row,
         simd: bool = True,
     ) -> None:
         """Raises ValueError if anything is misshapen, looks ahead or could overflow int32."""
@@ -115,8 +131,13 @@ class Model:
         place: PlaceNetwork | None = None,
         hyper: HyperNetwork | None = None,
         hyper_rate: NDArray[numpy.int32] | None = None,
+        signs: SignNetwork | None = None,
+        leaning: Tables | None = None,
     ) -> None:
-        """states: of the trellis; 1 is scalar quantization. place, hyper: context networks, or None."""
+        """states: of the trellis; 1 is scalar quantization. place, hyper, signs: context networks, or None.
+
+        leaning: y_tables as signs need them.
+        """
 
     def log_scale(self, z: Int16Cube, height: int, width: int) -> NDArray[numpy.int16]:
         """s(z^), int16 (height, width, C), 1/32 octave."""

@@ -33,7 +33,7 @@ from softstair.stream import read_stream, write_stream
 from .. import c_library
 from ..c_library import CORRUPT, EXIF, LIBRARY, ROOT, TRUNCATED, Failure, golden_stream
 from ..conftest import GOLDEN
-from ..contexts import random_place
+from ..contexts import random_place, random_signs
 from ..format.test_golden import (
     CASES,
     CONTEXT_CASES,
@@ -82,6 +82,28 @@ def test_a_context_that_looks_ahead_is_refused(library, tmp_path):
     with pytest.raises(Failure, match="read later"):
         library.open_bundle((tmp_path / "bad.stairs").read_bytes())
     with pytest.raises(InvalidBundle, match="read later"):
+        read_bundle((tmp_path / "bad.stairs").read_bytes(), "bad")
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        ({"weight": np.eye(64, dtype=np.int16)[None].repeat(4, 0)}, "read later"),
+        ({"weight": np.zeros((4, 64, 65), np.int16)}, "wrong shape"),
+        ({"near": np.zeros((2, 8, 4, 64), np.int16)}, "wrong shape"),
+        ({"skew": np.array([256], np.int16)}, "skew"),
+        ({"skew": np.arange(8, dtype=np.int16)}, "number of leans"),
+        ({"gain": np.zeros(77, np.int16)}, "does not fit"),
+    ],
+)
+def test_impossible_signs_are_refused(damage, why, library, tmp_path):
+    signs = replace(random_signs(64), **damage)
+    entries = dict(context_bundle("signs").entries)
+    entries[CONTEXT] = save_safetensors(to_tensors(Context(random_place(64), None, signs)))
+    write_bundle(tmp_path / "bad.stairs", entries)
+    with pytest.raises(Failure, match=why):
+        library.open_bundle((tmp_path / "bad.stairs").read_bytes())
+    with pytest.raises(InvalidBundle, match=why):
         read_bundle((tmp_path / "bad.stairs").read_bytes(), "bad")
 
 

@@ -76,6 +76,7 @@ CONTEXT_BUNDLES = {
     "tiny": FOLDER / "tiny.stairs",
     "states": FOLDER / "tiny.stairs",
     "older": OLDER / "56d89959ce8c243b.stairs",
+    "signs": OLDER / "56d89959ce8c243b.stairs",
 }
 # Of which bundle, pictures, rate positions, modes.
 CONTEXT_CASES = {
@@ -83,6 +84,8 @@ CONTEXT_CASES = {
     "tiny-tcq8": ("tiny", photograph(300, 257, 5), 90, Mode.TCQ8),
     "states-tcq512": ("states", photograph(300, 257, 5), 90, Mode.TCQ512),
     "older-tcq32": ("older", photograph(100, 290, 3), 60, Mode.TCQ32),
+    "signs-scalar": ("signs", photograph(75, 90, 7), 70, Mode.SCALAR),
+    "signs-tcq32": ("signs", photograph(290, 260, 8), 60, Mode.TCQ32),
 }
 
 

@@ -17,7 +17,7 @@ from softstair.quantize.rates import interpolate
 from ..conftest import GOLDEN
 from ..tiny import photograph, write_data, write_recipe
 
-QUICK = stage.Effort(crops=6, place_steps=12, hyper_steps=30)
+QUICK = stage.Effort(crops=6, place_steps=12, sign_steps=12, hyper_steps=30)
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def test_a_bundle_gets_networks_and_keeps_everything_else(recipe, tiny, tmp_path
     made = stage.add_context(recipe, tiny, tmp_path, tmp_path / "with.stairs", effort=QUICK, say=print)
     assert made.integers.context.place is not None
     assert made.integers.context.hyper is not None
+    assert made.integers.context.signs is not None
     assert made.fingerprint != tiny.fingerprint
     changed = {"manifest.json", "tables.safetensors", CONTEXT}
     for name in set(tiny.entries) - changed:

@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from softstair import _core
-from softstair.bundle import open_bundle
+from softstair.bundle import open_bundle, read_bundle
 from softstair.mode import Mode
 from softstair.quantize.context import BLOCK, Context, from_tensors, to_tensors
 
-from ..contexts import random_hyper, random_place, with_context
+from ..conftest import GOLDEN
+from ..contexts import random_hyper, random_place, random_signs, with_context
 
 SIZES = [(1, 1), (2, 3), (3, 2), (5, 4), (16, 16), (17, 23)]
 MODES = [Mode.SCALAR, Mode.TCQ8]
@@ -37,7 +40,11 @@ def coded(model, z, y):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("parts", [{"hyper": False}, {"place": False}, {}], ids=["place", "hyper", "both"])
+@pytest.mark.parametrize(
+    "parts",
+    [{"hyper": False}, {"place": False}, {}, {"signs": True}],
+    ids=["place", "hyper", "both", "signs"],
+)
 def test_symbols_come_back_and_cost_what_the_tables_say(tiny_bundle, mode, parts):
     integers = with_context(tiny_bundle.integers, **parts)
     for size in SIZES:
@@ -62,10 +69,82 @@ def test_both_networks_change_what_symbols_cost(tiny_bundle, mode):
     assert hyper[0] != pytest.approx(plain[0], rel=1e-3)
 
 
+@settings(deadline=None, max_examples=50)
+@given(
+    st.sampled_from(MODES),
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.lists(st.integers(0, 255), min_size=1, max_size=7),
+    st.integers(0, 1000),
+)
+def test_symbols_come_back_whatever_signs_lean_to(mode, height, width, skew, seed):
+    tiny = read_bundle((GOLDEN / "v1" / "tiny.stairs").read_bytes(), "tiny.stairs")
+    integers = with_context(tiny.integers, signs=True, seed=seed)
+    signs = replace(integers.context.signs, skew=np.array(skew, np.int16))
+    integers = replace(integers, context=replace(integers.context, signs=signs))
+    z, y = random_tile(height, width, seed)
+    model = integers.at(70, mode).model
+    tile = coded(model, z, y)
+    data = tile.finish()
+    np.testing.assert_array_equal(model.decode(data, height, width)[1], tile.symbols)
+    portable = integers.at(70, mode, simd=False).model
+    assert coded(portable, z, y).finish() == data
+    assert 8 * len(data) <= 1.003 * sum(tile.cross_entropy()) + 4 * 48
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_vector_kernels_give_the_same_bytes(tiny_bundle, mode):
+def test_signs_change_no_symbol_and_no_scale(tiny_bundle, mode):
     z, y = random_tile(17, 23)
-    integers = with_context(tiny_bundle.integers)
+    without, signs = (
+        coded(with_context(tiny_bundle.integers, signs=signs).at(70, mode).model, z, y)
+        for signs in (False, True)
+    )
+    np.testing.assert_array_equal(signs.symbols, without.symbols)
+    for ours, theirs in zip(signs.coded, without.coded, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert signs.cross_entropy()[0] == without.cross_entropy()[0]
+    assert signs.cross_entropy()[1] != pytest.approx(without.cross_entropy()[1], rel=1e-3)
+
+
+def test_signs_that_follow_those_before_cost_less(tiny_bundle):
+    place = random_place(16)
+    signs = random_signs(16)
+    near = np.zeros_like(signs.near)
+    near[:, :, 0] = 4000  # two places to the left
+    signs = replace(signs, near=near, gain=np.full_like(signs.gain, 256))
+    z, y = random_tile(16, 32)
+    steady = np.minimum(np.abs(y), 0.6) * np.where(np.arange(64) % 2, 1, -1)[:, None, None].astype(np.float32)
+    costs = {}
+    for name, of in (("with", signs), ("without", None)):
+        model = replace(tiny_bundle.integers, context=Context(place, None, of)).at(70, Mode.TCQ8).model
+        costs[name] = coded(model, z, steady).cross_entropy()[1]
+    assert costs["with"] < 0.95 * costs["without"]
+
+
+def test_tables_of_a_lean_have_what_their_row_and_skew_say():
+    row = np.cumsum([0, 100, 1, 2000, 9000, 3000, 7, 50, 16384 - 14158]).astype(np.uint16)
+    tables = _core.Tables(row, np.array([0, len(row)], np.int32))
+    leaning = tables.leaning(replace(random_signs(16), skew=np.array([128, 255], np.int16)).core)
+    assert leaning.rows == 3
+    # Costs of many equal symbols tell the slots: f(-v) gives (f(-v) skew) >> 8 to f(v).
+    for level, slots in {
+        -3: (50, 1),
+        -2: (1, 1),
+        -1: (1000, 8),
+        0: (9000, 9000),
+        1: (4000, 4992),
+        3: (100, 149),
+    }.items():
+        for lean, expected in enumerate(slots, start=1):
+            data = leaning.encode(np.full(20000, lean, np.int16), np.full(20000, level, np.int16), 1)
+            assert 8 * len(data) / 20000 == pytest.approx(14 - np.log2(expected), abs=0.05)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("signs", [False, True])
+def test_vector_kernels_give_the_same_bytes(tiny_bundle, mode, signs):
+    z, y = random_tile(17, 23)
+    integers = with_context(tiny_bundle.integers, signs=signs)
     with_simd, without = (
         coded(integers.at(70, mode, simd=simd).model, z, y).finish() for simd in (True, False)
     )
@@ -89,9 +168,26 @@ def test_blocks_after_the_first_see_those_before(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_bytes_that_arrive_one_by_one_are_read_as_far_as_they_reach(tiny_bundle, mode):
+def test_blocks_after_the_first_see_signs_of_those_before(mode):
+    integers = open_bundle().integers
+    z, y = random_tile(9, 10, channels=(integers.hyper_channels, integers.channels))
+    seeing = with_context(integers, hyper=False, signs=True)
+    signs = seeing.context.signs
+    without = replace(signs, weight=np.zeros_like(signs.weight))
+    blind = replace(seeing, context=replace(seeing.context, signs=without))
+    models = [seeing.at(70, mode).model, seeing.at(70, mode, simd=False).model, blind.at(70, mode).model]
+    tiles = [coded(model, z, y) for model in models]
+    assert tiles[0].finish() == tiles[1].finish()
+    assert tiles[0].cross_entropy()[1] != pytest.approx(tiles[2].cross_entropy()[1], rel=1e-3)
+    for model in models[:2]:
+        np.testing.assert_array_equal(model.decode(tiles[0].finish(), 9, 10)[1], tiles[0].symbols)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("signs", [False, True])
+def test_bytes_that_arrive_one_by_one_are_read_as_far_as_they_reach(tiny_bundle, mode, signs):
     z, y = random_tile(16, 18)
-    model = with_context(tiny_bundle.integers).at(70, mode).model
+    model = with_context(tiny_bundle.integers, signs=signs).at(70, mode).model
     tile = coded(model, z, y)
     data, lines = tile.finish(), 0
     reader = _core.TileDecoder(model, 16, 18)
@@ -129,12 +225,49 @@ def test_a_channel_may_not_see_one_that_is_read_later():
     assert BLOCK == 16
 
 
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        ({"weight": np.tri(16, dtype=np.int16)[None].repeat(4, 0)}, "read later"),
+        ({"weight": np.zeros((4, 16, 17), np.int16)}, "wrong shape"),
+        ({"weight": np.zeros((3, 16, 16), np.int16)}, "wrong shape"),
+        ({"near": np.zeros((4, 4, 3, 16), np.int16)}, "wrong shape"),
+        ({"near": np.zeros((2, 8, 4, 16), np.int16)}, "wrong shape"),
+        ({"skew": np.array([], np.int16)}, "number of leans"),
+        ({"skew": np.arange(8, dtype=np.int16)}, "number of leans"),
+        ({"skew": np.array([256], np.int16)}, "skew"),
+        ({"skew": np.array([-1], np.int16)}, "skew"),
+    ],
+)
+def test_impossible_signs_are_refused(damage, why):
+    with pytest.raises(ValueError, match=why):
+        replace(random_signs(16), **damage).core  # noqa: B018
+
+
+def test_signs_need_the_place_and_its_shape(tiny_bundle):
+    place, signs = random_place(16), random_signs(16)
+    for context in (
+        Context(None, None, signs),
+        Context(place, None, replace(signs, gain=signs.gain[:-1])),
+        Context(place, None, random_signs(32)),
+    ):
+        with pytest.raises(ValueError, match="does not fit"):
+            replace(tiny_bundle.integers, context=context).at(0, Mode.SCALAR)
+    tensors = to_tensors(Context(place, None, signs))
+    for missing in tensors:
+        with pytest.raises(ValueError, match="does not hold"):
+            from_tensors({name: value for name, value in tensors.items() if name != missing})
+
+
 def test_weights_that_could_overflow_are_refused(tiny_bundle):
     hyper = random_hyper(16, 11, hidden=256)
     head = np.full_like(hyper.head, 32767)
     with pytest.raises(ValueError, match="overflow"):
         replace(hyper, head=head).core(16)
     wide = random_place(1024)
+    random_signs(240).core  # noqa: B018
+    with pytest.raises(ValueError, match="wrong shape"):
+        random_signs(256).core  # noqa: B018
     block = np.arange(1024) % 64
     weight = np.broadcast_to(np.where(block[:, None] > block[None, :], 32767, 0), (4, 1024, 1024))
     with pytest.raises(ValueError, match="overflow"):
@@ -148,7 +281,7 @@ def test_a_network_of_other_rows_does_not_fit(tiny_bundle):
         replace(tiny_bundle.integers, context=Context(place=short)).at(0, Mode.SCALAR)
 
 
-@pytest.mark.parametrize("parts", [{"hyper": False}, {"place": False}, {}])
+@pytest.mark.parametrize("parts", [{"hyper": False}, {"place": False}, {}, {"signs": True}])
 def test_tensors_come_back(tiny_bundle, parts):
     context = with_context(tiny_bundle.integers, **parts).context
     again = from_tensors(to_tensors(context))

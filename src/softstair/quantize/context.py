@@ -29,6 +29,11 @@ HYPER_BITS, HIDDEN_BITS, HEAD_BITS = 12, 6, 9  # of that of z; its outputs are i
 Tensors = dict[str, npt.NDArray[Any]]
 
 
+def reading_order(group: int) -> npt.NDArray[np.intp]:
+    """The channels of a group in the order in which they are read at a place."""
+    return np.arange(group).reshape(BLOCK, group // BLOCK).T.ravel()
+
+
 @dataclass(frozen=True)
 class PlaceContext:
     """What latents of a place say of others of the same phase there.
@@ -51,6 +56,30 @@ class PlaceContext:
     def build(self, *, simd: bool) -> _core.PlaceNetwork:
         """The network with or without vector kernels; both give the same integers."""
         return _core.PlaceNetwork(self.weight, self.near, self.expected, self.gain, self.bias, simd=simd)
+
+
+@dataclass(frozen=True)
+class SignContext:
+    """What signs of latents of a place say of those of others of the same phase there.
+
+    weight: int16 (4, G, G), by group, input, output. near: int16 (4, 4, 4, G), by phase, group and ``NEAR``.
+    Channels of both are in the order of reading (``reading_order``). gain: int16, of every table row.
+    skew: int16, of every lean, in 1/256.
+    """
+
+    weight: npt.NDArray[np.int16]
+    near: npt.NDArray[np.int16]
+    gain: npt.NDArray[np.int16]
+    skew: npt.NDArray[np.int16]
+
+    @cached_property
+    def core(self) -> _core.SignNetwork:
+        """The network of the C++ core. Raises ValueError if anything is misshapen or too large."""
+        return self.build(simd=True)
+
+    def build(self, *, simd: bool) -> _core.SignNetwork:
+        """The network with or without vector kernels; both give the same integers."""
+        return _core.SignNetwork(self.weight, self.near, self.gain, self.skew, simd=simd)
 
 
 @dataclass(frozen=True)
@@ -80,10 +109,11 @@ class HyperContext:
 
 @dataclass(frozen=True)
 class Context:
-    """The context networks that there are."""
+    """The context networks that there are. signs: only beside place."""
 
     place: PlaceContext | None = None
     hyper: HyperContext | None = None
+    signs: SignContext | None = None
 
 
 _PLACE = {
@@ -92,6 +122,12 @@ _PLACE = {
     "place.expected": ("int16", 1),
     "place.gain": ("int16", 1),
     "place.bias": ("int16", 1),
+}
+_SIGNS = {
+    "sign.weight": ("int16", 3),
+    "sign.near": ("int16", 4),
+    "sign.gain": ("int16", 1),
+    "sign.skew": ("int16", 1),
 }
 _HYPER = {
     "hyper.live": ("int32", 1),
@@ -112,6 +148,8 @@ def to_tensors(context: Context) -> Tensors:
     tensors: Tensors = {}
     if context.place is not None:
         tensors |= _fields(context.place, _PLACE)
+    if context.signs is not None:
+        tensors |= _fields(context.signs, _SIGNS)
     if context.hyper is not None:
         tensors |= _fields(context.hyper, _HYPER) | _fields(context.hyper.tables, _HYPER_TABLES)
     return tensors
@@ -129,13 +167,19 @@ def from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> Context:
     """
     found = {name: (str(value.dtype), value.ndim) for name, value in tensors.items()}
     has_place, has_hyper = "place.weight" in found, "hyper.live" in found
-    expected = (_PLACE if has_place else {}) | (_HYPER | _HYPER_TABLES if has_hyper else {})
+    has_signs = has_place and "sign.weight" in found
+    expected = (
+        (_PLACE if has_place else {})
+        | (_SIGNS if has_signs else {})
+        | (_HYPER | _HYPER_TABLES if has_hyper else {})
+    )
     if not expected or found != expected:
         raise ValueError("it does not hold what it should")
     place = PlaceContext(*(tensors[name] for name in _PLACE)) if has_place else None
+    signs = SignContext(*(tensors[name] for name in _SIGNS)) if has_signs else None
     hyper = None
     if has_hyper:
         tables = TableSet(*(tensors[name] for name in _HYPER_TABLES))
         live, around, before, head, own, rate = (tensors[name] for name in _HYPER)
         hyper = HyperContext(live, around, before, head, own, rate, tables)
-    return Context(place, hyper)
+    return Context(place, hyper, signs)

@@ -119,6 +119,8 @@ class Integers:
             self._place if simd or self.context.place is None else self.context.place.build(simd=False),
             self._hyper,
             self._hyper_rate(position),
+            self._signs if simd or self.context.signs is None else self.context.signs.build(simd=False),
+            self._leaning(mode),
         )
         return Setting(
             finer,
@@ -137,6 +139,22 @@ class Integers:
     @cached_property
     def _place(self) -> _core.PlaceNetwork | None:
         return None if self.context.place is None else self.context.place.core
+
+    @cached_property
+    def _signs(self) -> _core.SignNetwork | None:
+        return None if self.context.signs is None else self.context.signs.core
+
+    def _leaning(self, mode: Mode) -> _core.Tables | None:
+        """Tables of a mode for every lean of signs."""
+        if self._signs is None:
+            return None
+        if mode not in self._leaning_of_modes:
+            self._leaning_of_modes[mode] = self.codings[mode].tables.core.leaning(self._signs)
+        return self._leaning_of_modes[mode]
+
+    @cached_property
+    def _leaning_of_modes(self) -> dict[Mode, _core.Tables]:
+        return {}
 
     @cached_property
     def _hyper(self) -> _core.HyperNetwork | None:

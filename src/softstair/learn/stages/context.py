@@ -29,25 +29,27 @@ from softstair.quantize.setting import Integers
 from ..data import Crops, Pixels, load_pictures
 from ..integer.hyper import train_hyper
 from ..integer.measure import with_tables_of
-from ..integer.place import Sample, train_place
+from ..integer.place import Sample, train_place, train_signs
 from ..log import commit
 from ..recipe import Recipe
 from ..run import Say
 
 _SIDE = 256
 _HYPER_POSITIONS = 3  # rate positions of a crop at which z is taken
+_MEASURED = 700  # crops of which tables are measured
 _HELD_OUT_SIDE = 384  # of a held-out picture: its upper left
 _HELD_OUT_POSITIONS = (0.25, 0.5, 0.75)  # of the range
-_LEAST_GAIN = 0.003  # share of all bits below which a network is left out
+_LEAST_GAIN = 0.002  # share of all bits below which a network is left out
 _STEP = 2**31 + 1  # of the crops: one that no run reaches, nor the export
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is done: crops that are coded, and steps of either training."""
+    """How much is done: crops that are coded, and steps of each training."""
 
-    crops: int = 700
-    place_steps: int = 500
+    crops: int = 1200
+    place_steps: int = 600
+    sign_steps: int = 800
     hyper_steps: int = 1000
 
 
@@ -81,12 +83,15 @@ def add_context(
     tables = bundle.integers.codings[mode].tables
     place = train_place(samples, tables, mode.states, recipe.seed, effort.place_steps)
     say("network of the place trained")
-    full = replace(bundle.integers, context=Context(place, hyper))
-    full = _measured(full, networks, begun, mode)
+    signs = train_signs(samples, place, mode.states, recipe.seed, effort.sign_steps)
+    say("network of signs trained")
+    full = replace(bundle.integers, context=Context(place, hyper, signs))
+    measured = begun[:_MEASURED]
+    full = _measured(full, networks, measured, mode)
     held_out = _held_out(coder, bundle, load_pictures([data_root / name for name in recipe.data.validation]))
     kept, figures = _choose(bundle, full, networks, held_out, mode, say)
     for other in (one for one in kept.codings if kept.context.place is not None and one != mode):
-        kept = _measured(kept, networks, begun, other)
+        kept = _measured(kept, networks, measured, other)
         say(f"tables of {other} measured")
     return _write(bundle, kept, figures, output)
 
@@ -147,19 +152,28 @@ def _choose(
     bundle: Bundle, full: Integers, networks: Networks, held_out: Sequence[Begun], mode: Mode, say: Say
 ) -> tuple[Integers, dict[str, Any]]:
     """The integers with the networks that pay, and what they save."""
-    before, after = (_bits(one, networks, held_out, mode) for one in (bundle.integers, full))
-    saved = dict(zip("zy", ((before - after) / before.sum()).tolist(), strict=True))
-    say(f"of all bits, held out: z saves {saved['z']:.2%}, symbols of the same place {saved['y']:.2%}")
+    without = replace(full, context=replace(full.context, signs=None))
+    before, unsigned, after = (
+        _bits(one, networks, held_out, mode) for one in (bundle.integers, without, full)
+    )
+    z, y = ((before - unsigned) / before.sum()).tolist()
+    saved = {"z": z, "y": y, "signs": float((unsigned - after)[1] / before.sum())}
+    say(
+        f"of all bits, held out: z saves {z:.2%}, symbols of the same place {y:.2%}, "
+        f"their signs {saved['signs']:.2%}"
+    )
     keeps = {name: share >= _LEAST_GAIN for name, share in saved.items()}
+    keeps["signs"] &= keeps["y"]
     if not any(keeps.values()):
         raise UsageError(
             f"No context network saves {_LEAST_GAIN:.1%} of the bits; the bundle is better without."
         )
     place = full.context.place if keeps["y"] else None
     hyper = full.context.hyper if keeps["z"] else None
+    signs = full.context.signs if keeps["signs"] else None
     codings = full.codings if keeps["y"] else bundle.integers.codings
     figures = {name: round(100 * share, 2) for name, share in saved.items() if keeps[name]}
-    return replace(full, context=Context(place, hyper), codings=codings), figures
+    return replace(full, context=Context(place, hyper, signs), codings=codings), figures
 
 
 def _bits(
