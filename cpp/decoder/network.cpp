@@ -78,8 +78,9 @@ class Planner {
   // A slice becomes a tensor of its own where it is more than a part of a concatenation.
   int tensor(int id) {
     if (value(id).of < 0) return id;
-    if (const auto known = gathered_.find(id); known != gathered_.end()) return known->second;
-    return gathered_[id] = gather({{value(id).of, value(id).first, value(id).channels}}, value(id).factor);
+    if (value(id).gathered >= 0) return value(id).gathered;
+    const int made = gather({{value(id).of, value(id).first, value(id).channels}}, value(id).factor);
+    return network_.values_[id].gathered = made;
   }
   int gather(std::vector<Network::Part> parts, int factor) {
     int channels = 0;
@@ -172,7 +173,7 @@ class Planner {
     need(weights.sizes[3] == side && (side == 1 || side == 3 || side == 5) && !(depthwise && side == 1),
          "has a convolution that is not 1x1, 3x3 or 5x5");
     for (const auto& [name, value] : node.attributes)
-      for (const std::int64_t number : value.numbers)
+      for (const int number : value.numbers)
         need(number == (name == "pads" ? side / 2 : name == "kernel_shape" ? side : 1),
              "has a convolution with strides, dilations or other padding than half its side");
     need(side == 1 || attribute(node, "pads") != nullptr, "has a convolution without padding");
@@ -183,7 +184,7 @@ class Planner {
     step.inputs = value(from).channels;
     step.side = side;
     step.weights = weights.floats;
-    step.bias.assign(outputs, 0.0f);
+    step.bias.resize(outputs);
     if (node.inputs.size() > 2) {
       step.bias = needed_constant(node, 2).floats;
       need(step.bias.size() == static_cast<std::size_t>(outputs), "has a bias that does not fit its convolution");
@@ -205,7 +206,7 @@ class Planner {
       need(count == 1 || (count == static_cast<std::size_t>(channels) && known->sizes.size() == 4 && known->sizes[1] == channels),
            "has a constant that does not fit its planes");
       step.weights.assign(channels, 1.0f);
-      step.bias.assign(channels, 0.0f);
+      step.bias.resize(channels);
       for (int c = 0; c < channels; ++c) {
         const float v = known->floats[count == 1 ? 0 : c];
         (adds ? step.bias : step.weights)[c] = divides ? 1 / v : v;
@@ -213,7 +214,7 @@ class Planner {
     } else if (const auto vector = vectors_.find(second); vector != vectors_.end()) {
       need(adds && network_.vectors_[vector->second].outputs == channels, "has a vector that does not fit its planes");
       step.weights.assign(channels, 1.0f);
-      step.bias.assign(channels, 0.0f);
+      step.bias.resize(channels);
       step.vector = vector->second;
     } else {
       need(!divides, "divides by planes");
@@ -239,7 +240,7 @@ class Planner {
     constexpr const char* wrong = "has transpositions that are not a depth to space";
     constexpr const char* kMoves[7] = {"Transpose", "Squeeze", "Reshape", "Transpose", "Reshape", "Reshape", "Transpose"};
     need(index + 7 <= graph_.nodes.size(), wrong);
-    std::vector<std::int64_t> numbers[7];
+    std::vector<int> numbers[7];
     for (int i = 0; i < 7; ++i) {
       const Node& node = graph_.nodes[index + i];
       need(node.operation == kMoves[i] && (i == 0 || node.inputs[0] == graph_.nodes[index + i - 1].outputs[0]), wrong);
@@ -250,12 +251,12 @@ class Planner {
       }
     }
     need(numbers[2].size() == 4, wrong);
-    const std::int64_t block = numbers[2][2], row = numbers[2][3];
+    const int block = numbers[2][2], row = numbers[2][3];
     need(block >= 2 && block <= 16 && row >= block && row % block == 0, wrong);
-    const std::vector<std::int64_t> expected[7] = {{0, 2, 3, 1}, {0}, {0, 0, block, row}, {0, 2, 1, 3}, {0, 0, -1, row / block}, {1, -1, 0, 0}, {0, 3, 1, 2}};
+    const std::vector<int> expected[7] = {{0, 2, 3, 1}, {0}, {0, 0, block, row}, {0, 2, 1, 3}, {0, 0, -1, row / block}, {1, -1, 0, 0}, {0, 3, 1, 2}};
     for (int i = 0; i < 7; ++i) need(numbers[i] == expected[i], wrong);
     const int from = tensor(plane(graph_.nodes[index].inputs[0]));
-    need(value(from).channels == block * row, wrong);
+    need(value(from).channels / block == row && value(from).channels % block == 0, wrong);
     planes_[graph_.nodes[index + 6].outputs[0]] = depth_to_space(from, block, true);
     return index + 6;
   }
@@ -267,7 +268,7 @@ class Planner {
   void split(const Node& node) {
     need_channel_axis(node);
     const int from = tensor(plane(node.inputs[0]));
-    const std::vector<std::int64_t> sizes = needed_constant(node, 1).integers;
+    const std::vector<int> sizes = needed_constant(node, 1).integers;
     need(sizes.size() == node.outputs.size(), "has an impossible split");
     int first = 0;
     for (std::size_t i = 0; i < sizes.size(); ++i) {
@@ -404,7 +405,6 @@ class Planner {
   std::string name_;
   std::map<std::string, int> planes_, vectors_;
   std::map<std::string, int> bare_;  // inputs that are vectors, by the names of their casts
-  std::map<int, int> gathered_;
 };
 
 Network::Network(Graph graph, Channels channels, const std::string& name) {

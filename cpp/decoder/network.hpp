@@ -49,6 +49,7 @@ class Network {
   struct Value {
     int channels = 0, factor = 1, border = 0;
     int of = -1, first = 0;  // of a slice: the tensor that it is part of
+    int gathered = -1;       // and the one that was made of it
     int last_use = -1;
   };
   struct Vector {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "onnx.hpp"
 
+#include <algorithm>
 #include <bit>
+#include <limits>
 
 #include "refuse.hpp"
 
@@ -72,16 +74,21 @@ class Reader {
     }
   }
 
+  static int clipped(std::uint64_t number) {
+    constexpr std::int64_t kLimit = std::numeric_limits<int>::max();
+    return static_cast<int>(std::clamp(static_cast<std::int64_t>(number), -kLimit, kLimit));
+  }
+
   // A repeated number, packed or not.
-  void append(std::vector<std::int64_t>& to, std::uint64_t number, Bytes packed) const {
-    if (packed.empty()) return to.push_back(static_cast<std::int64_t>(number));
+  void append(std::vector<int>& to, std::uint64_t number, Bytes packed) const {
+    if (packed.empty()) return to.push_back(clipped(number));
     std::uint64_t value = 0;
     int shift = 0;
     for (const std::uint8_t byte : packed) {
       if (shift > 63) fail("is damaged");
       value |= static_cast<std::uint64_t>(byte & 127) << shift;
       shift += 7;
-      if (byte < 128) to.push_back(static_cast<std::int64_t>(value)), value = 0, shift = 0;
+      if (byte < 128) to.push_back(clipped(value)), value = 0, shift = 0;
     }
   }
 
@@ -155,7 +162,7 @@ class Reader {
       if (field == 13 || (field == 14 && number != 0)) fail("has external data");
     });
     std::uint64_t count = 1;
-    for (const std::int64_t size : result.sizes) {
+    for (const int size : result.sizes) {
       if (size < 1 || size > 1 << 24 || (count *= static_cast<std::uint64_t>(size)) > 1 << 26) fail("has an impossible constant");
     }
     const std::size_t width = type == kFloat ? 4 : type == kHalf ? 2 : type == kInt64 ? 8 : 0;
@@ -166,7 +173,7 @@ class Reader {
       for (std::size_t i = 0; i < raw.size(); i += width) {
         if (type == kFloat) result.floats.push_back(std::bit_cast<float>(load_little<std::uint32_t>(raw.data() + i)));
         if (type == kHalf) result.floats.push_back(from_half(load_little<std::uint16_t>(raw.data() + i)));
-        if (type == kInt64) result.integers.push_back(static_cast<std::int64_t>(load_little<std::uint64_t>(raw.data() + i)));
+        if (type == kInt64) result.integers.push_back(clipped(load_little<std::uint64_t>(raw.data() + i)));
       }
     }
     if (result.count() != count) fail("has a constant of the wrong size");

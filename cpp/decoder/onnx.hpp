@@ -10,11 +10,12 @@
 
 namespace softstair {
 
-// A constant. floats: of float32 and half precision; integers: of int64.
+// A constant. floats: of float32 and half precision; integers: of int64. What int does not hold is as good as
+// its limits: here as below.
 struct Constant {
-  std::vector<std::int64_t> sizes;
+  std::vector<int> sizes;
   std::vector<float> floats;
-  std::vector<std::int64_t> integers;
+  std::vector<int> integers;
 
   std::size_t count() const { return floats.size() + integers.size(); }
 };
@@ -22,7 +23,7 @@ struct Constant {
 // One of these is set.
 struct Attribute {
   std::int64_t number = 0;
-  std::vector<std::int64_t> numbers;
+  std::vector<int> numbers;
   float real = 0;
   std::string text;
 };

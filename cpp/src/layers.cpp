@@ -16,9 +16,16 @@
 #include <wasm_simd128.h>
 #endif
 
+// What runs once, in a file that is otherwise compiled for speed.
+#ifdef SOFTSTAIR_BROWSER
+#define SOFTSTAIR_SMALL __attribute__((minsize))
+#else
+#define SOFTSTAIR_SMALL
+#endif
+
 namespace softstair {
 
-Weights Weights::slice(int first, int step, int count) const {
+SOFTSTAIR_SMALL Weights Weights::slice(int first, int step, int count) const {
   const auto size = static_cast<std::ptrdiff_t>(inputs) * taps;
   Weights part{std::vector<std::int16_t>(count * size), {}, count, inputs, taps};
   for (int i = 0; i < count; ++i) {
@@ -30,7 +37,7 @@ Weights Weights::slice(int first, int step, int count) const {
   return part;
 }
 
-void check_weights(const Weights& w, int outputs, int inputs, int taps,
+SOFTSTAIR_SMALL void check_weights(const Weights& w, int outputs, int inputs, int taps,
                    std::int32_t input_magnitude, std::int64_t extra, const std::string& name) {
   const auto count = static_cast<std::size_t>(outputs) * inputs * taps;
   if (w.outputs != outputs || w.inputs != inputs || w.taps != taps || w.values.size() != count ||
@@ -60,7 +67,7 @@ bool vectors([[maybe_unused]] bool wanted) {
 
 }  // namespace
 
-Matrix::Matrix(const Weights& w, Requantize to, bool simd)
+SOFTSTAIR_SMALL Matrix::Matrix(const Weights& w, Requantize to, bool simd)
     : depth_(w.inputs * w.taps), simd_(vectors(simd)), to_(to), bias_(w.bias) {
   if (w.outputs % kPanel != 0 || w.inputs % 2 != 0)
     refuse("a matrix needs an even number of inputs and full panels");
@@ -282,7 +289,7 @@ void panel_wasm(const std::int16_t* panel, const Inputs& x, int run, Start start
   }
 }
 
-void requantize_wasm(const std::int32_t* sums, Requantize to, std::int16_t* y) {
+[[gnu::noinline]] void requantize_wasm(const std::int32_t* sums, Requantize to, std::int16_t* y) {
   const v128_t half = wasm_i32x4_splat(to.half());
   const v128_t low = wasm_i16x8_splat(static_cast<std::int16_t>(to.range.low));
   const v128_t high = wasm_i16x8_splat(static_cast<std::int16_t>(to.range.high));
@@ -427,7 +434,7 @@ void Matrix::accumulate(const Inputs& x, std::int32_t* y) const {
   });
 }
 
-Depthwise::Depthwise(const Weights& w, Pairs pairs, Requantize to, bool simd)
+SOFTSTAIR_SMALL Depthwise::Depthwise(const Weights& w, Pairs pairs, Requantize to, bool simd)
     : channels_(w.outputs),
       simd_(vectors(simd)),
       to_(to),
@@ -443,7 +450,7 @@ Depthwise::Depthwise(const Weights& w, Pairs pairs, Requantize to, bool simd)
               w.values[static_cast<std::size_t>(c) * w.taps + tap];
 }
 
-std::vector<TapPair> Depthwise::place(int side, std::ptrdiff_t pitch, std::ptrdiff_t step) const {
+SOFTSTAIR_SMALL std::vector<TapPair> Depthwise::place(int side, std::ptrdiff_t pitch, std::ptrdiff_t step) const {
   const auto offset = [&](int tap) { return tap / side * pitch + tap % side * step; };
   std::vector<TapPair> placed;
   for (const auto& [first, second] : pairs_)
