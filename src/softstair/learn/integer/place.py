@@ -120,6 +120,7 @@ def train_place(
     planes = [_by_group(sample, states) for sample in samples]
     expected = _expected(planes, rows)
     latents = _gather(planes, lambda plane: _surprise(plane, expected))
+    shares = _shares(planes)
     del planes
     bits = _bits(tables)
     network = PlaceNetwork(latents.rows.shape[2], rows)
@@ -128,7 +129,7 @@ def train_place(
         part = latents.some(pick)
         return _cost(part, network(part.seen, part.near, part.rows), bits, rows, per_row)
 
-    _train(network, cost, latents.rows.shape[1], steps)
+    _train(network, cost, shares, steps)
     return _integers(network, expected)
 
 
@@ -144,6 +145,7 @@ def train_signs(
     planes = [_by_group(sample, states) for sample in samples]
     corrected = _corrected(planes, place)
     latents = _gather(planes, lambda plane: plane["signs"])._replace(rows=corrected)
+    shares = _shares(planes)
     phases = torch.cat([plane["phases"].flatten(1, 3)[..., 0] for plane in planes], 1).long()
     del planes
     network = SignNetwork(latents.rows.shape[2], rows)
@@ -154,7 +156,7 @@ def train_signs(
         there = part.seen != 0
         return F.softplus(-logits[there] * part.seen[there].sign()).sum()
 
-    _train(network, cost, latents.rows.shape[1], steps)
+    _train(network, cost, shares, steps)
     order = torch.from_numpy(reading_order(latents.rows.shape[2]))
     weight = (network.weight * network.get_buffer("mask"))[:, order][:, :, order]
     return SignContext(
@@ -165,13 +167,23 @@ def train_signs(
     )
 
 
-def _train(network: nn.Module, cost: Callable[[Tensor], Tensor], places: int, steps: int) -> None:
-    """Steps of Adam on what some of so many places cost."""
+def _shares(planes: Sequence[Planes]) -> Tensor:
+    """How often each place is drawn, (N): less where symbols are many, or high rates were all that counts."""
+    shares = []
+    for plane in planes:
+        levels = plane["levels"]
+        density = (levels != 0).float().mean().clamp(min=1e-3)
+        shares.append(density.rsqrt().expand(levels.shape[1:4].numel()))
+    return torch.cat(shares)
+
+
+def _train(network: nn.Module, cost: Callable[[Tensor], Tensor], shares: Tensor, steps: int) -> None:
+    """Steps of Adam on what some places cost, drawn by their shares."""
     optimiser = torch.optim.Adam(network.parameters(), lr=_RATE)
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = _RATE * (1 - step / steps) + 1e-5
-        loss = cost(torch.randint(0, places, (_BATCH,))) / _BATCH
+        loss = cost(torch.multinomial(shares, _BATCH, replacement=True)) / _BATCH
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

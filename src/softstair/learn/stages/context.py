@@ -47,9 +47,9 @@ _STEP = 2**31 + 1  # of the crops: one that no run reaches, nor the export
 class Effort:
     """How much is done: crops that are coded, and steps of each training."""
 
-    crops: int = 1200
-    place_steps: int = 600
-    sign_steps: int = 800
+    crops: int = 1600
+    place_steps: int = 1000
+    sign_steps: int = 1200
     hyper_steps: int = 1000
 
 
