@@ -24,6 +24,7 @@ from softstair.quantize.context import (
 )
 from softstair.quantize.grids import MAGNITUDE
 from softstair.quantize.phases import PHASES, phase_map
+from softstair.quantize.rates import POSITIONS_PER_POINT
 from softstair.quantize.tables import TableSet
 
 _LEVELS = 64  # magnitudes of levels that are told apart
@@ -39,9 +40,11 @@ Planes = dict[str, Tensor]
 class Sample:
     """A tile as a search decided it, phase by phase: int16 (4, h, w, C / 4), zero where nothing is coded.
 
-    rows: of the scale network; -1 where nothing is coded. levels, quantizers: as they are coded.
+    position: its rate. rows: of the scale network; -1 where nothing is coded. levels, quantizers: as they
+    are coded.
     """
 
+    position: int
     rows: npt.NDArray[np.int16]
     levels: npt.NDArray[np.int16]
     quantizers: npt.NDArray[np.int16]
@@ -120,7 +123,6 @@ def train_place(
     planes = [_by_group(sample, states) for sample in samples]
     expected = _expected(planes, rows)
     latents = _gather(planes, lambda plane: _surprise(plane, expected))
-    shares = _shares(planes)
     del planes
     bits = _bits(tables)
     network = PlaceNetwork(latents.rows.shape[2], rows)
@@ -129,7 +131,7 @@ def train_place(
         part = latents.some(pick)
         return _cost(part, network(part.seen, part.near, part.rows), bits, rows, per_row)
 
-    _train(network, cost, shares, steps)
+    _train(network, cost, torch.ones(latents.rows.shape[1]), steps)
     return _integers(network, expected)
 
 
@@ -145,7 +147,7 @@ def train_signs(
     planes = [_by_group(sample, states) for sample in samples]
     corrected = _corrected(planes, place)
     latents = _gather(planes, lambda plane: plane["signs"])._replace(rows=corrected)
-    shares = _shares(planes)
+    shares = _shares(samples, latents.rows.shape[1])
     phases = torch.cat([plane["phases"].flatten(1, 3)[..., 0] for plane in planes], 1).long()
     del planes
     network = SignNetwork(latents.rows.shape[2], rows)
@@ -167,14 +169,12 @@ def train_signs(
     )
 
 
-def _shares(planes: Sequence[Planes]) -> Tensor:
-    """How often each place is drawn, (N): less where symbols are many, or high rates were all that counts."""
-    shares = []
-    for plane in planes:
-        levels = plane["levels"]
-        density = (levels != 0).float().mean().clamp(min=1e-3)
-        shares.append(density.rsqrt().expand(levels.shape[1:4].numel()))
-    return torch.cat(shares)
+def _shares(samples: Sequence[Sample], places: int) -> Tensor:
+    """How often each place is drawn: less at high rates, whose symbols were else all that counts."""
+    point = np.array([sample.position // POSITIONS_PER_POINT for sample in samples])
+    density = np.array([(sample.levels != 0).mean() for sample in samples])
+    share = [density[point == of].mean().clip(min=1e-3) ** -0.5 for of in point]
+    return torch.from_numpy(np.repeat(share, places // len(samples)))
 
 
 def _train(network: nn.Module, cost: Callable[[Tensor], Tensor], shares: Tensor, steps: int) -> None:

@@ -130,7 +130,7 @@ def _sample(coder: TileCoder, bundle: Bundle, begun: Begun, mode: Mode) -> Sampl
     levels[coded] = coded_levels
     if mode.states > 1:
         quantizers[coded] = coded_rows & 1
-    return Sample(all_rows, levels, quantizers)
+    return Sample(begun.position, all_rows, levels, quantizers)
 
 
 def _measured(integers: Integers, networks: Networks, begun: Sequence[Begun], mode: Mode) -> Integers:
