@@ -3,9 +3,10 @@
     python -m experiments.context.run WITHOUT.stairs WITH.stairs DATA/kodak [--positions 16 40 64 88 120 148]
     python -m experiments.context.run WITHOUT.stairs WITH.stairs --time PICTURE
 
-Bytes are those of files and of z in them (what a decoder has read when it knows z); PSNR is of decoded
-pictures, since a search by other tables may decide otherwise. Times are of all symbols of a picture's first
-tile, the bundles in turn: medians, in milliseconds of one core, whoever else uses it.
+Bytes are those of files, of files without the context of signs, and of z (what a decoder has read when it
+knows z); PSNR is of decoded pictures, since a search by other tables may decide otherwise. Times are of all
+symbols of a picture's first tile, the bundles in turn: medians, in milliseconds of one core, whoever else
+uses it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
 
 from softstair import _core
-from softstair.bundle import Bundle, open_bundle
+from softstair.bundle import CONTEXT, Bundle, open_bundle
 from softstair.codec import Rate, decode_picture, encode_picture
 from softstair.evaluate import find_data_set
 from softstair.pictures import Picture, read_picture
@@ -49,20 +52,29 @@ def load(path: Path) -> Picture:
     return read_picture(path.read_bytes(), path.name)
 
 
+def without_signs(bundle: Bundle) -> Bundle:
+    """The bundle without its context of signs; all else decides as before."""
+    tensors = load_safetensors(bundle.entries[CONTEXT])
+    kept = {name: value for name, value in tensors.items() if not name.startswith("sign.")}
+    return Bundle({**bundle.entries, CONTEXT: save_safetensors(kept)}, bundle.origin)
+
+
 def savings(bundles: list[Bundle], pictures: list[Picture], positions: list[int]) -> None:
-    """Print a row a position: bits a pixel without, per cent saved of all bytes, z and y, PSNR gained."""
-    print("| position | bits a pixel | saved | by z | by y | of z | PSNR, dB |")
-    print("| --: | --: | --: | --: | --: | --: | --: |")
+    """Print a row a position: bits a pixel without, per cent saved of all bytes and by part, PSNR gained."""
+    print("| position | bits a pixel | saved | by z | by the place | by signs | of z | PSNR, dB |")
+    print("| --: | --: | --: | --: | --: | --: | --: | --: |")
+    without, with_ = bundles
+    parts = without, without_signs(with_), with_
     for position in positions:
-        rows = np.array([[measured(bundle, one, position) for bundle in bundles] for one in pictures])
+        rows = np.array([[measured(bundle, one, position) for bundle in parts] for one in pictures])
         pixels = sum(one.array.shape[0] * one.array.shape[1] for one in pictures)
         whole, z = rows[:, :, 0].sum(0), rows[:, :, 1].sum(0)
-        by_z, by_all = z[0] - z[1], whole[0] - whole[1]
-        shares = [100 * value / whole[0] for value in (by_all, by_z, by_all - by_z)]
+        by_z, by_signs, by_all = z[0] - z[1], whole[1] - whole[2], whole[0] - whole[2]
+        saved = (by_all, by_z, by_all - by_z - by_signs, by_signs)
         print(
             f"| {position} | {8 * whole[0] / pixels:.3f} |",
-            " | ".join(f"{share:.2f} %" for share in shares),
-            f"| {100 * by_z / z[0]:.1f} % | {mean(rows[:, 1, 2] - rows[:, 0, 2]):+.3f} |",
+            " | ".join(f"{100 * value / whole[0]:.2f} %" for value in saved),
+            f"| {100 * by_z / z[0]:.1f} % | {mean(rows[:, 2, 2] - rows[:, 0, 2]):+.3f} |",
             flush=True,
         )
 
