@@ -29,8 +29,10 @@ _EARLIER = {
     "964fbc18c006d743": "photo",
     "087020fa78318de7": "photo",
     "fc0bb70438395f80": "photo",
+    "33b385c13b74605d": "photo",
     "bb1da3813cd9f114": "photo-psnr",
     "99783fbd59ec4504": "photo-psnr",
+    "a0bfaffc9a98ce67": "photo-psnr",
 }
 
 
