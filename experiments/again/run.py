@@ -73,7 +73,9 @@ def generations(
         if holds_z and last is not None:
             z = last[0]
         decided = coder.decide(coder.begin(analysed, position, z))
-        now = coder.synthesise(decided.latents, analysed.geometry, position)
+        now = coder.synthesise(
+            decided.latents, analysed.geometry, position, bundle.smoothing_at(position, mode)
+        )
         y = decided.tile.symbols
         flips = (
             (np.nan, np.nan) if last is None else (float(np.mean(z != last[0])), float(np.mean(y != last[1])))
@@ -115,7 +117,7 @@ def main() -> None:
     )
     print(f"|---|{'--:|' * (len(shown) + 1)}", flush=True)
     position = position_of_quality(quality, bundle.last_position)
-    for mode in (Mode.TCQ32, Mode.RDOQ):
+    for mode in (Mode.TCQ512, Mode.RDOQ):
         for holds in (False, True):
             found = np.array([list(generations(p, position, mode, times, holds_z=holds)) for p in pictures])
             means = found.mean(axis=0)
