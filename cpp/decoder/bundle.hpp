@@ -53,7 +53,7 @@ class Bundle {
   struct Mode {
     int step = 0, skip = 0;
     std::vector<std::vector<std::int32_t>> levels;
-    std::shared_ptr<const Tables> tables, leaning;  // the latter if there are signs_
+    std::shared_ptr<const Tables> tables;
   };
   void read_staircases(Bytes bytes);
   void read_scale(Bytes bytes);

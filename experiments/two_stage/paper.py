@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from experiments.harness import over_seeds
 from experiments.judging import Measured, coding_of, curves, gains, load_held_out
-from experiments.two_stage.run import MODES, PARTS
+from experiments.two_stage.run import MODES, PARTS, with_more
 from torch import Tensor
 
 from softstair.evaluate import markdown_table
@@ -140,7 +140,9 @@ class Setting:
             before = {mode: curve(first, mode) for mode in MODES}
             for arm in tuned:
                 if arm == MORE:
-                    more = self.pretrained(f"{name}-more", with_more(self.recipe), begun, design)
+                    more = self.pretrained(
+                        f"{name}-more", with_more(self.recipe, self.recipe.finetune.steps), begun, design
+                    )
                     after = {mode: curve(more, mode) for mode in MODES}
                 else:
                     after = {mode: curve(self.tuned(begun, mode, arm), mode) for mode in MODES}
@@ -158,24 +160,6 @@ class Setting:
         recipe = msgspec.structs.replace(self.recipe, finetune=settings)
         run = self.folder / f"{begun.parent.name}-{mode}-{parts}"
         return finetune(recipe, begun, self.data_root, run, say=print)
-
-
-def with_more(recipe: Recipe) -> Recipe:
-    """As many steps of stage 1 as stage 2 has, at its rates and on as many crops of its size."""
-    tuning = recipe.finetune
-    settings = msgspec.structs.replace(
-        recipe.pretrain,
-        batches=[Batches(0, tuning.count, tuning.side)],
-        steps=tuning.steps,
-        decay_from=0,
-        fixed_from=0,
-        warm_up=tuning.warm_up,
-        muon_rate=tuning.muon_rate,
-        adam_rate=tuning.adam_rate,
-        average=tuning.average,
-        validate_every=tuning.steps,
-    )
-    return msgspec.structs.replace(recipe, pretrain=settings)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -124,6 +124,24 @@ def folder_of(arm: Arm, runs: Path) -> Path:
     return runs / arm.name.replace(" + ", "-").replace(" ", "-")
 
 
+def with_more(recipe: Recipe, steps: int) -> Recipe:
+    """Steps of stage 1 at the rates of stage 2, on as many crops of its size."""
+    tuning = recipe.finetune
+    settings = msgspec.structs.replace(
+        recipe.pretrain,
+        batches=[Batches(0, tuning.count, tuning.side)],
+        steps=steps,
+        decay_from=0,
+        fixed_from=0,
+        warm_up=tuning.warm_up,
+        muon_rate=tuning.muon_rate,
+        adam_rate=tuning.adam_rate,
+        average=tuning.average,
+        validate_every=steps,
+    )
+    return msgspec.structs.replace(recipe, pretrain=settings)
+
+
 def train(arm: Arm, recipe: Recipe, arguments: argparse.Namespace) -> None:
     """Train an arm, or go on."""
     run, replace = folder_of(arm, arguments.runs), msgspec.structs.replace
@@ -134,20 +152,8 @@ def train(arm: Arm, recipe: Recipe, arguments: argparse.Namespace) -> None:
     if arm.stage == "derive":
         derive(recipe, arguments.snapshot, arguments.data_root, run, positions=POINTS, say=say)
     elif arm.stage == "pretrain":
-        schedule = replace(
-            recipe.pretrain,
-            steps=arguments.steps,
-            decay_from=0,
-            fixed_from=0,
-            warm_up=tuning.warm_up,
-            muon_rate=tuning.muon_rate,
-            adam_rate=tuning.adam_rate,
-            average=tuning.average,
-            batches=[Batches(0, tuning.count, tuning.side)],
-            validate_every=arguments.steps,
-        )
         pretrain(
-            replace(recipe, pretrain=schedule),
+            with_more(recipe, arguments.steps),
             arguments.data_root,
             run,
             torch.device("cpu"),
