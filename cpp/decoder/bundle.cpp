@@ -221,7 +221,7 @@ void Bundle::read_context(Bytes bytes) {
     is("hyper.own", {live, 2, kOwn});
     auto tables = std::make_shared<const Tables>(array_of(arrays, "hyper.cdf").values<std::uint16_t>("U16", 1),
                                                  array_of(arrays, "hyper.offsets").values<std::int32_t>("I32", 1));
-    hyper_ = std::make_shared<const HyperNetwork>(std::move(parts), scale_->hyper_latents(), std::move(tables));
+    hyper_ = std::make_shared<const HyperNetwork>(std::move(parts), scale_->hyper_latents(), std::move(tables), true);
     hyper_rate_ = biases_of(array_of(arrays, "hyper.rate"), points());
     expected += 8;
   }

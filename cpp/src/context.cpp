@@ -17,10 +17,8 @@ namespace {
 constexpr Range kSurprise{-384, 384};
 constexpr Range kRows{-8191, 8191};
 constexpr Requantize kRowsFromSurprise{7 + 12 - 8, kRows};
-constexpr int kGainBits = 8, kRowBits = 8;  // of gain, of sums and bias
-constexpr int kSignShift = 7, kLargestSign = 2;  // in half steps
+constexpr int kSignShift = 7;
 constexpr int kLargestSignGroup = 240;
-constexpr int kMagnitudeShift = 3;          // magnitudes come in 2^-4
 
 // Of z: sums in 2^-12, hidden in 2^-6, outputs in 2^-15.
 constexpr Requantize kHiddenFromSums{12 - 6, {0, 2047}};
@@ -30,6 +28,12 @@ constexpr int kOwnShift = 3;     // from z times a weight in 2^-12
 
 void need(bool holds, const char* why) {
   if (!holds) refuse(why);
+}
+
+std::vector<RowFactor> joined(const std::vector<std::int16_t>& gain, const std::int16_t* bias) {
+  std::vector<RowFactor> factors(gain.size());
+  for (std::size_t row = 0; row < gain.size(); ++row) factors[row] = {gain[row], bias == nullptr ? std::int16_t{0} : bias[row]};
+  return factors;
 }
 
 Weights of_block(const std::int16_t* weight, int group, int block) {
@@ -42,23 +46,12 @@ Weights of_block(const std::int16_t* weight, int group, int block) {
   return part;
 }
 
-// start + sums * gain + bias, rounded and clipped, by the rows of a block; kSkipped stays. Without branches, which
-// vectors do at once.
-void scale(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const std::int16_t* gain,
-           const std::int16_t* bias, Range range, std::int16_t* out) {
-  constexpr int kShift = kGainBits + kRowBits;
-  std::int16_t gains[kContextBlock], biases[kContextBlock], result[kContextBlock];
-  for (int i = 0; i < kContextBlock; ++i) {
-    const int of = std::max<int>(row[i], 0);
-    gains[i] = gain[of];
-    biases[i] = bias[of];
-  }
-  for (int i = 0; i < kContextBlock; ++i) {
-    const int change = (sums[i] * gains[i] + biases[i] * (1 << kGainBits) + (1 << (kShift - 1))) >> kShift;
-    const std::int16_t scaled = range.clip(start[i] + change);
-    result[i] = row[i] == kSkipped ? kSkipped : scaled;
-  }
-  std::copy_n(result, kContextBlock, out);  // may be one of the others
+// The columns of a matrix of so many rows, one after the other, with zeros up to a length.
+std::vector<std::int16_t> columns(const std::vector<std::int16_t>& matrix, std::size_t rows, std::size_t length) {
+  const std::size_t count = matrix.size() / rows;
+  std::vector<std::int16_t> result(count * length);
+  for (std::size_t i = 0; i < matrix.size(); ++i) result[i % count * length + i / count] = matrix[i];
+  return result;
 }
 
 // log2(1 + |z|) in 2^-4, along straight lines between powers of two.
@@ -74,17 +67,16 @@ int clipped(int z) { return std::clamp(z, -kLargestHyper, kLargestHyper); }
 }  // namespace
 
 PlaceNetwork::PlaceNetwork(const std::vector<std::int16_t>& weight, const std::vector<std::int16_t>& near,
-                           std::vector<std::int16_t> expected, std::vector<std::int16_t> gain,
-                           std::vector<std::int16_t> bias, bool simd)
-    : group_(static_cast<int>(near.size() / (4 * kNearPlaces))),
-      expected_(std::move(expected)),
-      gain_(std::move(gain)),
-      bias_(std::move(bias)) {
+                           std::vector<std::int16_t> expected, const std::vector<std::int16_t>& gain,
+                           const std::vector<std::int16_t>& bias, bool simd)
+    : group_(static_cast<int>(near.size() / (4 * kNearPlaces))), simd_(simd && simd_available()), expected_(std::move(expected)) {
   const auto area = static_cast<std::size_t>(group_) * group_;
   need(group_ > 0 && group_ % kContextBlock == 0 && group_ <= 1024 && near.size() == 4u * kNearPlaces * group_ && weight.size() == 4 * area,
        "the context of a place has the wrong shape");
-  need(!expected_.empty() && gain_.size() == expected_.size() && bias_.size() == expected_.size(),
+  need(!expected_.empty() && gain.size() == expected_.size() && bias.size() == expected_.size(),
        "the context of a place has different numbers of rows");
+  factors_ = joined(gain, bias.data());
+  expected_.push_back(0);  // vectors read it with the last
   for (const std::int16_t e : expected_) need(e >= 0 && e <= kSurprise.high, "an expected magnitude is impossible");
   for (int g = 0; g < 4; ++g) {
     const std::int16_t* of_group = weight.data() + g * area;
@@ -107,14 +99,13 @@ PlaceNetwork::PlaceNetwork(const std::vector<std::int16_t>& weight, const std::v
   }
 }
 
-SignNetwork::SignNetwork(std::vector<std::int16_t> weight, std::vector<std::int16_t> near, std::vector<std::int16_t> gain,
+SignNetwork::SignNetwork(std::vector<std::int16_t> weight, std::vector<std::int16_t> near, const std::vector<std::int16_t>& gain,
                          std::vector<std::int16_t> skew, bool simd)
     : group_(static_cast<int>(near.size() / (16 * kNearPlaces))),
       simd_(simd && simd_available()),
       weight_(std::move(weight)),
       near_(std::move(near)),
-      gain_(std::move(gain)),
-      bias_(gain_.size()),
+      factors_(joined(gain, nullptr)),
       skew_(std::move(skew)) {
   const auto depth = static_cast<std::size_t>(group_);
   // Of so many weights no sum can leave int32.
@@ -178,9 +169,9 @@ bool PlaceField::correct(int x, int block, BlockRows& out) {
   if (block == 0) begin_place(x);
   const std::int16_t* near = of_near_.data() + block * kContextBlock;
   const std::int16_t* given = rows_ + static_cast<std::ptrdiff_t>(x) * network.group_ + block;
-  out = {};
   int all = kSkipped;
-  for (int i = 0; i < kContextBlock; ++i) all &= out.row[i] = given[i * blocks_];
+  out = {};
+  for (int i = 0; i < kContextBlock; ++i) all &= out.row[i] = given_[i] = given[i * blocks_];
   if (all == kSkipped) return false;
   std::int16_t sums[kContextBlock];
   if (block == 0) {
@@ -190,34 +181,28 @@ bool PlaceField::correct(int x, int block, BlockRows& out) {
     for (int i = 0; i < kContextBlock; ++i) start[i] = near[i] * (1 << kRowsFromSurprise.shift);
     network.before_[group_at(x)][block - 1].apply({surprise_.data() + place(2, x), 0, 1}, {start, 0}, sums, 0);
   }
-  scale(out.row, out.row, sums, network.gain_.data(), network.bias_.data(), {0, network.rows() - 1}, out.row);
+  move_rows(given_, given_, sums, network.factors_.data(), {0, network.rows() - 1}, network.simd_, out.row);
   if (!signs_) return true;
   requantize(sign_sums_.data() + block * kContextBlock, kRowsFromSurprise, signs_->simd_, sums);
-  scale(out.row, out.lean, sums, signs_->gain_.data(), signs_->bias_.data(), {-signs_->leans(), signs_->leans()}, out.lean);
+  move_rows(out.row, out.lean, sums, signs_->factors_.data(), {-signs_->leans(), signs_->leans()}, signs_->simd_, out.lean);
   return true;
 }
 
 void PlaceField::see(int x, int block, const BlockSymbols& symbols) {
   const int first = block * kContextBlock, group = network_->group();
-  const std::int16_t* given = rows_ + static_cast<std::ptrdiff_t>(x) * group + block;
   std::int16_t* here = surprise_.data() + place(2, x) + first;
-  for (int i = 0; i < kContextBlock; ++i) {
-    const int row = given[i * blocks_];
-    here[i] = row == kSkipped ? std::int16_t{0}
-                              : static_cast<std::int16_t>((symbols.magnitude[i] << kMagnitudeShift) - network_->expected_[row]);
-  }
+  surprises(given_, symbols.magnitude, network_->expected_.data(), network_->simd_, here);
   if (!signs_) return;
   here = sign_.data() + place(2, x) + first;
-  for (int i = 0; i < kContextBlock; ++i)
-    here[i] = static_cast<std::int16_t>(std::clamp<int>(symbols.half_steps[i], -kLargestSign, kLargestSign) * (1 << kSignShift));
+  for (int i = 0; i < kContextBlock; ++i) here[i] = static_cast<std::int16_t>(symbols.half_steps[i] * (1 << kSignShift));
   const int after = first + kContextBlock;
   if (symbols.there == 0 || after == group) return;
   const std::int16_t* columns = signs_->weight_.data() + static_cast<std::ptrdiff_t>(group_at(x) * group + first) * group + after;
   add_multiples({columns, group, here, symbols.there}, group - after, signs_->simd_, sign_sums_.data() + after);
 }
 
-HyperNetwork::HyperNetwork(Parts parts, int channels, std::shared_ptr<const Tables> tables)
-    : parts_(std::move(parts)), place_(channels, -1), tables_(std::move(tables)) {
+HyperNetwork::HyperNetwork(Parts parts, int channels, std::shared_ptr<const Tables> tables, bool simd)
+    : parts_(std::move(parts)), simd_(simd && simd_available()), place_(channels, -1), tables_(std::move(tables)) {
   const std::size_t n = parts_.live.size();
   need(n > 0 && n <= place_.size() && parts_.before.size() % n == 0, "the context of z has the wrong shape");
   hidden_ = static_cast<int>(parts_.before.size() / n);
@@ -231,33 +216,31 @@ HyperNetwork::HyperNetwork(Parts parts, int channels, std::shared_ptr<const Tabl
     need(channel >= 0 && channel < channels && (i == 0 || channel > parts_.live[i - 1]), "the context of z names impossible channels");
     place_[channel] = static_cast<int>(i);
   }
-  for (std::size_t from = 0; from < kAround; ++from)
-    for (std::size_t i = 0; i < n; ++i)
-      for (std::size_t h = 0; h < hidden; ++h) around_.push_back(parts_.around[(h * kAround + from) * n + i]);
-  for (std::size_t i = 0; i < n; ++i)
-    for (std::size_t h = 0; h < hidden; ++h) before_.push_back(parts_.before[h * n + i]);
+  padded_ = (hidden_ + kPanel - 1) / kPanel * kPanel;
+  around_ = columns(parts_.around, hidden, padded_);
+  before_ = columns(parts_.before, hidden, padded_);
   least_ = kProbabilityBits;
   for (int row = 0; row < tables_->rows(); ++row) least_ = std::min(least_, least_bits(*tables_, row));
   // Sums: int16 weights on at most 5 * 4096 inputs of 127 could leave int32, so look.
-  const auto total = [](const std::int16_t* w, std::size_t count, std::size_t step) {
+  const auto total = [](const std::int16_t* w, std::size_t count) {
     std::int64_t sum = 0;
-    for (std::size_t i = 0; i < count; ++i) sum += std::abs(static_cast<int>(w[i * step]));
+    for (std::size_t i = 0; i < count; ++i) sum += std::abs(static_cast<int>(w[i]));
     return sum;
   };
   constexpr std::int64_t kRoom = std::numeric_limits<std::int32_t>::max() - kLargestRate;
   for (std::size_t h = 0; h < hidden; ++h)
-    need((total(&parts_.around[h * kAround * n], kAround * n, 1) + total(&parts_.before[h * n], n, 1)) * kLargestHyper < kRoom,
+    need((total(&parts_.around[h * kAround * n], kAround * n) + total(&parts_.before[h * n], n)) * kLargestHyper < kRoom,
          "the context of z could overflow its accumulators");
   for (std::size_t i = 0; i < n; ++i)
     for (std::size_t k = 0; k < 2; ++k)
-      need(total(&parts_.head[(2 * i + k) * hidden], hidden, 1) * kHiddenFromSums.range.high +
-                   total(&parts_.own[(2 * i + k) * kOwn], kOwn, 1) * (k == 0 ? kLargestHyper << kOwnShift : kLargestMagnitude) <
+      need(total(&parts_.head[(2 * i + k) * hidden], hidden) * kHiddenFromSums.range.high +
+                   total(&parts_.own[(2 * i + k) * kOwn], kOwn) * (k == 0 ? kLargestHyper << kOwnShift : kLargestMagnitude) <
                kRoom,
            "the context of z could overflow its accumulators");
 }
 
 HyperPlace::HyperPlace(const HyperNetwork& network, const std::vector<std::int32_t>& rate)
-    : network_(network), rate_(rate), sums_(network.hidden()) {}
+    : network_(network), rate_(rate), sums_(network.padded_), active_(network.padded_) {}
 
 void HyperPlace::begin(const std::int16_t* z, int y, int x, int width) {
   const auto depth = static_cast<std::ptrdiff_t>(network_.channels());
@@ -270,27 +253,28 @@ void HyperPlace::begin(const std::int16_t* z, int y, int x, int width) {
            y > 0 && x + 1 < width ? here - line + depth : nullptr,
            x > 1 ? here - 2 * depth : nullptr,
            y > 1 ? here - 2 * line : nullptr};
-  const int hidden = network_.hidden(), n = network_.live();
-  std::copy_n(rate_.begin(), hidden, sums_.begin());
-  const std::int16_t* w = network_.around_.data();
+  const int n = network_.live();
+  std::fill(sums_.begin(), sums_.end(), 0);
+  std::copy_n(rate_.begin(), network_.hidden(), sums_.begin());
+  const std::int16_t* column = network_.around_.data();
   for (int from = 0; from < kAround; ++from)
-    for (int i = 0; i < n; ++i, w += hidden) {
-      const int symbol = near_[from] == nullptr ? 0 : clipped(near_[from][network_.parts_.live[i]]);
-      if (symbol == 0) continue;
-      for (int h = 0; h < hidden; ++h) sums_[h] += symbol * w[h];
-    }
+    for (int i = 0; i < n; ++i, column += network_.padded_)
+      if (near_[from] != nullptr) add(column, near_[from][network_.parts_.live[i]]);
 }
 
-HyperRow HyperPlace::row(int number) const {
+// A column of weights times a symbol.
+void HyperPlace::add(const std::int16_t* column, int symbol) {
+  const auto factor = static_cast<std::int16_t>(clipped(symbol));
+  if (factor != 0) add_multiples({column, 0, &factor, 1}, network_.padded_, network_.simd_, sums_.data());
+}
+
+HyperRow HyperPlace::row(int number) {
   const int hidden = network_.hidden();
+  for (int h = 0; h < hidden; h += kPanel) requantize(sums_.data() + h, kHiddenFromSums, network_.simd_, active_.data() + h);
   const std::int16_t* head = network_.parts_.head.data() + static_cast<std::ptrdiff_t>(2 * number) * hidden;
   const std::int16_t* own = network_.parts_.own.data() + static_cast<std::ptrdiff_t>(2 * number) * kOwn;
-  std::int32_t mean = rate_[hidden + 2 * number], scale = rate_[hidden + 2 * number + 1];
-  for (int h = 0; h < hidden; ++h) {
-    const std::int32_t active = kHiddenFromSums(sums_[h]);
-    mean += active * head[h];
-    scale += active * head[hidden + h];
-  }
+  std::int32_t mean = rate_[hidden + 2 * number] + dot_product(active_.data(), head, hidden, network_.simd_);
+  std::int32_t scale = rate_[hidden + 2 * number + 1] + dot_product(active_.data(), head + hidden, hidden, network_.simd_);
   const int channel = network_.parts_.live[number];
   for (int i = 0; i < kOwn; ++i) {
     if (near_[i] == nullptr) continue;
@@ -305,11 +289,7 @@ HyperRow HyperPlace::row(int number) const {
 }
 
 void HyperPlace::see(int number, int symbol) {
-  if (symbol == 0) return;
-  const int hidden = network_.hidden();
-  const std::int16_t* w = network_.before_.data() + static_cast<std::ptrdiff_t>(number) * hidden;
-  const int value = clipped(symbol);
-  for (int h = 0; h < hidden; ++h) sums_[h] += value * w[h];
+  add(network_.before_.data() + static_cast<std::ptrdiff_t>(number) * network_.padded_, symbol);
 }
 
 }  // namespace softstair

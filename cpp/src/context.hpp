@@ -23,6 +23,7 @@ constexpr int kLargestHyper = 127;
 constexpr std::int32_t kLargestRate = 1 << 24;  // of biases that depend on the rate
 
 constexpr int kMostLeans = 7;  // of signs, either way
+constexpr int kLargestSign = 2;  // half steps that a symbol counts at most
 
 // What latents of a place say of the scales of others of the same phase there. Immutable.
 //
@@ -33,19 +34,21 @@ class PlaceNetwork {
   // Throws std::invalid_argument if shapes do not fit, a channel would see one that is not yet read, or an
   // accumulator could overflow.
   PlaceNetwork(const std::vector<std::int16_t>& weight, const std::vector<std::int16_t>& near,
-               std::vector<std::int16_t> expected, std::vector<std::int16_t> gain,
-               std::vector<std::int16_t> bias, bool simd);
+               std::vector<std::int16_t> expected, const std::vector<std::int16_t>& gain,
+               const std::vector<std::int16_t>& bias, bool simd);
 
   int group() const { return group_; }
   int blocks() const { return group_ / kContextBlock; }
-  int rows() const { return static_cast<int>(expected_.size()); }
+  int rows() const { return static_cast<int>(factors_.size()); }
 
  private:
   friend class PlaceField;
   int group_;
+  bool simd_;
   std::array<std::vector<Matrix>, 4> before_;  // by group, of the blocks 1, 2, ..
   std::array<Depthwise, 4> near_;
-  std::vector<std::int16_t> expected_, gain_, bias_;
+  std::vector<std::int16_t> expected_;
+  std::vector<RowFactor> factors_;
 };
 
 // Which sign latents of a place lean to, by the signs of others of the same phase there. Immutable.
@@ -54,11 +57,11 @@ class SignNetwork {
   // weight: (4, G, G), group, input, output; near: (4, 4, kNearPlaces, G), phase, group; channels of both in the
   // order of reading. gain: a row each; skew: of every lean, see Tables::leaning.
   // Throws std::invalid_argument as above; a group has at most 240 channels.
-  SignNetwork(std::vector<std::int16_t> weight, std::vector<std::int16_t> near, std::vector<std::int16_t> gain,
+  SignNetwork(std::vector<std::int16_t> weight, std::vector<std::int16_t> near, const std::vector<std::int16_t>& gain,
               std::vector<std::int16_t> skew, bool simd);
 
   int group() const { return group_; }
-  int rows() const { return static_cast<int>(gain_.size()); }
+  int rows() const { return static_cast<int>(factors_.size()); }
   int leans() const { return static_cast<int>(skew_.size()); }
   const std::vector<std::int16_t>& skew() const { return skew_; }
 
@@ -66,7 +69,9 @@ class SignNetwork {
   friend class PlaceField;
   int group_;
   bool simd_;
-  std::vector<std::int16_t> weight_, near_, gain_, bias_, skew_;  // bias_: zero, as none leans by itself
+  std::vector<std::int16_t> weight_, near_;
+  std::vector<RowFactor> factors_;  // nothing is added: none leans by itself
+  std::vector<std::int16_t> skew_;
 };
 
 // Table rows of a block, kSkipped where nothing is coded, and which sign latents lean to and how much: with -2
@@ -75,8 +80,8 @@ struct BlockRows {
   std::int16_t row[kContextBlock], lean[kContextBlock];
 };
 
-// Symbols of a block: magnitudes, any where nothing is coded; half steps, zero there; and a bit for each that is
-// not zero.
+// Symbols of a block: magnitudes, any where nothing is coded; half steps, clipped, zero there; and a bit for each
+// that is not zero.
 struct BlockSymbols {
   std::uint8_t magnitude[kContextBlock] = {};
   std::int16_t half_steps[kContextBlock] = {};
@@ -84,7 +89,7 @@ struct BlockSymbols {
 
   void put(int i, std::uint8_t of_magnitude, int of_half_steps) {
     magnitude[i] = of_magnitude;
-    half_steps[i] = static_cast<std::int16_t>(std::clamp(of_half_steps, -32767, 32767));
+    half_steps[i] = static_cast<std::int16_t>(std::clamp(of_half_steps, -kLargestSign, kLargestSign));
     there |= static_cast<unsigned>(of_half_steps != 0) << i;
   }
 };
@@ -98,7 +103,7 @@ class PlaceField {
   void begin_phase(int phase);
   // rows: what the scale network says of the line, (width, G); they must stay. A line may begin again.
   void begin_line(int y, const std::int16_t* rows);
-  // Of a block of the place x. False if nothing of it is coded.
+  // Of a block of the place x, which is seen next. False if nothing of it is coded.
   bool correct(int x, int block, BlockRows& out);
   void see(int x, int block, const BlockSymbols& symbols);
   void end_line();
@@ -118,6 +123,7 @@ class PlaceField {
   std::shared_ptr<const SignNetwork> signs_;
   int width_, blocks_, phase_ = 0, y_ = 0;
   const std::int16_t* rows_ = nullptr;
+  std::int16_t given_[kContextBlock] = {};  // of these, those of the block that is read
   // Lines, (width + 4, G) in the order of reading: the last even one, the last odd one, this one.
   std::vector<std::int16_t> surprise_, sign_;
   std::vector<std::int16_t> of_near_;    // of the place, (G)
@@ -136,7 +142,7 @@ class HyperNetwork {
     std::vector<std::int16_t> own;      // (n, 2, kOwn)
   };
   // Throws std::invalid_argument if shapes do not fit or an accumulator could overflow.
-  HyperNetwork(Parts parts, int channels, std::shared_ptr<const Tables> tables);
+  HyperNetwork(Parts parts, int channels, std::shared_ptr<const Tables> tables, bool simd);
 
   int channels() const { return static_cast<int>(place_.size()); }
   int live() const { return static_cast<int>(parts_.live.size()); }
@@ -152,10 +158,11 @@ class HyperNetwork {
  private:
   friend class HyperPlace;
   Parts parts_;
-  int hidden_ = 0;
+  bool simd_;
+  int hidden_ = 0, padded_ = 0;  // padded_: to full panels
   double least_ = 0;
   std::vector<int> place_;  // by channel
-  std::vector<std::int16_t> around_, before_;  // (kAround, n, hidden), (n, hidden)
+  std::vector<std::int16_t> around_, before_;  // (kAround, n, padded), (n, padded)
   std::shared_ptr<const Tables> tables_;
 };
 
@@ -172,13 +179,16 @@ class HyperPlace {
   // z: (.., width, channels), read up to this place.
   void begin(const std::int16_t* z, int y, int x, int width);
   // Of a live channel, by its number; all before it must have been seen.
-  HyperRow row(int number) const;
+  HyperRow row(int number);
   void see(int number, int symbol);
 
  private:
+  void add(const std::int16_t* column, int symbol);
+
   const HyperNetwork& network_;
   const std::vector<std::int32_t>& rate_;
   std::vector<std::int32_t> sums_;
+  std::vector<std::int16_t> active_;  // what is made of them
   std::array<const std::int16_t*, kOwn> near_{};  // places, or null
 };
 

@@ -16,7 +16,7 @@
 #include <wasm_simd128.h>
 #endif
 
-// What runs once, in a file that is otherwise compiled for speed.
+// What runs once or seldom, in a file that is otherwise compiled for speed.
 #ifdef SOFTSTAIR_BROWSER
 #define SOFTSTAIR_SMALL __attribute__((minsize))
 #else
@@ -108,6 +108,25 @@ void panel_portable(const std::int16_t* panel, const Inputs& x, int run, Start s
 
 void requantize_portable(const std::int32_t* sums, Requantize to, std::int16_t* y) {
   for (int o = 0; o < kPanel; ++o) y[o] = to(sums[o]);
+}
+
+constexpr int kMagnitudeShift = 7 - 4;
+
+SOFTSTAIR_SMALL void surprises_portable(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected, std::int16_t* out) {
+  for (int i = 0; i < kPanel; ++i)
+    out[i] = row[i] == kSkipped ? std::int16_t{0} : static_cast<std::int16_t>(magnitude[i] * (1 << kMagnitudeShift) - expected[row[i]]);
+}
+
+constexpr int kGainBits = 8, kRowShift = kGainBits + 8;  // of gain; and of sums
+
+SOFTSTAIR_SMALL void move_rows_portable(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums,
+                        const RowFactor* factors, Range range, std::int16_t* out) {
+  for (int i = 0; i < kPanel; ++i) {
+    const RowFactor of = factors[std::max<int>(row[i], 0)];
+    const int change = (sums[i] * of.gain + of.bias * (1 << kGainBits) + (1 << (kRowShift - 1))) >> kRowShift;
+    const std::int16_t moved = range.clip(start[i] + change);
+    out[i] = row[i] == kSkipped ? kSkipped : moved;
+  }
 }
 
 // Sixteen channels of a depthwise layer.
@@ -213,6 +232,50 @@ SOFTSTAIR_TARGET void sum_products_avx2(const std::int16_t* const* inputs, const
       sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi16_epi32(load_half(inputs[k] + o)), _mm256_cvtepu16_epi32(load_half(weights + k * count + o))));
     store(sums + o, sum);
   }
+}
+
+SOFTSTAIR_TARGET std::int32_t dot_product_avx2(const std::int16_t* x, const std::int16_t* y, int count) {
+  __m256i sums = _mm256_setzero_si256();
+  int i = 0;
+  for (; i + kPanel <= count; i += kPanel) sums = _mm256_add_epi32(sums, _mm256_madd_epi16(load(x + i), load(y + i)));
+  __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4E));
+  std::int32_t all = _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xB1)));
+  for (; i < count; ++i) all += x[i] * y[i];
+  return all;
+}
+
+// Eight rows: sum and 2^8 side by side meet gain and bias.
+SOFTSTAIR_TARGET inline __m256i moved_avx2(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors) {
+  const __m256i rows = _mm256_cvtepi16_epi32(_mm_max_epi16(load_half(row), _mm_setzero_si128()));
+  const __m256i factor = _mm256_i32gather_epi32(reinterpret_cast<const int*>(factors), rows, sizeof(RowFactor));
+  const __m256i sum = _mm256_or_si256(_mm256_cvtepu16_epi32(load_half(sums)), _mm256_set1_epi32(1 << (16 + kGainBits)));
+  const __m256i change = _mm256_add_epi32(_mm256_madd_epi16(sum, factor), _mm256_set1_epi32(1 << (kRowShift - 1)));
+  return _mm256_add_epi32(_mm256_cvtepi16_epi32(load_half(start)), _mm256_srai_epi32(change, kRowShift));
+}
+
+SOFTSTAIR_TARGET void move_rows_avx2(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums,
+                                     const RowFactor* factors, Range range, std::int16_t* out) {
+  const __m256i low = moved_avx2(row, start, sums, factors), high = moved_avx2(row + 8, start + 8, sums + 8, factors);
+  __m256i moved = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
+  moved = _mm256_max_epi16(moved, _mm256_set1_epi16(static_cast<std::int16_t>(range.low)));
+  moved = _mm256_min_epi16(moved, _mm256_set1_epi16(static_cast<std::int16_t>(range.high)));
+  const __m256i skipped = _mm256_set1_epi16(kSkipped);
+  store(out, _mm256_blendv_epi8(moved, skipped, _mm256_cmpeq_epi16(load(row), skipped)));
+}
+
+// What is expected of eight rows, each with the value behind it.
+SOFTSTAIR_TARGET inline __m256i expected_avx2(const std::int16_t* row, const std::int16_t* expected) {
+  const __m256i rows = _mm256_cvtepi16_epi32(_mm_max_epi16(load_half(row), _mm_setzero_si128()));
+  const __m256i both = _mm256_i32gather_epi32(reinterpret_cast<const int*>(expected), rows, sizeof(std::int16_t));
+  return _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF));
+}
+
+SOFTSTAIR_TARGET void surprises_avx2(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected, std::int16_t* out) {
+  const __m256i of_rows = _mm256_permute4x64_epi64(_mm256_packus_epi32(expected_avx2(row, expected), expected_avx2(row + 8, expected)), 0xD8);
+  const __m256i magnitudes = _mm256_slli_epi16(_mm256_cvtepu8_epi16(load_half(magnitude)), kMagnitudeShift);
+  const __m256i skipped = _mm256_cmpeq_epi16(load(row), _mm256_set1_epi16(kSkipped));
+  store(out, _mm256_andnot_si256(skipped, _mm256_sub_epi16(magnitudes, of_rows)));
 }
 
 // Interleave sixteen channels of two taps: a0 b0 a1 b1 ... in int16.
@@ -367,6 +430,15 @@ void sum_products(const std::int16_t* const* inputs, const std::int16_t* weights
 #endif
 }
 
+SOFTSTAIR_SMALL std::int32_t dot_product(const std::int16_t* x, const std::int16_t* y, int count, [[maybe_unused]] bool simd) {
+#ifdef SOFTSTAIR_AVX2
+  if (simd) return dot_product_avx2(x, y, count);
+#endif
+  std::int32_t sum = 0;
+  for (int i = 0; i < count; ++i) sum += x[i] * y[i];
+  return sum;
+}
+
 void requantize(const std::int32_t* sums, Requantize to, [[maybe_unused]] bool simd, std::int16_t* y) {
 #ifdef SOFTSTAIR_AVX2
   if (simd) return requantize_avx2(sums, to, y);
@@ -376,6 +448,22 @@ void requantize(const std::int32_t* sums, Requantize to, [[maybe_unused]] bool s
 #else
   requantize_portable(sums, to, y);
 #endif
+}
+
+void move_rows(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors,
+               Range range, [[maybe_unused]] bool simd, std::int16_t* out) {
+#ifdef SOFTSTAIR_AVX2
+  if (simd) return move_rows_avx2(row, start, sums, factors, range, out);
+#endif
+  move_rows_portable(row, start, sums, factors, range, out);
+}
+
+void surprises(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected,
+               [[maybe_unused]] bool simd, std::int16_t* out) {
+#ifdef SOFTSTAIR_AVX2
+  if (simd) return surprises_avx2(row, magnitude, expected, out);
+#endif
+  surprises_portable(row, magnitude, expected, out);
 }
 
 bool simd_available() {

@@ -153,8 +153,29 @@ void add_multiples(const Multiples& of, int count, bool simd, std::int32_t* sums
 // sums[o] = the sum of inputs[k][o] * weights[k][o] over four k, for `count` outputs, full panels; weights (4, count).
 void sum_products(const std::int16_t* const* inputs, const std::int16_t* weights, int count, bool simd, std::int32_t* sums);
 
+// The sum of x[i] * y[i].
+std::int32_t dot_product(const std::int16_t* x, const std::int16_t* y, int count, bool simd);
+
 // A panel of accumulators, requantized.
 void requantize(const std::int32_t* sums, Requantize to, bool simd, std::int16_t* y);
+
+// What sums are multiplied by, and what is added to them, by a row of a table: in 2^-8 both.
+struct RowFactor {
+  std::int16_t gain, bias;
+};
+
+// Row of a latent that is not coded: its symbol is zero.
+constexpr std::int16_t kSkipped = -1;
+
+// out[i] = start[i] + (sums[i] * gain + bias) of row[i], for a panel: sums are in 2^-8, at most +-8191, the result is
+// rounded and clipped. Where a row is kSkipped, so is what comes out. out may be one of the others.
+void move_rows(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors,
+               Range range, bool simd, std::int16_t* out);
+
+// out[i] = magnitude[i] in 2^-7, which comes in 2^-4, less what is expected of row[i], for a panel; zero where that is
+// kSkipped. One more value than rows lies behind those of expected.
+void surprises(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected, bool simd,
+               std::int16_t* out);
 
 // True if this build and this processor have the vector kernels.
 bool simd_available();

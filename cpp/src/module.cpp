@@ -248,7 +248,7 @@ NB_MODULE(_core, m) {
           "__init__",
           [](HyperNetwork* self, int channels, In<std::int32_t, 1> live, In<std::int16_t, 3> around,
              In<std::int16_t, 2> before, In<std::int16_t, 3> head, In<std::int16_t, 3> own,
-             std::shared_ptr<Tables> tables) {
+             std::shared_ptr<Tables> tables, bool simd) {
             require(channels > 0 && channels <= 4096 && around.shape(0) == before.shape(0) && around.shape(1) == kAround &&
                         around.shape(2) == live.size() && before.shape(1) == live.size() &&
                         head.shape(0) == live.size() && head.shape(1) == 2 && head.shape(2) == before.shape(0) &&
@@ -256,9 +256,9 @@ NB_MODULE(_core, m) {
                     "the context of z has the wrong shape");
             HyperNetwork::Parts parts{to_vector(live), to_vector(around), to_vector(before), to_vector(head),
                                       to_vector(own)};
-            new (self) HyperNetwork(std::move(parts), channels, std::move(tables));
+            new (self) HyperNetwork(std::move(parts), channels, std::move(tables), simd);
           },
-          "channels"_a, "live"_a, "around"_a, "before"_a, "head"_a, "own"_a, "tables"_a,
+          "channels"_a, "live"_a, "around"_a, "before"_a, "head"_a, "own"_a, "tables"_a, "simd"_a = true,
           "Raises ValueError if anything is misshapen or could overflow int32.")
       .def(
           "rows",

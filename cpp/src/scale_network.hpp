@@ -17,7 +17,6 @@ namespace softstair {
 
 constexpr int kPhases = 4;
 constexpr int kReach = 2, kSide = 2 * kReach + 1;  // of the neighbourhood of magnitudes
-constexpr std::int16_t kSkipped = -1;  // row of a latent that is not coded: its symbol is zero
 
 // Which of the four channel groups a position codes in a phase.
 inline int channel_group(int y, int x, int phase) {

@@ -109,6 +109,7 @@ class HyperNetwork:
         head: Int16Cube,
         own: Int16Cube,
         tables: Tables,
+        simd: bool = True,
     ) -> None:
         """Raises ValueError if anything is misshapen or could overflow int32."""
 

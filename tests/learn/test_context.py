@@ -67,7 +67,7 @@ def test_z_that_follows_its_neighbours_costs_less():
     context = train_hyper(taken, 11, 0, 300)
     assert context is not None
     assert context.live.tolist() == [0, 2]
-    rows, levels = context.core(4).rows(taken[1][0], interpolate(context.rate, 80))
+    rows, levels = context.build(4).rows(taken[1][0], interpolate(context.rate, 80))
     lengths = [
         -np.log2(context.tables.probabilities(row)[len(context.tables.probabilities(row)) // 2 - 1 + level])
         for row, level in zip(rows[..., 1].ravel(), levels[..., 1].ravel(), strict=True)

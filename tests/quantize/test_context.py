@@ -124,7 +124,7 @@ def test_signs_that_follow_those_before_cost_less(tiny_bundle):
 def test_tables_of_a_lean_have_what_their_row_and_skew_say():
     row = np.cumsum([0, 100, 1, 2000, 9000, 3000, 7, 50, 16384 - 14158]).astype(np.uint16)
     tables = _core.Tables(row, np.array([0, len(row)], np.int32))
-    leaning = tables.leaning(replace(random_signs(16), skew=np.array([128, 255], np.int16)).core)
+    leaning = tables.leaning(replace(random_signs(16), skew=np.array([128, 255], np.int16)).build())
     assert leaning.rows == 3
     # Costs of many equal symbols tell the slots: f(-v) gives (f(-v) skew) >> 8 to f(v).
     for level, slots in {
@@ -221,7 +221,7 @@ def test_a_channel_may_not_see_one_that_is_read_later():
     weight = place.weight.copy()
     weight[0, 0, 1] = 1
     with pytest.raises(ValueError, match="read later"):
-        replace(place, weight=weight).core  # noqa: B018
+        replace(place, weight=weight).build()
     assert BLOCK == 16
 
 
@@ -241,7 +241,7 @@ def test_a_channel_may_not_see_one_that_is_read_later():
 )
 def test_impossible_signs_are_refused(damage, why):
     with pytest.raises(ValueError, match=why):
-        replace(random_signs(16), **damage).core  # noqa: B018
+        replace(random_signs(16), **damage).build()
 
 
 def test_signs_need_the_place_and_its_shape(tiny_bundle):
@@ -263,15 +263,15 @@ def test_weights_that_could_overflow_are_refused(tiny_bundle):
     hyper = random_hyper(16, 11, hidden=256)
     head = np.full_like(hyper.head, 32767)
     with pytest.raises(ValueError, match="overflow"):
-        replace(hyper, head=head).core(16)
+        replace(hyper, head=head).build(16)
     wide = random_place(1024)
-    random_signs(240).core  # noqa: B018
+    random_signs(240).build()
     with pytest.raises(ValueError, match="wrong shape"):
-        random_signs(256).core  # noqa: B018
+        random_signs(256).build()
     block = np.arange(1024) % 64
     weight = np.broadcast_to(np.where(block[:, None] > block[None, :], 32767, 0), (4, 1024, 1024))
     with pytest.raises(ValueError, match="overflow"):
-        replace(wide, weight=np.ascontiguousarray(weight, np.int16)).core  # noqa: B018
+        replace(wide, weight=np.ascontiguousarray(weight, np.int16)).build()
 
 
 def test_a_network_of_other_rows_does_not_fit(tiny_bundle):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,13 +47,11 @@ class PlaceContext:
     gain: npt.NDArray[np.int16]
     bias: npt.NDArray[np.int16]
 
-    @cached_property
-    def core(self) -> _core.PlaceNetwork:
-        """The network of the C++ core. Raises ValueError if anything is misshapen or too large."""
-        return self.build(simd=True)
+    def build(self, *, simd: bool = True) -> _core.PlaceNetwork:
+        """The network of the C++ core, with or without vector kernels; both give the same integers.
 
-    def build(self, *, simd: bool) -> _core.PlaceNetwork:
-        """The network with or without vector kernels; both give the same integers."""
+        Raises ValueError if anything is misshapen or too large.
+        """
         return _core.PlaceNetwork(self.weight, self.near, self.expected, self.gain, self.bias, simd=simd)
 
 
@@ -72,13 +69,11 @@ class SignContext:
     gain: npt.NDArray[np.int16]
     skew: npt.NDArray[np.int16]
 
-    @cached_property
-    def core(self) -> _core.SignNetwork:
-        """The network of the C++ core. Raises ValueError if anything is misshapen or too large."""
-        return self.build(simd=True)
+    def build(self, *, simd: bool = True) -> _core.SignNetwork:
+        """The network of the C++ core, with or without vector kernels; both give the same integers.
 
-    def build(self, *, simd: bool) -> _core.SignNetwork:
-        """The network with or without vector kernels; both give the same integers."""
+        Raises ValueError if anything is misshapen or too large.
+        """
         return _core.SignNetwork(self.weight, self.near, self.gain, self.skew, simd=simd)
 
 
@@ -100,10 +95,10 @@ class HyperContext:
     rate: npt.NDArray[np.int32]
     tables: TableSet
 
-    def core(self, channels: int) -> _core.HyperNetwork:
-        """The network of the C++ core. Raises ValueError if anything is misshapen or too large."""
+    def build(self, channels: int, *, simd: bool = True) -> _core.HyperNetwork:
+        """The same as of the others. channels: of z."""
         return _core.HyperNetwork(
-            channels, self.live, self.around, self.before, self.head, self.own, self.tables.core
+            channels, self.live, self.around, self.before, self.head, self.own, self.tables.core, simd=simd
         )
 
 
@@ -114,6 +109,16 @@ class Context:
     place: PlaceContext | None = None
     hyper: HyperContext | None = None
     signs: SignContext | None = None
+
+    def build(
+        self, channels: int, *, simd: bool
+    ) -> tuple[_core.PlaceNetwork | None, _core.HyperNetwork | None, _core.SignNetwork | None]:
+        """The networks of the C++ core that there are. channels: of z."""
+        return (
+            None if self.place is None else self.place.build(simd=simd),
+            None if self.hyper is None else self.hyper.build(channels, simd=simd),
+            None if self.signs is None else self.signs.build(simd=simd),
+        )
 
 
 _PLACE = {

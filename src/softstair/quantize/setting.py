@@ -106,6 +106,7 @@ class Integers:
         in_steps = exponent - np.int32(coding.staircase.step)
         inverse_step, grid = _power(in_steps), coding.staircase.grid(position)
         z_channels = self.hyper_channels
+        place, hyper, signs = self._context if simd else self.context.build(z_channels, simd=False)
         z_tables = self.z_tables.select(nearest_point(position, self.points) * z_channels, z_channels)
         model = _core.Model(
             self.scale.core if simd else self.scale.build(simd=False),
@@ -116,10 +117,10 @@ class Integers:
             interpolate(self.scale.rate_bias, finer),
             in_steps,
             mode.states,
-            self._place if simd or self.context.place is None else self.context.place.build(simd=False),
-            self._hyper,
+            place,
+            hyper,
             self._hyper_rate(position),
-            self._signs if simd or self.context.signs is None else self.context.signs.build(simd=False),
+            signs,
             self._leaning(mode),
         )
         return Setting(
@@ -137,28 +138,23 @@ class Integers:
         )
 
     @cached_property
-    def _place(self) -> _core.PlaceNetwork | None:
-        return None if self.context.place is None else self.context.place.core
-
-    @cached_property
-    def _signs(self) -> _core.SignNetwork | None:
-        return None if self.context.signs is None else self.context.signs.core
+    def _context(
+        self,
+    ) -> tuple[_core.PlaceNetwork | None, _core.HyperNetwork | None, _core.SignNetwork | None]:
+        return self.context.build(self.hyper_channels, simd=True)
 
     def _leaning(self, mode: Mode) -> _core.Tables | None:
         """Tables of a mode for every lean of signs."""
-        if self._signs is None:
+        signs = self._context[2]
+        if signs is None:
             return None
         if mode not in self._leaning_of_modes:
-            self._leaning_of_modes[mode] = self.codings[mode].tables.core.leaning(self._signs)
+            self._leaning_of_modes[mode] = self.codings[mode].tables.core.leaning(signs)
         return self._leaning_of_modes[mode]
 
     @cached_property
     def _leaning_of_modes(self) -> dict[Mode, _core.Tables]:
         return {}
-
-    @cached_property
-    def _hyper(self) -> _core.HyperNetwork | None:
-        return None if self.context.hyper is None else self.context.hyper.core(self.hyper_channels)
 
     @property
     def hyper_channels(self) -> int:

@@ -30,7 +30,7 @@ from softstair.quantize.tables import TableSet, integer_cdf, join, measured_row
 from ..layers.rates import hat_weights
 from .weights import whole
 
-_HIDDEN = 32
+_HIDDEN = 128
 _BATCH, _RATE = 400, 0.01
 _LEAST_BITS = 0.02  # of a channel's symbol: what costs less is left to its table
 _OUT_BITS = 15
@@ -153,7 +153,7 @@ def _small(values: Tensor, bits: int) -> npt.NDArray[np.int16]:
 
 def _with_tables(context: HyperContext, taken: Sequence[Taken]) -> HyperContext:
     """The same with tables of what it makes of the symbols."""
-    core: _core.HyperNetwork = context.core(taken[0][0].shape[-1])
+    core: _core.HyperNetwork = context.build(taken[0][0].shape[-1])
     counts = np.zeros((context.tables.rows, 2 * _LIMIT + 1), np.int64)
     for z, position in taken:
         rows, levels = core.rows(np.clip(z, Z.low, Z.high), interpolate(context.rate, position))

@@ -48,9 +48,9 @@ class Effort:
     """How much is done: crops that are coded, and steps of each training."""
 
     crops: int = 1600
-    place_steps: int = 1000
-    sign_steps: int = 1200
-    hyper_steps: int = 1000
+    place_steps: int = 2500
+    sign_steps: int = 2500
+    hyper_steps: int = 3000
 
 
 _ALL = Effort()
