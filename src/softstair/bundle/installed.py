@@ -30,9 +30,11 @@ _EARLIER = {
     "087020fa78318de7": "photo",
     "fc0bb70438395f80": "photo",
     "33b385c13b74605d": "photo",
+    "671fa2aa956f4b89": "photo",
     "bb1da3813cd9f114": "photo-psnr",
     "99783fbd59ec4504": "photo-psnr",
     "a0bfaffc9a98ce67": "photo-psnr",
+    "57a7c794808fc616": "photo-psnr",
 }
 
 
