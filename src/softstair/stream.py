@@ -67,6 +67,7 @@ _LAYERED = 6  # number of a mode: rdoq, in layers
 MOST_LAYERS = 4
 _FLAGS_OF_1 = 0x0F  # alpha, and one for each of the first kinds of metadata
 _KINDS = ("icc", "exif", "xmp", "iptc")  # of metadata, by their number
+_SMALL = "small"  # a small picture, whose kind is behind theirs
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class Stream:
     alpha: uint8 plane, height * width bytes, row by row. exact: of which tiles the payload is an exact one.
     cuts: in progressive order, how many bytes of each payload are its first part; those of all tiles come
     before what is left of any. is_reduced: exact payloads are of the picture in fewer colours. layer_ends: in
-    layers, where each ends in every payload; payloads of a file that was cut lack the last ones.
+    layers, where each ends in every payload; payloads of a file that was cut lack the last ones. small: a
+    stream of the picture at 1/32.
     """
 
     header: Header
@@ -127,11 +129,12 @@ class Stream:
     cuts: tuple[int, ...] | None = None
     is_reduced: bool = False
     layer_ends: tuple[tuple[int, ...], ...] | None = None
+    small: bytes | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a stream says without its pixels. packed: metadata by name, deflated."""
+    """What a stream says without its pixels. packed: metadata by name, deflated, beside the small picture."""
 
     header: Header
     has_alpha: bool
@@ -157,13 +160,17 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """Where the bytes of a stream go. layers: of a file in layers, those of each; part of the tiles."""
+    """Where the bytes of a stream go. layers: of a file in layers, those of each; part of the tiles.
+
+    small: the small picture; not part of the metadata.
+    """
 
     header: int
     tiles: int
     alpha: int
     metadata: int
     layers: tuple[int, ...] = ()
+    small: int = 0
 
 
 @dataclass(frozen=True)
@@ -203,8 +210,10 @@ def read_exact_payload(payload: bytes, index: int) -> ExactPayload:
         raise CorruptStream(f"The {name} is longer than its payload of {len(payload)} bytes.") from error
 
 
-def pack_extras(alpha: bytes | None, metadata: Metadata, grid: TileGrid) -> Extras:
-    """Compress what follows the tiles. alpha: as in ``Stream``. grid: the tiles of the picture.
+def pack_extras(
+    alpha: bytes | None, metadata: Metadata, grid: TileGrid, small: bytes | None = None
+) -> Extras:
+    """Compress what follows the tiles. alpha, small: as in ``Stream``. grid: the tiles of the picture.
 
     Raises:
         LimitExceeded: more metadata than a reader takes.
@@ -216,12 +225,12 @@ def pack_extras(alpha: bytes | None, metadata: Metadata, grid: TileGrid) -> Extr
         if exact is not None and len(exact) < len(deflated):
             flags |= _Flag.EXACT_ALPHA
         packed += exact if exact is not None and flags & _Flag.EXACT_ALPHA else deflated
-    found, content = _pack_metadata(metadata)
+    found, content = _pack_metadata(metadata, small)
     return Extras(flags | found, bytes(packed) + content)
 
 
-def _pack_metadata(metadata: Metadata) -> tuple[int, bytes]:
-    """The flag, if there is any, and the bytes."""
+def _pack_metadata(metadata: Metadata, small: bytes | None) -> tuple[int, bytes]:
+    """The flag, if there is any or a small picture, and the bytes."""
     kept = [(kind, getattr(metadata, name)) for kind, name in enumerate(_KINDS)]
     kept = [(kind, content) for kind, content in kept if content is not None]
     if (total := sum(len(content) for _, content in kept)) > MAX_METADATA:
@@ -229,10 +238,13 @@ def _pack_metadata(metadata: Metadata) -> tuple[int, bytes]:
             f"The metadata has {total} bytes, more than the {MAX_METADATA} that a .stair file holds; leave "
             "some of it out with --strip."
         )
-    if not kept:
+    blocks = [bytes([kind]) + _deflated_block(content, bytes([kind])) for kind, content in kept]
+    if small is not None:
+        kind = bytes([len(_KINDS)])
+        blocks.append(kind + _checked_block(small, kind))
+    if not blocks:
         return 0, b""
-    blocks = (bytes([kind]) + _deflated_block(content, bytes([kind])) for kind, content in kept)
-    return int(_Flag.METADATA), _varint(len(kept)) + b"".join(blocks)
+    return int(_Flag.METADATA), _varint(len(blocks)) + b"".join(blocks)
 
 
 def join_stream(
@@ -281,7 +293,7 @@ def join_stream(
 
 def write_stream(stream: Stream) -> bytes:
     """Serialise a stream."""
-    extras = pack_extras(stream.alpha, stream.metadata, stream.header.grid)
+    extras = pack_extras(stream.alpha, stream.metadata, stream.header.grid, stream.small)
     return join_stream(
         stream.header,
         stream.tiles,
@@ -294,7 +306,7 @@ def write_stream(stream: Stream) -> bytes:
 
 
 def with_metadata(data: Buffer, metadata: Metadata, *, max_pixels: int = MAX_PIXELS) -> bytes:
-    """The same stream with other metadata: payloads and alpha stay as they are.
+    """The same stream with other metadata: payloads, alpha and the small picture stay as they are.
 
     Raises:
         StreamError: one of its children, as for ``read_stream``, or more metadata than a reader takes.
@@ -304,7 +316,7 @@ def with_metadata(data: Buffer, metadata: Metadata, *, max_pixels: int = MAX_PIX
     _, old = reader.extras()
     if metadata == old:
         return bytes(data)
-    flags, packed = _pack_metadata(metadata)
+    flags, packed = _pack_metadata(metadata, reader.small())
     flags |= _Flag.ALPHA if reader.has_alpha else 0
     flags |= _Flag.EXACT_ALPHA if reader.has_exact_alpha else 0
     parts = reader.parts()
@@ -459,6 +471,22 @@ class StreamReader:
         alpha = self._read_alpha(cursor) if self.has_alpha else None
         return alpha, self._read_metadata(cursor)
 
+    def metadata(self) -> Metadata:
+        """Metadata alone; alpha is checked, and not unpacked.
+
+        Raises:
+            StreamError: as for ``extras``.
+        """
+        return Metadata(**dict(_inflated(self._beside())))
+
+    def small(self) -> bytes | None:
+        """The small picture, checked, as in ``Stream``.
+
+        Raises:
+            StreamError: as for ``extras``.
+        """
+        return dict(self._beside()).get(_SMALL)
+
     def check_layers(self) -> None:
         """Whether the file ends with a layer, if it has one that is whole.
 
@@ -483,15 +511,24 @@ class StreamReader:
             StreamError: truncated or corrupt.
         """
         first, end = self._offsets[0], self.extras_start
-        cursor = _Cursor(self._data, end)
-        for _ in range(self._alpha_blocks):
-            cursor.checked("alpha")
+        cursor = self._behind_alpha()
         alpha_end = cursor.offset
-        self._packed_metadata(cursor)
+        content = dict(self._packed_metadata(cursor)).get(_SMALL)
+        small = 0 if content is None else 1 + len(_checked_block(content))
         others = [after - before for before, after in pairwise(self.layer_boundaries[: self.layers])]
         layers = (end - first, *others) if self._layered else ()
         tiles = end - first + sum(others)
-        return Parts(first, tiles, alpha_end - end, cursor.offset - alpha_end, layers)
+        return Parts(first, tiles, alpha_end - end, cursor.offset - alpha_end - small, layers, small)
+
+    def _behind_alpha(self) -> _Cursor:
+        """Where metadata starts; alpha is checked on the way."""
+        cursor = _Cursor(self._data, self.extras_start)
+        for _ in range(self._alpha_blocks):
+            cursor.checked("alpha")
+        return cursor
+
+    def _beside(self) -> list[tuple[str, bytes]]:
+        return self._packed_metadata(self._behind_alpha())
 
     def most_metadata(self) -> int:
         """Bytes that the metadata takes at most once it is inflated; 0 where it is damaged."""
@@ -584,10 +621,18 @@ def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
     """
     reader = StreamReader(data, max_pixels=max_pixels)
     tiles = tuple(reader.tile(index) for index in range(reader.grid.count))
-    extras = reader.extras()
+    alpha, metadata = reader.extras()
     reader.check_layers()
     return Stream(
-        reader.header, tiles, *extras, reader.exact, reader.cuts, reader.is_reduced, reader.layer_ends
+        reader.header,
+        tiles,
+        alpha,
+        metadata,
+        reader.exact,
+        reader.cuts,
+        reader.is_reduced,
+        reader.layer_ends,
+        reader.small(),
     )
 
 
@@ -723,7 +768,7 @@ class _Cursor:
         return frozenset(index for index in range(count) if bits >> index & 1)
 
     def metadata(self, kind: _Kind) -> Iterator[tuple[str, bytes]]:
-        """Names and deflated contents of what is known of it; other kinds are passed over, checked."""
+        """Names and contents of what is known of it, all but the small picture deflated."""
         seen: set[int] = set()
         for place in range(self.varint("count of metadata") if kind.bare is None else len(kind.bare)):
             said = self.take(1, "kind of metadata") if kind.bare is None else b""
@@ -733,6 +778,8 @@ class _Cursor:
             seen.add(number)
             if number < len(_KINDS):
                 yield _KINDS[number], self.checked(_KINDS[number].upper(), said)
+            elif number == len(_KINDS):
+                yield _SMALL, self.checked("small picture", said)
             else:
                 self.checked(f"metadata of kind {number}", said)
 
@@ -791,6 +838,8 @@ def _inflated(packed: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]
     """Metadata by name, inflated to ``MAX_METADATA`` bytes in all."""
     left = MAX_METADATA
     for name, deflated in packed:
+        if name == _SMALL:
+            continue
         content = _inflate(deflated, name.upper(), left)
         left -= len(content)
         yield name, content

@@ -55,6 +55,7 @@ V2_CASES: dict[str, tuple[Picture, int | None]] = {
     "exact-in-part": (Picture(SCREEN), 90),
     "reduced": (Picture(smoothed_letters()), 60),
     "smoothed": (Picture(photograph(75, 90)), 80),
+    "small": (Picture(photograph(8, 8224)[..., 0], None, KINDS), 80),
     "exact-in-part-grey": (Picture(SCREEN[..., 0]), 90),
     "exact-in-part-tiles": (
         Picture(screen_with_photograph(96, 2100, slice(16, 96), slice(32, 800))[0]),

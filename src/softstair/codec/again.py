@@ -30,7 +30,7 @@ from softstair.tiles import Box, TileGrid
 
 from .budget import MAX_MEMORY, plan_encoder
 from .decoder import bundle_of, decode_picture
-from .encoder import Encoded, Rate, encode_picture, first_parts
+from .encoder import Encoded, Rate, encode_picture, first_parts, small_beside
 from .geometry import STRIDE, Geometry, borders_of
 from .tile import Analysed
 from .windows import analyse_box, as_rgb
@@ -82,7 +82,7 @@ def encode_like(
     model = bundle.at(header.position, header.mode).model
     cuts = None if reader.cuts is None else first_parts(model, grid, tiles, exact)
     alpha = None if picture.alpha is None else picture.alpha.tobytes()
-    extras = pack_extras(alpha, picture.metadata, grid)
+    extras = pack_extras(alpha, picture.metadata, grid, small_beside(picture, bundle, threads))
     reduced = bool(reader.is_reduced and exact)
     data = join_stream(header, tiles, extras, exact, cuts, is_reduced=reduced)
     return Encoded(data, header.position, 0.0, sum(map(len, tiles)), len(exact), is_reduced=reduced)

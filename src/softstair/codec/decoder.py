@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from softstair.bundle import Bundle, find_bundle
-from softstair.errors import CorruptStream, StreamError, TruncatedStream, UsageError
+from softstair.errors import BundleError, CorruptStream, StreamError, TruncatedStream, UsageError
 from softstair.mode import POSITIONS_PER_LAYER
 from softstair.pictures import Picture, for_a_part
 from softstair.quantize.grids import STRIDE
@@ -21,6 +21,7 @@ from softstair.stream import (
     Metadata,
     StreamReader,
     read_exact_payload,
+    read_header,
 )
 from softstair.tiles import Box, TileGrid
 
@@ -29,6 +30,8 @@ from .budget import MAX_MEMORY, check_exact, exact_bytes, plan_decoder
 from .geometry import Geometry
 from .latent_plane import LatentPlane
 from .preview import SCALE, preview_windows
+from .small import SCALE as SMALL_SCALE
+from .small import has_small, reduced, region_of_small
 from .source import ExactCover, TileSource
 from .tile import Symbols, TileCoder
 from .windows import GREY, Pixels, synthesise_windows
@@ -173,6 +176,10 @@ def decode_view(
     reader = StreamReader(data, max_pixels=max_pixels)
     header = reader.header
     region = view.box(header)
+    if view.divisor >= SMALL_SCALE and has_small(header) and not view.allow_partial:
+        small = _small(reader, view, bundle, threads, max_memory)
+        if small is not None:
+            return small
     source = TileSource(reader, partial_allowed=view.allow_partial)
     fixed, made = _fixed_bytes(reader, view, region), 1
     if header.fingerprint == NO_BUNDLE:
@@ -200,7 +207,7 @@ def decode_view(
             window = np.rint(window.mean(axis=2)).astype(np.uint8)
         cover.put_over(box, window)
         source.paint_unread(box, window)
-        window = _reduced(window, view.divisor // made)
+        window = reduced(window, view.divisor // made)
         if box == region:
             pixels = np.ascontiguousarray(window)
             break
@@ -236,6 +243,30 @@ def read_symbols(
         if index in reader.exact and not (payload := read_exact_payload(payload, index).learned):
             continue
         yield coder.read_symbols(payload, geometry, header.position, index)
+
+
+def _small(
+    reader: StreamReader, view: View, bundle: Bundle | None, threads: int | None, max_memory: int
+) -> Decoded | None:
+    """The view of the small picture that the file has beside the tiles; None if it has none that opens."""
+    stream = reader.small()
+    if stream is None:
+        return None
+    header, small = reader.header, read_header(stream)
+    if (small.height, small.width) != tuple(
+        -(-side // SMALL_SCALE) for side in (header.height, header.width)
+    ):
+        raise CorruptStream(
+            f"The small picture of {small.width}x{small.height} pixels is not that of the picture of "
+            f"{header.width}x{header.height}."
+        )
+    inner = View(region_of_small(view.box(header)), view.divisor // SMALL_SCALE)
+    try:
+        decoded = decode_view(stream, inner, bundle, threads=threads, max_memory=max_memory)
+    except BundleError:
+        return None  # the tiles may be exact and need none
+    metadata = for_a_part(reader.metadata(), *view.shown(header))
+    return replace(decoded, picture=replace(decoded.picture, metadata=metadata))
 
 
 @dataclass(frozen=True)
@@ -329,7 +360,7 @@ def _extras(reader: StreamReader, view: View, region: Box) -> tuple[Pixels | Non
     plane = np.frombuffer(alpha, np.uint8).reshape(reader.header.height, reader.header.width)
     if region != reader.grid.whole:
         plane = plane[region.slices].copy()
-    return _reduced(plane, view.divisor), metadata, True
+    return reduced(plane, view.divisor), metadata, True
 
 
 def _layers(reader: StreamReader, view: View) -> tuple[int, int] | None:
@@ -349,19 +380,6 @@ def _fixed_bytes(reader: StreamReader, view: View, region: Box) -> int:
     samples = 1 if header.colour is Colour.GREY else 3
     alpha = 3 * reader.has_alpha * header.width * header.height
     return samples * shown.rows * shown.columns + alpha + reader.most_metadata()
-
-
-def _reduced(pixels: Pixels, divisor: int) -> Pixels:
-    """Means of blocks of divisor x divisor pixels, of what there is at the right and the bottom."""
-    if divisor == 1:
-        return pixels
-    sums = pixels
-    for axis in (0, 1):
-        sums = np.add.reduceat(sums, range(0, pixels.shape[axis], divisor), axis, np.uint32)
-    counts = [np.add.reduceat(np.ones(side, np.uint32), range(0, side, divisor)) for side in pixels.shape[:2]]
-    area = np.multiply.outer(*counts).reshape(*sums.shape[:2], *([1] * (pixels.ndim - 2)))
-    result: Pixels = ((sums + area // 2) // area).astype(np.uint8)
-    return result
 
 
 def bundle_of(header: Header, bundle: Bundle | None) -> Bundle:

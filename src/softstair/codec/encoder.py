@@ -29,6 +29,8 @@ from .picture_coder import PictureCoder
 from .prefix import first_part
 from .quality import DEFAULT_QUALITY, position_of_quality, quality_of_position
 from .rate_control import largest_within, smallest_reaching, weight_within
+from .small import LARGE, small_of
+from .small import QUALITY as SMALL_QUALITY
 from .workers import Workers, usable_cores
 
 # Tiles of 2048 pixels: 0.1 to 0.2 % more bytes than one tile, where 1024 costs 0.4 to 0.9 %.
@@ -177,6 +179,14 @@ def encode_picture(
     return encoder.fit(rate)
 
 
+def small_beside(picture: Picture, bundle: Bundle, threads: int) -> bytes | None:
+    """The file of a picture at 1/32, for one that is large enough to hold it."""
+    if max(picture.pixels.shape[:2]) <= LARGE:
+        return None
+    small = small_of(_without_hidden(picture))
+    return encode_picture(small, Rate(quality=SMALL_QUALITY), bundle, threads=threads).data
+
+
 class PictureEncoder:
     """Files of one picture at as many rate positions as are asked for.
 
@@ -213,7 +223,8 @@ class PictureEncoder:
         self._many, self._decodes = many, decodes
         self._threads, self._max_memory = threads or usable_cores(), max_memory
         alpha = None if picture.alpha is None else picture.alpha.tobytes()
-        self._extras = pack_extras(alpha, picture.metadata, self._grid)
+        small = small_beside(picture, bundle, self._threads)
+        self._extras = pack_extras(alpha, picture.metadata, self._grid, small)
         self._colour = Colour.GREY if picture.is_grey else Colour.RGB
 
     def analyse(self) -> None:

@@ -50,6 +50,7 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
             "layer bytes": ", ".join(map(str, parts.layers)) or None,
             "alpha bytes": parts.alpha,
             "metadata bytes": parts.metadata,
+            "small picture": parts.small or None,
         }
         if as_json:
             click.echo(json.dumps({key.replace(" ", "_"): value for key, value in fields.items()}))
