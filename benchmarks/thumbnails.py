@@ -25,8 +25,10 @@ from parts import parts_of, shares
 
 import softstair
 from softstair.bundle import ICON, PREVIEW, Bundle
+from softstair.codec.encoder import small_beside
 from softstair.evaluate import psnr
 from softstair.evaluate.data import Pixels, read_rgb
+from softstair.pictures import Picture
 from softstair.stream import read_stream, write_stream
 
 TILE = 2048
@@ -41,10 +43,16 @@ def mirrored(pixels: Pixels, side: int) -> Pixels:
 
 
 def tiled(pixels: Pixels, bundle: Bundle, quality: float, columns: int, rows: int) -> bytes:
-    """A file of so many equal tiles."""
+    """A file of so many equal tiles, with the small picture that an encoder would put beside them."""
     one = read_stream(softstair.encode(mirrored(pixels, TILE), quality, bundle=bundle, effort=2))
     header = replace(one.header, width=columns * TILE, height=rows * TILE, layout=TILE // 256)
-    return write_stream(replace(one, header=header, tiles=one.tiles * (columns * rows)))
+    small = small_beside(Picture(mosaic(pixels, columns, rows)), bundle, threads=1)
+    return write_stream(replace(one, header=header, tiles=one.tiles * (columns * rows), small=small))
+
+
+def mosaic(pixels: Pixels, columns: int, rows: int) -> Pixels:
+    """What such a file shows."""
+    return np.tile(mirrored(pixels, TILE), (rows, columns, 1))
 
 
 def measure(path: str, bundle: str, divisor: int, runs: int) -> None:
@@ -122,9 +130,16 @@ def main() -> None:
     for divisor in DIVISORS:
         small, mean = (softstair.decode(data, scale=1 / divisor, bundle=one) for one in (bundle, without))
         original = means(pixels, divisor)
-        height, width = original.shape[:2]
-        pairs = ((small, mean), (small[:height, :width], original), (mean[:height, :width], original))
-        print(f"| 1/{divisor} | " + " | ".join(f"{psnr(*pair):.2f}" for pair in pairs) + " |")
+        print_psnr(f"1/{divisor}", small, mean, original)
+    shown = softstair.decode(files["100"], scale=1 / 32, bundle=bundle)
+    mean = means(softstair.decode(files["100"], bundle=bundle), 32)
+    print_psnr("1/32, 100 megapixels", shown, mean, means(mosaic(pixels, *TILINGS["100"]), 32))
+
+
+def print_psnr(name: str, small: Pixels, mean: Pixels, original: Pixels) -> None:
+    height, width = original.shape[:2]
+    pairs = ((small, mean), (small[:height, :width], original), (mean[:height, :width], original))
+    print(f"| {name} | " + " | ".join(f"{psnr(*pair):.2f}" for pair in pairs) + " |")
 
 
 if __name__ == "__main__":

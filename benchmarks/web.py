@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 import softstair
-from softstair.bundle import Bundle
+from softstair.bundle import CONTEXT, Bundle
 from softstair.codec import decode_view
 from softstair.codec.decoder import View
 from softstair.share import decoder_bundle
@@ -92,8 +92,13 @@ def minified(folder: Path) -> list[Path]:
     return made
 
 
-def times(name: str, pixels: np.ndarray, folder: Path) -> str:
-    bundle = softstair.open_bundle(name)
+def without_context(bundle: Bundle) -> Bundle:
+    """The bundle without its context networks: what these take is what else it takes less."""
+    entries = {name: content for name, content in bundle.entries.items() if name != CONTEXT}
+    return Bundle(entries, bundle.origin)
+
+
+def times(name: str, bundle: Bundle, pixels: np.ndarray, folder: Path) -> str:
     file, stream = folder / f"{name}.stairs", folder / f"{name}.stair"
     file.write_bytes(decoder_bundle(bundle))
     data = softstair.encode(pixels, quality=50, bundle=bundle)
@@ -135,8 +140,10 @@ def main(photo: str, large: str) -> None:
         print("reading the files on, compilation included. The bundle's decoder, compressed by brotli.\n")
         print("| bundle | native | SIMD | relaxed SIMD | first, SIMD | first, relaxed | bundle, MB |")
         print("| --- | --: | --: | --: | --: | --: | --: |")
-        for name in BUNDLES:
-            print(times(name, pixels, folder), flush=True)
+        bundles = {name: softstair.open_bundle(name) for name in BUNDLES}
+        bundles["photo without context"] = without_context(bundles["photo"])
+        for name, bundle in bundles.items():
+            print(times(name, bundle, pixels, folder), flush=True)
         loaded = brotli_bytes([JS / "softstair.wasm"]), brotli_bytes(minified(folder))
         wasm, script, most = (f"{count / 1e3:.1f} kB" for count in (*loaded, MOST_BYTES))
         print(
