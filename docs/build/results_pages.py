@@ -42,6 +42,10 @@ PAGES = {
         "Anchors from nothing",
         "Three small networks of one rate each, and what is derived.",
     ),
+    "anchors-long": (
+        "Anchors from nothing, three times as long",
+        "Small networks of one rate each, and what is derived.",
+    ),
     "coder": ("Entropy coding", "What writing and reading symbols costs, by mode, in milliseconds."),
     **{
         f"compare_{group}": (

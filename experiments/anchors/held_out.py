@@ -37,10 +37,10 @@ def main() -> None:
 
 
 def collected(plan: Plan, folder: Path) -> list[Row]:
-    """A row a derived rate point."""
+    """A row a derived rate point, of networks that are derived already."""
     rows = []
     for name, network in plan.network.items():
-        if network.of is None:
+        if network.of is None or not (folder / plan.runs / name / "log.jsonl").exists():
             continue
         trained, derived = events(folder / plan.runs / network.of), events(folder / plan.runs / name)
         (start, *_, end) = trained
@@ -68,7 +68,8 @@ def table(plan: Plan, rows: list[Row]) -> str:
     """Two tables: against steps alone of the same anchor, and against networks of that rate."""
     networks = dict.fromkeys(row["network"] for row in rows)
     anchors = {row["of"]: row[ALONE] for row in rows if row["position"] == row["anchor"]}
-    reference = sorted((float(bpp), float(psnr)) for bpp, psnr in anchors.values())
+    trained = plan.system[plan.reference]
+    reference = sorted((float(bpp), float(psnr)) for of, (bpp, psnr) in anchors.items() if of in trained)
     heads = [f"{ratio:g}" for ratio in plan.ratios]
     leads, losses = [], []
     for name in networks:

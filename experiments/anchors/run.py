@@ -38,9 +38,13 @@ Point = tuple[float, float]  # bits a pixel, quality in dB
 
 
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A network, trained at a rate position or, without one, at all; or one with staircases derived."""
+    """A network, trained at a rate position or, without one, at all; or one with staircases derived.
+
+    steps: of training, instead of the recipe's; rates fall in the second half of them.
+    """
 
     anchor: int | None = None
+    steps: int | None = None
     of: str | None = None
     kind: Kind | None = None
 
@@ -108,7 +112,11 @@ def recipe_of(plan: Plan, network: Network, folder: Path) -> Recipe:
     trained = network if network.of is None else plan.network[network.of]
     recipe = read_recipe(folder / plan.recipe)
     rates = msgspec.structs.replace(recipe.rates, anchor=trained.anchor, distortion=plan.distortion)
-    return msgspec.structs.replace(recipe, rates=rates)
+    pretrain, steps = recipe.pretrain, trained.steps
+    if steps is not None:
+        half = steps // 2
+        pretrain = msgspec.structs.replace(pretrain, steps=steps, decay_from=half, fixed_from=half)
+    return msgspec.structs.replace(recipe, rates=rates, pretrain=pretrain)
 
 
 def snapshot_of(plan: Plan, network: Network, folder: Path) -> Path:

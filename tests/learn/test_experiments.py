@@ -78,7 +78,7 @@ def test_the_tables_of_decisions_are_those_of_rows(table_of, rows, name):
     assert table(found) == table((RESULTS / f"{name}.md").read_text())
 
 
-@pytest.mark.parametrize("name", ["scratch"])
+@pytest.mark.parametrize("name", ["scratch", "long"])
 def test_the_tables_of_anchors_from_nothing_are_those_of_rows(name):
     plan = msgspec.toml.decode((FOLDER / "anchors" / f"plan-{name}.toml").read_bytes(), type=anchors.Plan)
     found = table(held_out.table(plan, read_rows(FOLDER / "anchors" / f"{name}.json")))
