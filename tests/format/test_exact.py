@@ -15,8 +15,8 @@ from PIL import Image
 
 import softstair
 from softstair.codec import PictureEncoder, Rate, View, decode_view, encode_picture, read_symbols
-from softstair.codec.colours import PALETTES, in_fewer_colours
-from softstair.codec.flatness import CELL, exact_cells
+from softstair.codec.colours import PALETTES, by_colour, in_fewer_colours
+from softstair.codec.flatness import look_at_cells
 from softstair.codec.geometry import Geometry
 from softstair.errors import (
     BundleNotFound,
@@ -113,9 +113,8 @@ def test_a_drawing_of_many_near_colours_is_coded_in_fewer_unless_nothing_may_be_
     assert small == encoded.data
 
 
-@pytest.mark.parametrize("palette", PALETTES)
-def test_in_fewer_colours_no_ground_melts_into_another_and_yellow_stays_yellow(palette):
-    """Grey buttons on white paper, and a small photograph in colours of its own."""
+def page() -> np.ndarray:
+    """Grey buttons on white paper, a yellow picture, and a small photograph in colours of its own."""
     random = np.random.default_rng(3)
     pixels = np.full((200, 300, 3), 255, np.uint8)
     pixels[20:40, 20:80] = 242
@@ -123,10 +122,31 @@ def test_in_fewer_colours_no_ground_melts_into_another_and_yellow_stays_yellow(p
     near = random.integers(0, 10, (60, 80, 3)) + np.array([230, 200, 40])
     many = random.integers(0, 256, (60, 80, 1)) + random.integers(-9, 9, (60, 80, 3))
     pixels[120:180, 20:100], pixels[120:180, 120:200] = near, np.clip(many, 0, 255)
-    reduced = in_fewer_colours(pixels.reshape(-1, 3), palette).reshape(pixels.shape)
-    assert len(np.unique(reduced.reshape(-1, 3), axis=0)) <= palette.colours
+    return pixels
+
+
+@pytest.mark.parametrize("most", PALETTES)
+def test_in_fewer_colours_no_ground_melts_into_another_and_yellow_stays_yellow(most):
+    pixels = page()
+    reduced = in_fewer_colours(by_colour(pixels.reshape(-1, 3)), most)
+    assert reduced is not None
+    assert len(np.unique(reduced, axis=0)) <= most
+    reduced = reduced.reshape(pixels.shape)
     np.testing.assert_array_equal(reduced[:110], pixels[:110])
     assert np.abs(reduced.astype(int) - pixels).max() <= 48
+
+
+@pytest.mark.parametrize("most", PALETTES)
+def test_pixels_of_few_colours_stay_as_they_are(most):
+    pixels = page()[:110].reshape(-1, 3)
+    np.testing.assert_array_equal(in_fewer_colours(by_colour(pixels), most), pixels)
+
+
+def test_no_colour_becomes_quite_another():
+    """Half a million colours, which 32 cannot stand for."""
+    every = np.random.default_rng(0).permutation(1 << 24)[: 1 << 19]
+    pixels = np.stack([every >> 16, every >> 8 & 255, every & 255], axis=1).astype(np.uint8)
+    assert in_fewer_colours(by_colour(pixels), 32) is None
 
 
 def test_what_is_hidden_has_no_part_in_what_fewer_colours_lose(tiny_bundle):
@@ -145,7 +165,7 @@ def test_the_same_file_by_any_bundle(tiny_bundle, bundle):
 
 
 def test_a_photograph_has_nothing_exact(tiny_bundle, small_photo):
-    assert exact_cells(small_photo) is None
+    assert look_at_cells(small_photo) is None
     data = softstair.encode(small_photo, quality=60, bundle=tiny_bundle)
     assert data[4:6] == b"\2\0"
     assert softstair.info(data).exact_tiles == 0
@@ -175,14 +195,33 @@ def test_no_seam_shows_beside_what_is_exact(tiny_bundle, mixed):
     assert error[edge].mean() < 1.5 * error[~edge].mean() + 10
 
 
-def test_the_exact_part_is_the_same_whatever_the_rate(tiny_bundle):
+def test_letters_on_a_shaded_ground_are_exact_and_the_ground_is_learned(bundle):
+    down, right = np.mgrid[0:256, 0:384]
+    ground = np.stack([40 + right // 4, 90 + down // 3, 200 - (right + down) // 8], axis=2).astype(np.uint8)
+    pixels, letters = ground.copy(), (slice(64, 192), slice(96, 288))
+    pixels[letters] = screen(128, 192)
+    data = softstair.encode(pixels, quality=50, bundle=bundle)
+    decoded = softstair.decode(data, bundle=bundle)
+    np.testing.assert_array_equal(decoded[letters], pixels[letters])
+    assert np.square(decoded.astype(float) - pixels).mean() < 4
+    payload = read_exact_payload(read_stream(data).tiles[0], 0)
+    shown = unpack_samples(payload.image, 256, 384, "image")[..., 3] == 255
+    assert shown[letters].all()
+    assert shown.mean() < 0.5
+    exactly = softstair.encode(pixels, lossless=True)
+    assert len(data) < 0.8 * len(exactly)
+
+
+def test_what_is_exact_is_decided_by_the_rate(tiny_bundle):
+    """Where a bit is worth less error, no fewer cells are exact."""
     pixels = screen_with_photograph()[0]
-    few, many = (
-        softstair.encode(pixels, rate_position=position, bundle=tiny_bundle) for position in (70, 110)
-    )
-    images = [read_exact_payload(read_stream(data).tiles[0], 0).image for data in (few, many)]
-    assert images[0] == images[1]
-    assert len(few) < len(many)
+    shares = []
+    for position in (10, 60, 110):
+        data = softstair.encode(pixels, rate_position=position, bundle=tiny_bundle)
+        image = read_exact_payload(read_stream(data).tiles[0], 0).image
+        shares.append((unpack_samples(image, 224, 320, "image")[..., 3] == 255).mean())
+    assert shares == sorted(shares)
+    assert shares[0] > 0.1
 
 
 @given(
@@ -457,13 +496,14 @@ def test_exact_payloads_of_noise(payload):
 
 
 def test_cells_are_those_of_the_latents():
-    pixels, place = screen_with_photograph()
-    cells = exact_cells(pixels)
-    assert cells is not None
+    pixels, place = screen_with_photograph(232, 330)
+    unlike = look_at_cells(pixels)
+    assert unlike is not None
     geometry = Geometry(pixels.shape[1], pixels.shape[0])
-    assert cells.shape == (geometry.rows, geometry.columns)
-    assert not cells[place[0].start // CELL : place[0].stop // CELL, 6:16].any()
-    assert cells[:3].all()
+    assert unlike.shape == (geometry.rows, geometry.columns)
+    rows, columns = (slice(side.start // 16, side.stop // 16) for side in place)
+    assert unlike[rows, columns].min() > 100
+    assert unlike[:3].max() < 100
 
 
 def test_exact_alpha_is_smaller_and_whole(tiny_bundle):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,9 +22,8 @@ from softstair.stream import MOST_LAYERS, NO_BUNDLE, Colour, Header, join_stream
 from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
 from .budget import MAX_MEMORY, Plan, check_exact, exact_tile_bytes, latent_bytes, plan_encoder
-from .colours import PALETTES, Palette
-from .flatness import Cells, exact_cells, spread
-from .forms import Form, exact_images, in_palette, wholly_exact, worth_of_a_bit
+from .flatness import CellMap, Cells, look_at_cells, spread
+from .forms import Form, divide, exact_images, images_in_fewer_colours, wholly_exact, worth_of_a_bit
 from .picture_coder import PictureCoder
 from .prefix import first_part
 from .quality import DEFAULT_QUALITY, position_of_quality, quality_of_position
@@ -33,6 +32,8 @@ from .small import LARGE, small_of
 from .small import QUALITY as SMALL_QUALITY
 from .workers import Workers, usable_cores
 
+_WORTH_DIVIDING = 0.9  # of the cost in one piece: with what is saved less, dividing seldom helps
+_TIMES_SEEN = 2  # letters that blur and bands in shades are seen sooner than what a photograph loses
 # Tiles of 2048 pixels: 0.1 to 0.2 % more bytes than one tile, where 1024 costs 0.4 to 0.9 %.
 _LAYOUT = 8
 # What the time of an encoder buys: mode by effort.
@@ -226,6 +227,7 @@ class PictureEncoder:
         small = small_beside(picture, bundle, self._threads)
         self._extras = pack_extras(alpha, picture.metadata, self._grid, small)
         self._colour = Colour.GREY if picture.is_grey else Colour.RGB
+        self._latest: tuple[int, tuple[Form, ...]] | None = None  # divided for a rate position
 
     def analyse(self) -> None:
         """Do now what all rate positions share; else it is done for the first of them."""
@@ -284,25 +286,46 @@ class PictureEncoder:
 
     @cached_property
     def _forms(self) -> tuple[Form, ...]:
-        """All that may be best; the learned one first, the one without any loss last."""
-        if self._layers > 1:
-            return (self._learned(None),)
-        cells = exact_cells(self._picture.pixels)
-        if cells is None:
-            return (self._learned(None),)
+        """Forms of one piece that may be best; the learned one first, the one without any loss last."""
+        if self._layers > 1 or self._unlike is None:
+            return (Form(self._coder()),)
         try:
             exact = self._exact
         except LimitExceeded:
-            return (self._learned(None),)
-        mixed = () if cells.all() else (self._learned(cells, several=True),)
-        beside = [(form.coder, cells) for form in mixed] + [(None, None)]
-        fewer = (self._fewer(palette, *one) for one in beside for palette in PALETTES)
-        return (self._learned(None, several=True), *mixed, *filter(None, fewer), exact)
+            return (Form(self._coder()),)
+        return (Form(self._coder(several=True)), *self._fewer(), exact)
 
-    def _fewer(self, palette: Palette, coder: PictureCoder | None, cells: Cells | None) -> Form | None:
-        """The form with these cells, or all, in fewer colours; None if it would be no other."""
-        made = in_palette(self._picture, self._grid, palette, cells)
-        return None if made is None else Form(coder, *made)
+    @cached_property
+    def _unlike(self) -> CellMap | None:
+        return look_at_cells(self._picture.pixels)
+
+    def _divided(self, position: int) -> tuple[Form, ...]:
+        """Forms with each cell as it costs less at a rate position; none if that saves little."""
+        if self._latest is None or self._latest[0] != position:
+            self._latest = position, tuple(self._divide(position))
+        return self._latest[1]
+
+    def _divide(self, position: int) -> Iterator[Form]:
+        learned, *others = self._forms
+        if not others or learned.coder is None or self._unlike is None:
+            return
+        exactly = min(others, key=lambda form: self._cost(form, position))
+        cells, cost = divide(
+            self._unlike, exactly, learned.coder.measure(position), self._worth_of_a_bit(position)
+        )
+        if cost > _WORTH_DIVIDING * min(self._cost(form, position) for form in (learned, exactly)):
+            return
+        try:
+            coder = self._coder(cells, several=True)
+        except LimitExceeded:
+            return
+        yield from self._fewer(coder, cells)
+        yield Form(coder, exact_images(self._picture, self._grid, cells))
+
+    def _fewer(self, coder: PictureCoder | None = None, cells: Cells | None = None) -> Iterator[Form]:
+        """Forms with these cells, or all, in fewer colours."""
+        for images, losses in images_in_fewer_colours(self._picture, self._grid, cells):
+            yield Form(coder, images, losses)
 
     @cached_property
     def _exact(self) -> Form:
@@ -320,8 +343,8 @@ class PictureEncoder:
         check_exact(fixed, self._grid, self._max_memory)
         return Form(None, exact_images(picture, self._grid))
 
-    def _learned(self, cells: Cells | None, *, several: bool = False) -> Form:
-        """The form with these cells exact; their pixels give way to what costs the learned part little.
+    def _coder(self, cells: Cells | None = None, *, several: bool = False) -> PictureCoder:
+        """Of what is learned beside exact cells; their pixels give way to what costs little.
 
         several: others compete, so that they are decoded and held beside each other.
         """
@@ -343,11 +366,10 @@ class PictureEncoder:
         picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
         smoothing = self._smoothing
         if cells is None:
-            return Form(PictureCoder(picture, grid, workers, plan, smoothing, keep=keep))
+            return PictureCoder(picture, grid, workers, plan, smoothing, keep=keep)
         field = workers.synthesis_field(self._bundle.most_smoothing) if grid.count > 1 else 0
         left_out = wholly_exact(grid, cells, field)
-        coder = PictureCoder(picture, grid, workers, plan, smoothing, keep=keep, left_out=left_out)
-        return Form(coder, exact_images(self._picture, grid, cells))
+        return PictureCoder(picture, grid, workers, plan, smoothing, keep=keep, left_out=left_out)
 
     def _choose(self, rate: Rate) -> tuple[Form, int | None]:
         """The form that is best for what is asked for, and its rate position; None if nothing is learned."""
@@ -368,33 +390,41 @@ class PictureEncoder:
 
     def _form_at(self, position: int) -> Form:
         """Of all forms the one whose bytes and error together cost least at a rate position."""
-        worth = worth_of_a_bit(quality_of_position(position, self._bundle.last_position))
-        best, *others = reversed(self._forms)
-        if not others:
-            return best
-        least = 8.0 * self._size(best, position)
-        for form in others:
-            bits = 8.0 * self._size(form, position)
-            if bits < least and (cost := bits + form.error(position) / worth) < least:
-                best, least = form, cost
-        return best
+        forms = self._forms
+        if len(forms) == 1:
+            return forms[0]
+        return min((*self._divided(position), *reversed(forms)), key=lambda form: self._cost(form, position))
+
+    def _cost(self, form: Form, position: int) -> float:
+        """In bits, errors at what they are worth there."""
+        error = form.error(position)  # first: it codes the picture, too
+        return 8.0 * self._size(form, position) + error / self._worth_of_a_bit(position)
+
+    def _worth_of_a_bit(self, position: int) -> float:
+        """Squared error that a bit should save in what was drawn."""
+        of_photographs = worth_of_a_bit(quality_of_position(position, self._bundle.last_position))
+        return of_photographs / _TIMES_SEEN
 
     def _within(self, limit: int) -> tuple[Form, int | None]:
         """The best of at most so many bytes: exact if that fits."""
         first, last = self._first, self._bundle.last_position
         if len(self._forms) > 1 and self._size(self._exact, None) <= limit:
             return self._exact, None
-        found: list[tuple[Form, int | None]] = []
         missed: list[TargetOutOfReach] = []
-        for form in self._forms:
-            if form.coder is None:
-                if self._size(form, None) <= limit:
-                    found.append((form, None))
-                continue
-            try:
-                found.append((form, first + largest_within(self._sizes(form), limit, last - first)))
-            except TargetOutOfReach as error:
-                missed.append(error)
+
+        def fitting(forms: Iterable[Form]) -> Iterator[tuple[Form, int | None]]:
+            for form in forms:
+                if form.coder is None:
+                    if self._size(form, None) <= limit:
+                        yield form, None
+                    continue
+                try:
+                    yield form, first + largest_within(self._sizes(form), limit, last - first)
+                except TargetOutOfReach as error:
+                    missed.append(error)
+
+        found = list(fitting(self._forms))
+        found += fitting(self._divided(_position_of_learned(found, first)))
         if not found:
             beside = len(self._extras.packed)
             if beside < limit / 2:
@@ -412,15 +442,20 @@ class PictureEncoder:
 
     def _reaching(self, floor: float) -> tuple[Form, int | None]:
         """The smallest with a PSNR of at least ``floor`` dB; an exact one reaches any."""
-        found: list[tuple[Form, int | None]] = []
-        for form in self._forms:
-            if form.coder is None:
-                if self._psnr(form, 0) >= floor:
-                    found.append((form, None))
-                continue
-            with suppress(TargetOutOfReach):
-                last = self._bundle.last_position - self._first
-                found.append((form, self._first + smallest_reaching(self._psnrs(form), floor, last)))
+        last = self._bundle.last_position
+
+        def reaching(forms: Iterable[Form]) -> Iterator[tuple[Form, int | None]]:
+            for form in forms:
+                if form.coder is None:
+                    if self._psnr(form, 0) >= floor:
+                        yield form, None
+                    continue
+                with suppress(TargetOutOfReach):
+                    beyond = smallest_reaching(self._psnrs(form), floor, last - self._first)
+                    yield form, self._first + beyond
+
+        found = list(reaching(self._forms))
+        found += reaching(self._divided(_position_of_learned(found, last)))
         if not found and self._layers > 1:
             raise TargetOutOfReach(
                 f"Layers do not reach {floor:g} dB with this bundle; ask for less, or leave layers out."
@@ -495,6 +530,11 @@ def first_parts(
         0 if index in exact else first_part(model, payload, box.rows, box.columns)
         for index, (payload, box) in enumerate(zip(tiles, cells, strict=True))
     ]
+
+
+def _position_of_learned(found: Sequence[tuple[Form, int | None]], otherwise: int) -> int:
+    """Of forms with rate positions that of the first; another one if there is none."""
+    return next((position for _, position in found if position is not None), otherwise)
 
 
 def _mode_of_layers(layers: int, mode: str | None, progressive: bool) -> str:

@@ -1,10 +1,12 @@
-"""Which pixels are worth coding exactly: those of screens, text and drawings, not those of photographs.
+"""What tells screens, text and drawings from photographs: pixels that equal a neighbour.
 
 Where a picture was drawn, most pixels equal a neighbour, and the rest differ from it by much: cheap
 without loss, dear for a transform. Where it was photographed, or shaded, neighbours differ by little.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,24 +27,30 @@ _SHADED, _SHADED_PER_EDGE = 0.15, 1.5
 _BUSY = 0.02  # of a cell's pixels: with fewer that differ it is flat, and no matter how it is coded
 _STRIPE = 64 * CELL  # rows at a time
 
+# Of cells of a picture, (rows, columns): which are chosen, and a number for each.
 Cells = npt.NDArray[np.bool_]
+CellMap = npt.NDArray[np.float64]
 _Pixels = npt.NDArray[np.uint8]
 
 
-def exact_cells(pixels: _Pixels) -> Cells | None:
-    """Cells of a picture that are worth coding exactly; None if it is a photograph.
+def look_at_cells(pixels: _Pixels) -> CellMap | None:
+    """How many pixels of each cell are unlike their neighbours to the left and above; None for a photograph.
 
-    pixels: (H, W, 3) or (H, W). Returns (rows, columns) of cells of 16 x 16 pixels.
+    A photograph has nothing that was drawn: cells that are not flat, and whose pixels seldom differ by a
+    little.
+
+    pixels: (H, W, 3) or (H, W).
     """
     if _looks_photographed(pixels):
         return None
     stripes = [
-        _judge(pixels[max(0, top - 1) : top + _STRIPE], top > 0) for top in range(0, len(pixels), _STRIPE)
+        _count(pixels[max(0, top - 1) : top + _STRIPE], top > 0) for top in range(0, len(pixels), _STRIPE)
     ]
-    learned, busy = (np.concatenate(parts) for parts in zip(*stripes, strict=True))
-    learned = _without_specks(learned)
-    exact: Cells = ~learned
-    return exact if (exact & busy).any() else None
+    small, large = (np.concatenate(parts) for parts in zip(*stripes, strict=True))
+    sizes = sum_cells(np.ones(pixels.shape[:2], np.float32))
+    is_shaded = _without_specks(small > _SHADED * sizes + _SHADED_PER_EDGE * large)
+    unlike: CellMap = small + large
+    return unlike if (~is_shaded & (unlike > _BUSY * sizes)).any() else None
 
 
 def spread(cells: Cells, box: Box) -> npt.NDArray[np.bool_]:
@@ -63,12 +71,19 @@ def _looks_photographed(pixels: _Pixels) -> bool:
     return unlike.size > 0 and float(unlike.mean()) > _PHOTOGRAPHED
 
 
-def _judge(pixels: _Pixels, has_above: bool) -> tuple[Cells, Cells]:
-    """Cells that are better learned, and cells that are not flat, of a stripe with the row above it."""
+def sum_cells(values: npt.NDArray[Any]) -> CellMap:
+    """Sums of each cell's values, (H, W); cells at the right and the bottom may be smaller."""
+    sums: CellMap = values
+    for axis in (0, 1):
+        sums = np.add.reduceat(sums, range(0, values.shape[axis], CELL), axis, dtype=np.float64)
+    return sums
+
+
+def _count(pixels: _Pixels, has_above: bool) -> tuple[CellMap, CellMap]:
+    """Pixels that differ from both neighbours by a little, and by much, of a stripe with the row above it."""
     stopping.check()
     steps = _steps(pixels)[has_above:]
-    small, large = _share((steps > 0) & (steps <= _SMALL_STEP)), _share(steps > _SMALL_STEP)
-    return small > _SHADED + _SHADED_PER_EDGE * large, small + large > _BUSY
+    return sum_cells((steps > 0) & (steps <= _SMALL_STEP)), sum_cells(steps > _SMALL_STEP)
 
 
 def _steps(pixels: _Pixels) -> npt.NDArray[np.int16]:
@@ -79,16 +94,6 @@ def _steps(pixels: _Pixels) -> npt.NDArray[np.int16]:
     above[1:] = np.abs(np.diff(levels, axis=0)).max(axis=2)
     left[:, :1], above[:1] = above[:, :1], left[:1]
     return np.minimum(left, above)
-
-
-def _share(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Of each cell's pixels; cells at the right and the bottom may be smaller."""
-    sums: npt.NDArray[np.int64] = chosen.astype(np.int64)
-    for axis in (0, 1):
-        sums = np.add.reduceat(sums, range(0, chosen.shape[axis], CELL), axis)
-    counts = [np.add.reduceat(np.ones(side), range(0, side, CELL)) for side in chosen.shape]
-    share: npt.NDArray[np.float64] = sums / np.multiply.outer(*counts)
-    return share
 
 
 def _without_specks(cells: Cells) -> Cells:

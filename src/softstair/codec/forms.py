@@ -1,20 +1,21 @@
-"""Ways to code a picture: learned, exactly, exactly in fewer colours, or each where it is better."""
+"""Ways to code a picture: learned, exactly, exactly in fewer colours, or each where it costs less."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from softstair.exact import Samples, pack_samples
 from softstair.pictures import Picture
 from softstair.stream import ExactPayload
 from softstair.tiles import Box, TileGrid
 
-from .colours import Palette, in_fewer_colours
-from .flatness import CELL, Cells, spread
-from .picture_coder import Payloads, PictureCoder
+from .colours import PALETTES, by_colour, in_fewer_colours
+from .flatness import CELL, CellMap, Cells, spread, sum_cells
+from .picture_coder import Measured, Payloads, PictureCoder
 from .windows import as_rgb
 
 # What a bit is worth at a quality: squared error, summed over a pixel's samples, that photographs save
@@ -27,12 +28,18 @@ _WORTHS = (9000.0, 4400.0, 1450.0, 250.0, 53.0, 25.0, 17.0)
 class Form:
     """coder: of the learned tiles; None if there are none. images: exact ones by tile, VP8L.
 
-    lost: squared error of the images, over all samples that can be seen: 0 if they are of the picture itself.
+    losses: squared error of the images, over all samples of a cell that can be seen; None if they are of the
+    picture itself.
     """
 
     coder: PictureCoder | None
     images: Mapping[int, bytes] = field(default_factory=dict)
-    lost: float = 0.0
+    losses: CellMap | None = None
+
+    @property
+    def lost(self) -> float:
+        """Squared error of the images, over all samples that can be seen."""
+        return 0.0 if self.losses is None else float(self.losses.sum())
 
     @property
     def exact(self) -> frozenset[int]:
@@ -61,44 +68,56 @@ def worth_of_a_bit(quality: float) -> float:
     return float(np.exp(np.interp(quality, _QUALITIES, np.log(_WORTHS))))
 
 
+def divide(unlike: CellMap, exactly: Form, learned: Measured, worth: float) -> tuple[Cells, float]:
+    """Cells that cost less exactly than learned, and about what the picture then costs, in bits.
+
+    Bits of the exact images are thought to be those of pixels unlike their neighbours, of which a cell has
+    so many.
+
+    exactly, learned: the whole picture. worth: squared error that a bit should save.
+    """
+    bits = unlike * (8.0 * sum(map(len, exactly.images.values())) / max(float(unlike.sum()), 1.0))
+    exact = bits if exactly.losses is None else bits + exactly.losses / worth
+    other = learned.bits + learned.errors / worth
+    cells: Cells = exact <= other
+    return cells, float(np.minimum(exact, other).sum())
+
+
 def exact_images(picture: Picture, grid: TileGrid, cells: Cells | None = None) -> dict[int, bytes]:
     """Exact images of all tiles, or of those that have one of the chosen cells, where these are."""
-    boxes = ((index, grid.box(index)) for index in range(grid.count))
-    if cells is None:
-        return {index: pack_samples(picture.pixels[box.slices]) for index, box in boxes}
     return {
-        index: pack_samples(_samples(picture, box, cells))
-        for index, box in boxes
-        if cells[box.cells(CELL).slices].any()
+        index: _pack(picture.pixels[box.slices], chosen) for index, box, chosen in _exact_parts(grid, cells)
     }
 
 
-def in_palette(
-    picture: Picture, grid: TileGrid, palette: Palette, cells: Cells | None = None
-) -> tuple[dict[int, bytes], float] | None:
-    """``exact_images`` of a picture in fewer colours, and their squared error over what can be seen.
+def images_in_fewer_colours(
+    picture: Picture, grid: TileGrid, cells: Cells | None = None
+) -> Iterator[tuple[dict[int, bytes], CellMap]]:
+    """``exact_images`` with each palette that loses something, but not too much, in some tile.
 
-    Returns:
-        None if there are no fewer colours to be had.
+    With squared errors of cells, over what can be seen.
     """
     if picture.is_grey:
-        return None
-    pixels, lost = picture.pixels.copy(), 0.0
-    for box in map(grid.box, range(grid.count)):
-        part = pixels[box.slices]
-        chosen = np.ones(part.shape[:2], np.bool_) if cells is None else spread(cells, box)
-        if not chosen.any():
-            continue
-        before = part[chosen]
-        after = in_fewer_colours(before, palette)
-        part[chosen] = after
-        errors = np.square(before.astype(np.int32) - after).sum(axis=1)
-        if picture.alpha is not None:
-            errors = errors[picture.alpha[box.slices][chosen] > 0]
-        lost += float(errors.sum())
-    if lost == 0:
-        return None
-    return exact_images(replace(picture, pixels=pixels), grid, cells), lost
+        return
+    whole = grid.whole.cells(CELL)
+    made: dict[int, tuple[dict[int, bytes], CellMap]] = {
+        most: ({}, np.zeros((whole.rows, whole.columns))) for most in PALETTES
+    }
+    for index, box, chosen in _exact_parts(grid, cells):
+        pixels = picture.pixels[box.slices]
+        seen = chosen if picture.alpha is None else chosen & (picture.alpha[box.slices] > 0)
+        coloured = by_colour(pixels[chosen])
+        for most, (images, losses) in tuple(made.items()):
+            fewer = in_fewer_colours(coloured, most)
+            if fewer is None:
+                del made[most]
+                continue
+            reduced = pixels.copy()
+            reduced[chosen] = fewer
+            images[index] = _pack(reduced, chosen)
+            errors = np.square(reduced.astype(np.int32) - pixels).sum(axis=2)
+            losses[box.cells(CELL).slices] = sum_cells(np.where(seen, errors, 0))
+    yield from ((images, losses) for images, losses in made.values() if losses.any())
 
 
 def wholly_exact(grid: TileGrid, cells: Cells, radius: int) -> frozenset[int]:
@@ -108,11 +127,18 @@ def wholly_exact(grid: TileGrid, cells: Cells, radius: int) -> frozenset[int]:
     return frozenset(index for index, box in seen if cells[box.slices].all())
 
 
-def _samples(picture: Picture, box: Box, cells: Cells) -> Samples:
-    """Pixels of a tile; with an alpha that is 0 where they are learned, if any is."""
-    pixels, chosen = picture.pixels[box.slices], spread(cells, box)
+def _exact_parts(grid: TileGrid, cells: Cells | None) -> Iterator[tuple[int, Box, npt.NDArray[np.bool_]]]:
+    """Tiles with something exact: number, box, and of which of its pixels; all if no cells are given."""
+    for index in range(grid.count):
+        box = grid.box(index)
+        chosen = np.ones((box.rows, box.columns), np.bool_) if cells is None else spread(cells, box)
+        if chosen.any():
+            yield index, box, chosen
+
+
+def _pack(pixels: Samples, chosen: npt.NDArray[np.bool_]) -> bytes:
+    """Pixels of a tile, exactly; with an alpha that is 0 where they are learned, if any is."""
     if chosen.all():
-        return pixels
+        return pack_samples(pixels)
     alpha = np.where(chosen, np.uint8(255), np.uint8(0))
-    samples: Samples = np.dstack([np.where(chosen[..., None], as_rgb(pixels), np.uint8(0)), alpha])
-    return samples
+    return pack_samples(np.dstack([np.where(chosen[..., None], as_rgb(pixels), np.uint8(0)), alpha]))

@@ -13,6 +13,7 @@ from softstair.pictures import Picture
 from softstair.tiles import TileGrid
 
 from .budget import Plan
+from .flatness import CellMap, sum_cells
 from .geometry import STRIDE, Geometry, borders_of
 from .latent_plane import LatentPlane
 from .tile import Analysed, CodedTile, TileCoder
@@ -35,6 +36,17 @@ class Payloads:
     table_bits: float
     learned_bytes: int
     layer_ends: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A picture as it is coded at a rate position.
+
+    errors: squared, over all samples of a cell that can be seen. bits: about what a cell takes.
+    """
+
+    errors: CellMap
+    bits: CellMap
 
 
 class PictureCoder:
@@ -63,7 +75,7 @@ class PictureCoder:
         self._kept: dict[int, Analysed] | None = {} if keep else None
         # The latest ones, by position and rate weight.
         self._coded: dict[tuple[int, float | None], Payloads] = {}
-        self._measured: dict[int, float] = {}
+        self._measured: dict[int, Measured] = {}
 
     def analyse(self) -> None:
         """Compute the latents that are kept, if they are."""
@@ -82,6 +94,10 @@ class PictureCoder:
 
     def error(self, position: int) -> float:
         """Squared error, over all samples that can be seen. Codes the picture, too."""
+        return float(self.measure(position).errors.sum())
+
+    def measure(self, position: int) -> Measured:
+        """Cell by cell what ``error`` is of all. Codes the picture, too."""
         if position not in self._measured:
             self._measured[position] = self._measure(position)
         return self._measured[position]
@@ -92,30 +108,32 @@ class PictureCoder:
         if len(self._coded) > _REMEMBERED:
             del self._coded[next(iter(self._coded))]
 
-    def _measure(self, position: int) -> float:
+    def _measure(self, position: int) -> Measured:
         coded: dict[int, _Outcome] = {}
+        cells = self._grid.whole.cells(STRIDE)
+        measured = Measured(*(np.zeros((cells.rows, cells.columns)) for _ in range(2)))
 
         def decoded(indices: Sequence[int]) -> Iterator[Planes]:
             for index, tile in zip(indices, self._code_tiles(indices, position), strict=True):
                 coded[index] = tile.payload, tile.table_bits, tile.layer_ends
+                measured.bits[self._grid.box(index).cells(STRIDE).slices] = tile.bits_of_places()
                 yield tile.latents
 
         whole, plane = self._grid.whole, LatentPlane(self._grid, decoded)
         smoothing = self._smoothing(position)
         field = 0 if self._windows.count == 1 else self._workers.synthesis_field(smoothing)
-        error = 0.0
         for box, pixels in synthesise_windows(
             self._workers, plane, position, smoothing, self._windows, whole, field
         ):
             original = self._pixels[box.slices]
             if original.ndim == 2:
                 original = original[..., None]
-            squares = np.square(pixels.astype(np.float32) - original)
+            squares = np.square(pixels.astype(np.float32) - original).sum(axis=2)
             if self._alpha is not None:
-                squares = squares[self._alpha[box.slices] > 0]
-            error += float(squares.sum(dtype=np.float64))
+                squares[self._alpha[box.slices] == 0] = 0
+            measured.errors[box.cells(STRIDE).slices] = sum_cells(squares)
         self._remember((position, None), (coded[index] for index in range(self._grid.count)))
-        return error
+        return measured
 
     def _code_tiles(
         self, indices: Sequence[int], position: int, rate_weight: float | None = None
@@ -137,8 +155,9 @@ class PictureCoder:
 
     def _nothing(self, index: int) -> CodedTile:
         cells = self._grid.box(index).cells(STRIDE)
-        shape = (1, self._workers.whole.channels, cells.rows, cells.columns)
-        return CodedTile(b"", np.zeros(shape, np.float32), 0.0)
+        shape = (cells.rows, cells.columns, self._workers.whole.channels)
+        latents = np.zeros((1, shape[2], *shape[:2]), np.float32)
+        return CodedTile(b"", latents, 0.0, np.zeros(shape, np.int16))
 
     def _analysed(self, index: int) -> Analysed:
         if self._kept is not None and index in self._kept:

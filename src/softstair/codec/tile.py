@@ -90,13 +90,19 @@ class CodedTile:
     """A tile as coded.
 
     payload: bytes. latents: y^, (1, C, rows, columns). table_bits: what the tables alone charge. layer_ends:
-    where layers end in the payload.
+    where layers end in the payload. symbols: of y, int16 (rows, columns, C); of layers, the first one's.
     """
 
     payload: bytes
     latents: Planes
     table_bits: float
+    symbols: npt.NDArray[np.int16]
     layer_ends: tuple[int, ...] = ()
+
+    def bits_of_places(self) -> npt.NDArray[np.float64]:
+        """About what each place takes, (rows, columns): the payload by how large symbols are."""
+        sizes: npt.NDArray[np.float64] = np.log2(1.0 + np.abs(self.symbols)).sum(axis=2, dtype=np.float64)
+        return sizes * (8.0 * len(self.payload) / max(float(sizes.sum()), 1.0))
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ class TileCoder:
         payload = decided.tile.finish()
         if self.layers > 1:
             return self._refine(analysed, position, decided, payload, rate_weight)
-        return CodedTile(payload, decided.latents, decided.table_bits)
+        return CodedTile(payload, decided.latents, decided.table_bits, decided.tile.symbols)
 
     def choose_z(self, analysed: Analysed, position: int) -> npt.NDArray[np.int16]:
         """Symbols of z at a rate position, (h, w, Z)."""
@@ -210,7 +216,7 @@ class TileCoder:
             ends.append(len(payload))
             bits += writer.bits
         latents = self._refined(first.latents, writer.levels, self.layers - 1, setting)
-        return CodedTile(payload, latents, bits, tuple(ends))
+        return CodedTile(payload, latents, bits, levels, tuple(ends))
 
     def _refined(self, first: Planes, levels: npt.NDArray[np.int16], layer: int, setting: Setting) -> Planes:
         """y^ of a layer from that of the first, whose setting is given: the means are the same."""
