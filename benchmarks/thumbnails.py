@@ -3,10 +3,10 @@
     python benchmarks/thumbnails.py PHOTOGRAPH [--bundle BUNDLE] [--quality 75] > results/thumbnails.md
 
 The photograph as it is, one of 12 megapixels, of the photograph continued by its mirror images, and files of
-25 and 100 megapixels whose tiles are all one, made likewise. Every measurement is a process of its own with one
-thread: time is that of the processor in the second of two runs, memory the peak with the interpreter and the
-bundle. Then where the time goes, and PSNR: that beside means of the whole picture, and of either beside means
-of the photograph.
+25 and 100 megapixels whose tiles are all one, made likewise. Every measurement is a process of its own with
+one thread: time is that of the processor in the second of two runs, memory the peak with the interpreter and
+the bundle. Then where the time goes, and PSNR: that beside means of the whole picture, and of either beside
+means of the photograph.
 """
 
 from __future__ import annotations
