@@ -209,6 +209,19 @@ SOFTSTAIR_TARGET void requantize_avx2(const std::int32_t* sums, Requantize to, s
   requantize_avx2(load(sums), load(sums + 8), to, y);
 }
 
+// One input against one panel: nothing but the sums, which need not be kept.
+SOFTSTAIR_TARGET void apply_one_avx2(const std::int16_t* panel, const std::int16_t* x, int depth, const std::int32_t* start, Requantize to, std::int16_t* y) {
+  __m256i low = load(start), high = load(start + 8);
+  for (int k = 0; k < depth; k += 2, panel += 2 * kPanel) {
+    std::int32_t pair;
+    __builtin_memcpy(&pair, x + k, sizeof pair);
+    const __m256i both = _mm256_set1_epi32(pair);
+    low = _mm256_add_epi32(low, _mm256_madd_epi16(both, load(panel)));
+    high = _mm256_add_epi32(high, _mm256_madd_epi16(both, load(panel + kPanel)));
+  }
+  requantize_avx2(low, high, to, y);
+}
+
 SOFTSTAIR_TARGET void add_multiples_avx2(const Multiples& of, int count, std::int32_t* sums) {
   for (int o = 0; o < count; o += kPanel) {
     __m256i low = load(sums + o), high = load(sums + o + 8);
@@ -503,6 +516,10 @@ void Matrix::for_each_sum(const Inputs& x, Start start, Store store) const {
 }
 
 void Matrix::apply(const Inputs& x, Start start, std::int16_t* y, std::ptrdiff_t y_stride) const {
+#ifdef SOFTSTAIR_AVX2
+  if (simd_ && x.count == 1 && x.runs == 1 && outputs() == kPanel)
+    return apply_one_avx2(panels_.data(), x.first, depth_, start.first, to_, y);
+#endif
   for_each_sum(x, start, [&](int p, int o, const std::int32_t* sums) {
     std::int16_t* out = y + p * y_stride + o;
 #ifdef SOFTSTAIR_AVX2

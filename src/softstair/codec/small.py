@@ -12,7 +12,7 @@ from softstair.stream import Header, Metadata
 from softstair.tiles import Box
 
 SCALE = 32
-# Pixels a side from which on: a small picture of 256 and more, for a thousandth of the bytes.
+# Pixels a side from which on: a small picture of 256 and more, for 0.15 % of the bytes.
 LARGE = 8192
 QUALITY = 75
 
