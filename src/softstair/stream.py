@@ -316,7 +316,7 @@ def with_metadata(data: Buffer, metadata: Metadata, *, max_pixels: int = MAX_PIX
     _, old = reader.extras()
     if metadata == old:
         return bytes(data)
-    flags, packed = _pack_metadata(metadata, reader.small())
+    flags, packed = _pack_metadata(metadata, reader.beside()[1])
     flags |= _Flag.ALPHA if reader.has_alpha else 0
     flags |= _Flag.EXACT_ALPHA if reader.has_exact_alpha else 0
     parts = reader.parts()
@@ -471,21 +471,14 @@ class StreamReader:
         alpha = self._read_alpha(cursor) if self.has_alpha else None
         return alpha, self._read_metadata(cursor)
 
-    def metadata(self) -> Metadata:
-        """Metadata alone; alpha is checked, and not unpacked.
+    def beside(self) -> tuple[Metadata, bytes | None]:
+        """Metadata and the small picture, as in ``Stream``; alpha is checked, and not unpacked.
 
         Raises:
             StreamError: as for ``extras``.
         """
-        return Metadata(**dict(_inflated(self._beside())))
-
-    def small(self) -> bytes | None:
-        """The small picture, checked, as in ``Stream``.
-
-        Raises:
-            StreamError: as for ``extras``.
-        """
-        return dict(self._beside()).get(_SMALL)
+        found = self._packed_metadata(self._behind_alpha())
+        return Metadata(**dict(_inflated(found))), dict(found).get(_SMALL)
 
     def check_layers(self) -> None:
         """Whether the file ends with a layer, if it has one that is whole.
@@ -526,9 +519,6 @@ class StreamReader:
         for _ in range(self._alpha_blocks):
             cursor.checked("alpha")
         return cursor
-
-    def _beside(self) -> list[tuple[str, bytes]]:
-        return self._packed_metadata(self._behind_alpha())
 
     def most_metadata(self) -> int:
         """Bytes that the metadata takes at most once it is inflated; 0 where it is damaged."""
@@ -632,7 +622,7 @@ def read_stream(data: Buffer, *, max_pixels: int = MAX_PIXELS) -> Stream:
         reader.cuts,
         reader.is_reduced,
         reader.layer_ends,
-        reader.small(),
+        reader.beside()[1],
     )
 
 

@@ -249,7 +249,7 @@ def _small(
     reader: StreamReader, view: View, bundle: Bundle | None, threads: int | None, max_memory: int
 ) -> Decoded | None:
     """The view of the small picture that the file has beside the tiles; None if it has none that opens."""
-    stream = reader.small()
+    metadata, stream = reader.beside()
     if stream is None:
         return None
     header, small = reader.header, read_header(stream)
@@ -265,8 +265,8 @@ def _small(
         decoded = decode_view(stream, inner, bundle, threads=threads, max_memory=max_memory)
     except BundleError:
         return None  # the tiles may be exact and need none
-    metadata = for_a_part(reader.metadata(), *view.shown(header))
-    return replace(decoded, picture=replace(decoded.picture, metadata=metadata))
+    part = for_a_part(metadata, *view.shown(header))
+    return replace(decoded, picture=replace(decoded.picture, metadata=part))
 
 
 @dataclass(frozen=True)
