@@ -2,6 +2,7 @@
 // The Python face of the core: arrays in, arrays out, shapes checked here.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -65,6 +66,23 @@ auto released(Work work) {
 
 void require(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
+}
+
+using Places = std::array<In<float, 3>, kPhases>;
+
+// Numbers by class of places, (channels, rows, columns) each, of which those before `top` and `left` do not count.
+MeansOfPhase at_places(const Places& parts, std::size_t channels, Size size, int top, int left) {
+  MeansOfPhase all;
+  for (int place = 0; place < kPhases; ++place) {
+    const auto& part = parts[place];
+    const int rows = (size.height + 1 - place / 2) / 2, columns = (size.width + 1 - place % 2) / 2;
+    require(top >= 0 && left >= 0 && part.shape(0) == channels && part.shape(1) >= static_cast<std::size_t>(top + rows) &&
+                part.shape(2) >= static_cast<std::size_t>(left + columns),
+            "there is not a number for every place");
+    const auto line = static_cast<std::ptrdiff_t>(part.shape(2)), plane = static_cast<std::ptrdiff_t>(part.shape(1)) * line;
+    all[place] = {part.data() + top * line + left, plane, line, 1};
+  }
+  return all;
 }
 
 void release_memory() {
@@ -568,4 +586,32 @@ NB_MODULE(_core, m) {
       "phase"_a, "symbols"_a, "states"_a, "grid"_a, "mean"_a, "step"_a, "decoded"_a,
       "Write mean + value * step of one phase into `decoded`, all (C, height, width) but the symbols. The means\n"
       "may lie in `decoded` itself.");
+  m.def(
+      "reconstruct_places",
+      [](int phase, In<std::int16_t, 3> symbols, int states, In<float, 1> grid, const Places& means, int top, int left,
+         In<float, 1> step, InOut<float, 3> decoded) {
+        const std::size_t height = symbols.shape(0), width = symbols.shape(1), c = symbols.shape(2);
+        require(phase >= 0 && phase < kPhases, "phase out of range");
+        require(decoded.shape(0) == c && decoded.shape(1) == height && decoded.shape(2) == width && step.size() == c &&
+                    c % kPhases == 0,
+                "planes do not have the shape of the symbols");
+        const Size size = make_size(height, width);
+        const MeansOfPhase all = at_places(means, c / kPhases, size, top, left);
+        const Staircase staircase = make_staircase(0, grid);
+        const bool fine = Trellis::of(states).dependent();
+        nb::gil_scoped_release release;
+        reconstruct_phase(phase, size, static_cast<int>(c), symbols.data(), fine, staircase, all, step.data(),
+                          decoded.data());
+      },
+      "phase"_a, "symbols"_a, "states"_a, "grid"_a, "means"_a, "top"_a, "left"_a, "step"_a, "decoded"_a,
+      "The same with the means of the phase by class of places, (C / 4, rows, columns) each, from a row and a column on.");
+  m.def(
+      "add_to_places",
+      [](const Places& parts, InOut<float, 3> sums) {
+        const Size size = make_size(sums.shape(1), sums.shape(2));
+        const MeansOfPhase all = at_places(parts, sums.shape(0), size, 0, 0);
+        nb::gil_scoped_release release;
+        add_to_places(all, static_cast<int>(sums.shape(0)), size, sums.data());
+      },
+      "parts"_a, "sums"_a, "Add to sums (C, height, width) what there is by class of places, (C, rows, columns) each.");
 }

@@ -6,6 +6,10 @@
 
 #include "refuse.hpp"
 
+#if defined(SOFTSTAIR_SIMD) && defined(__x86_64__) && defined(__GNUC__)
+#define SOFTSTAIR_AVX2 __attribute__((target("avx2")))
+#endif
+
 namespace softstair {
 namespace {
 
@@ -38,6 +42,37 @@ void require_multiple(int value, const char* wrong) {
 
 // Class of a position, or of the distance between two: classes add by XOR, as coordinates do.
 int position_class(int y, int x) { return channel_group(y, x, 0); }
+
+// Loops over channels that compilers vectorise, for whatever processor they are told.
+#if defined(__GNUC__)
+#define SOFTSTAIR_INLINE inline __attribute__((always_inline))
+#else
+#define SOFTSTAIR_INLINE inline
+#endif
+
+SOFTSTAIR_INLINE void add_exponents(const std::int16_t* s, const std::int16_t* exponent, int count, std::int16_t* out) {
+  for (int c = 0; c < count; ++c) out[c] = kOctaves.clip(s[c] + exponent[c]);
+}
+
+// out: corrections, which become rows.
+SOFTSTAIR_INLINE void find_rows(const std::int16_t* s, const std::int16_t* exponent, RowRule rule, int count, std::int16_t* out) {
+  for (int c = 0; c < count; ++c) out[c] = rule.row(s[c] + exponent[c] + out[c]);
+}
+
+void add_exponents_plainly(const std::int16_t* s, const std::int16_t* exponent, int count, std::int16_t* out) {
+  add_exponents(s, exponent, count, out);
+}
+void find_rows_plainly(const std::int16_t* s, const std::int16_t* exponent, RowRule rule, int count, std::int16_t* out) {
+  find_rows(s, exponent, rule, count, out);
+}
+#ifdef SOFTSTAIR_AVX2
+SOFTSTAIR_AVX2 void add_exponents_avx2(const std::int16_t* s, const std::int16_t* exponent, int count, std::int16_t* out) {
+  add_exponents(s, exponent, count, out);
+}
+SOFTSTAIR_AVX2 void find_rows_avx2(const std::int16_t* s, const std::int16_t* exponent, RowRule rule, int count, std::int16_t* out) {
+  find_rows(s, exponent, rule, count, out);
+}
+#endif
 
 // Taps of a square neighbourhood two by two, such that both of a pair have the same class.
 Depthwise::Pairs pairs_by_class(int side) {
@@ -200,9 +235,12 @@ void ScaleField::run_mix(const std::vector<std::int16_t>& spread) {
 void ScaleField::enter_log_scale(int y) {
   const int channels = network_->latents();
   const std::int16_t* s = log_scale_.data() + y * line_.size();
+  auto* add = add_exponents_plainly;
+#ifdef SOFTSTAIR_AVX2
+  if (network_->simd() && simd_available()) add = add_exponents_avx2;
+#endif
   for (int x = 0; x < width_; ++x, s += channels) {
-    std::int16_t* line = line_.data() + static_cast<std::size_t>(x) * channels;
-    for (int c = 0; c < channels; ++c) line[c] = kOctaves.clip(s[c] + exponent_[c]);
+    add(s, exponent_.data(), channels, line_.data() + static_cast<std::size_t>(x) * channels);
   }
   network_->log_scale_entry_.accumulate({line_.data(), channels, width_},
                                         entered_.data() + y * start_.size());
@@ -290,10 +328,13 @@ void ScaleField::rows(int y, RowRule rule, std::int16_t* out) {
         {wide_.data() + parity * inner, 2 * inner, (width_ - parity + 1) / 2}, out + parity * group,
         2 * group);
   const std::int16_t* s = log_scale_.data() + y * line_.size();
+  auto* find = find_rows_plainly;
+#ifdef SOFTSTAIR_AVX2
+  if (network_->simd() && simd_available()) find = find_rows_avx2;
+#endif
   for (int x = 0; x < width_; ++x, s += channels, out += group) {
     const int first = channel_group(y, x, phase_) * group;
-    const std::int16_t* exponent = exponent_.data() + first;
-    for (int c = 0; c < group; ++c) out[c] = rule.row(s[first + c] + exponent[c] + out[c]);
+    find(s + first, exponent_.data() + first, rule, group, out);
   }
 }
 

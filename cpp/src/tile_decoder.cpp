@@ -291,26 +291,69 @@ Decoded decode_symbols(const Model& model, Size size, std::span<const std::uint8
   return {std::move(decoder).take(), fault};
 }
 
+constexpr int kUsual = 31;  // symbols up to this have their values looked up
+constexpr int kAtOnce = 16;  // channels: lines of more push each other out of the cache
+
+void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* symbols, bool fine,
+                       const Staircase& staircase, const MeansOfPhase& means, const float* step,
+                       float* decoded) {
+  const bool silent = value_of(0, fine, staircase) == 0;  // most symbols say nothing then
+  const int group = channels / kPhases;
+  const std::size_t plane = static_cast<std::size_t>(size.height) * size.width;
+  float values[2 * kUsual + 1];
+  for (int symbol = -kUsual; symbol <= kUsual; ++symbol) values[symbol + kUsual] = value_of(symbol, fine, staircase);
+  for (int row = 0; row < size.height; ++row)
+    for (int parity = 0; parity < 2; ++parity) {  // of columns, which decides the channels
+      const MeansAt& mean = means[2 * (row & 1) + parity];
+      const int group_start = channel_group(row, parity, phase) * group;
+      for (int done = 0; done < group; done += kAtOnce) {
+        const int count = std::min(kAtOnce, group - done), first = group_start + done;
+        float* line = decoded + first * plane + static_cast<std::size_t>(row) * size.width;
+        const float* from = mean.first + done * mean.channel + row / 2 * mean.row;
+        for (int c = 0; c < count && from != line + parity; ++c) {
+          const float* of = from + c * mean.channel;
+          float* to = line + c * plane;
+          for (int x = parity; x < size.width; x += 2, of += mean.column) to[x] = *of;
+        }
+        const std::int16_t* symbol = symbols + static_cast<std::size_t>(row) * size.width * channels + first;
+        for (int x = parity; x < size.width; x += 2) {
+          const std::int16_t* here = symbol + static_cast<std::ptrdiff_t>(x) * channels;
+          int said[kAtOnce], saying = 0;
+          for (int c = 0; c < count; ++c) {  // no branch, which no processor would guess
+            said[saying] = c;
+            saying += !silent || here[c] != 0;
+          }
+          for (int i = 0; i < saying; ++i) {
+            const int c = said[i], s = here[c];
+            const float value = s >= -kUsual && s <= kUsual ? values[s + kUsual] : value_of(s, fine, staircase);
+            line[c * plane + x] += value * step[first + c];
+          }
+        }
+      }
+    }
+}
+
 void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* symbols, bool fine,
                        const Staircase& staircase, const float* mean, const float* step,
                        float* decoded) {
-  // Most symbols say nothing, and nothing need be written where means lie already.
-  const bool in_place = mean == decoded && value_of(0, fine, staircase) == 0;
-  const int group = channels / kPhases;
-  const std::size_t plane = static_cast<std::size_t>(size.height) * size.width;
-  for (int row = 0; row < size.height; ++row)
-    for (int parity = 0; parity < 2; ++parity) {  // of columns, which decides the channels
-      const int first = channel_group(row, parity, phase) * group;
-      for (int c = first; c < first + group; ++c) {
-        const std::size_t start = static_cast<std::size_t>(row) * size.width;
-        const std::int16_t* symbol = symbols + start * channels + c;
-        const float* from = mean + c * plane + start;
-        float* to = decoded + c * plane + start;
-        for (std::ptrdiff_t column = parity; column < size.width; column += 2)
-          if (!in_place || symbol[column * channels] != 0)
-            to[column] = from[column] + value_of(symbol[column * channels], fine, staircase) * step[c];
+  const auto plane = static_cast<std::ptrdiff_t>(size.height) * size.width;
+  MeansOfPhase means;
+  for (int place = 0; place < kPhases; ++place) {
+    const int row = place / 2, column = place % 2;
+    const int first = channel_group(row, column, phase) * (channels / kPhases);
+    means[place] = {mean + first * plane + static_cast<std::ptrdiff_t>(row) * size.width + column, plane, 2 * static_cast<std::ptrdiff_t>(size.width), 2};
+  }
+  reconstruct_phase(phase, size, channels, symbols, fine, staircase, means, step, decoded);
+}
+
+void add_to_places(const MeansOfPhase& parts, int channels, Size size, float* sums) {
+  for (int c = 0; c < channels; ++c)
+    for (int row = 0; row < size.height; ++row, sums += size.width)
+      for (int parity = 0; parity < 2; ++parity) {
+        const MeansAt& part = parts[2 * (row & 1) + parity];
+        const float* from = part.first + c * part.channel + row / 2 * part.row;
+        for (int x = parity; x < size.width; x += 2) sums[x] += from[x / 2 * part.column];
       }
-    }
 }
 
 }  // namespace softstair

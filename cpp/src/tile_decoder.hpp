@@ -2,6 +2,8 @@
 // The entropy-coded part of a tile, z, then y in four phases, in one rANS stream: reading it.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -138,10 +140,25 @@ inline float value_of(int symbol, bool fine, const Staircase& staircase) {
   return symbol < 0 ? -staircase.value(-2 * symbol) : staircase.value(2 * symbol);
 }
 
-// mean + value * step for the latents of one phase. symbols (height, width, C); mean and decoded
-// (C, height, width), may be one; step (C) = 1 / gain. fine: symbols are indices on the fine grid.
+// Numbers at the places of a class: that of the first channel and place, and how far apart others are.
+struct MeansAt {
+  const float* first;
+  std::ptrdiff_t channel, row, column;
+};
+// By class: places of even rows and columns, odd columns, odd rows, both odd. The channels are those of the phase.
+using MeansOfPhase = std::array<MeansAt, kPhases>;
+
+// mean + value * step for the latents of one phase. symbols (height, width, C); decoded (C, height, width), where
+// means may lie already; step (C) = 1 / gain. fine: symbols are indices on the fine grid.
+void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* symbols, bool fine,
+                       const Staircase& staircase, const MeansOfPhase& means, const float* step,
+                       float* decoded);
+// The same with the means of all latents, (C, height, width).
 void reconstruct_phase(int phase, Size size, int channels, const std::int16_t* symbols, bool fine,
                        const Staircase& staircase, const float* mean, const float* step,
                        float* decoded);
+
+// Add to sums (channels, height, width) what there is of every place, of all channels.
+void add_to_places(const MeansOfPhase& parts, int channels, Size size, float* sums);
 
 }  // namespace softstair

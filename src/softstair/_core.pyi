@@ -2,6 +2,7 @@
 Entropy coding and the integer scale network. Everything here is exact.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, overload
 
 import numpy
@@ -291,3 +292,22 @@ def reconstruct_phase(
 
     The means may lie in `decoded` itself.
     """
+
+def reconstruct_places(
+    phase: int,
+    symbols: Int16Cube,
+    states: int,
+    grid: FloatRow,
+    means: Sequence[FloatCube],
+    top: int,
+    left: int,
+    step: FloatRow,
+    decoded: FloatCubeToWrite,
+) -> None:
+    """The same with the means of the phase by class of places, (C / 4, rows, columns) each.
+
+    Those before a row and a column do not count.
+    """
+
+def add_to_places(parts: Sequence[FloatCube], sums: FloatCubeToWrite) -> None:
+    """Add to sums (C, height, width) what there is by class of places, (C, rows, columns) each."""

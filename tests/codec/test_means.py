@@ -9,6 +9,7 @@ from softstair.codec.geometry import Borders
 from softstair.codec.means import Means
 from softstair.engine.in_turn import SplitMean, WholeMean
 from softstair.engine.onnx_runtime import OnnxNetworks
+from softstair.mode import Mode
 from softstair.quantize.phases import PHASES, PLACES, phase_map, phase_slices
 
 
@@ -70,6 +71,30 @@ def test_a_tile_is_shown_its_mirror_image(size, borders, tiny_bundle):
         mine = phases == phase
         np.testing.assert_allclose(found[0][mine], expected[mine], atol=1e-4 * np.abs(expected).max())
         found[0][mine] = y[0][mine]
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 5), (1, 6), (40, 3)])
+@pytest.mark.parametrize("borders", [Borders(), Borders(True, False, True, True)])
+@pytest.mark.parametrize("mode", [Mode.SCALAR, Mode.TCQ8])
+def test_symbols_are_put_back_where_means_are(size, borders, mode, tiny_bundle):
+    networks, setting = OnnxNetworks(tiny_bundle.graph, 1), tiny_bundle.at(40, mode)
+    hyper = tiny_bundle.integers.scale.layers["hyper"].weight.shape[1]
+    z_hat = np.rint(latents(hyper, (size[0] + 1) // 2, (size[1] + 1) // 2))
+    rng = np.random.default_rng(2)
+    symbols = rng.integers(-3, 4, (*size, tiny_bundle.channels)).astype(np.int16)
+    symbols[rng.random(symbols.shape) < 0.02] = 40  # beyond those that are looked up
+    at_once, one_by_one = (
+        Means(networks, z_hat, setting.hat, size, borders).in_turn(tiny_bundle.channels) for _ in range(2)
+    )
+    found, expected = np.zeros((2, 1, tiny_bundle.channels, *size), np.float32)
+    phases = phase_map(*found.shape[1:])
+    for phase in range(PHASES):
+        at_once.put_back(found, phase, symbols, setting)
+        one_by_one.put_into(expected, phase)
+        value = symbols.transpose(2, 0, 1) * np.float32(0.5 if mode.states > 1 else 1)
+        said = value * setting.step[:, None, None]
+        expected[0][phases == phase] += said[phases == phase]
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_network_that_is_written_down_otherwise_stays_whole(tiny_bundle):

@@ -12,6 +12,7 @@ from softstair.errors import BundleError, CorruptStream, StreamError, TruncatedS
 from softstair.mode import POSITIONS_PER_LAYER
 from softstair.pictures import Picture, for_a_part
 from softstair.quantize.grids import STRIDE
+from softstair.quantize.rates import hat_weights
 from softstair.stream import (
     MAX_PIXELS,
     NO_BUNDLE,
@@ -320,7 +321,7 @@ def _previewed(
     """A quarter of the pixels of a region, made without the synthesis, as ``_synthesised`` makes all."""
     header = reader.header
     source.check(region)
-    hat = bundle.at(reader.shown_position, header.mode).hat
+    hat = hat_weights(reader.shown_position, bundle.points)
     networks = networks_of(bundle, threads, header.mode)
     return preview_windows(networks, hat, work.plane, work.windows, region)
 

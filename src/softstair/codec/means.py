@@ -13,8 +13,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from softstair import _core
 from softstair.engine import MeanInTurn, Networks, Planes
 from softstair.quantize.phases import PHASES, PLACES, phase_slices
+from softstair.quantize.setting import Setting
 
 from .geometry import Borders
 
@@ -74,15 +76,30 @@ class MeansInTurn:
 
         decoded: (1, C, rows, columns).
         """
+        top, left = self._start
+        for part, place in zip(self.expect(decoded, phase), PLACES, strict=True):
+            target = decoded[0][phase_slices(self._channels, phase, place)]
+            rows, columns = target.shape[1:]
+            target[:] = part[:, top : top + rows, left : left + columns]
+
+    def put_back(self, decoded: Planes, phase: int, symbols: npt.NDArray[np.int16], setting: Setting) -> None:
+        """Write y^ of a phase, given that of all phases before. symbols: (rows, columns, C)."""
+        means, states = self.expect(decoded, phase), setting.mode.states
+        step, planes = setting.step, decoded[0]
+        _core.reconstruct_places(phase, symbols, states, setting.grid, means, *self._start, step, planes)
+
+    def expect(self, decoded: Planes, phase: int) -> list[Planes]:
+        """mu of a phase by class of positions, with those of the mirror image."""
         if phase:
             self._mean.see(phase - 1, [self._shown(decoded[0], phase - 1, place) for place in PLACES])
         means = self._mean.expect(phase) if self._first is None else self._first
         self._first = None
-        top, left = _MIRRORED // 2 * self._borders.top, _MIRRORED // 2 * self._borders.left
-        for part, place in zip(means, PLACES, strict=True):
-            target = decoded[0][phase_slices(self._channels, phase, place)]
-            rows, columns = target.shape[1:]
-            target[:] = part[:, top : top + rows, left : left + columns]
+        return means
+
+    @property
+    def _start(self) -> tuple[int, int]:
+        """Where the tile begins in planes with a mirror image, of a class."""
+        return _MIRRORED // 2 * self._borders.top, _MIRRORED // 2 * self._borders.left
 
     def _shown(self, decoded: npt.NDArray[np.float32], phase: int, place: tuple[int, int]) -> Planes:
         """y^ of a phase at the places of a class, (C / 4, .., ..), with the mirror image."""
@@ -91,7 +108,7 @@ class MeansInTurn:
             return np.ascontiguousarray(part)
         rows, columns = self._rows[place[0] :: 2] // 2, self._columns[place[1] :: 2] // 2
         shown = np.empty((len(part), len(rows), len(columns)), np.float32)
-        top, left = _MIRRORED // 2 * self._borders.top, _MIRRORED // 2 * self._borders.left
+        top, left = self._start
         bottom, right = top + part.shape[1], left + part.shape[2]
         shown[:, top:bottom, left:right] = part
         for row in (*range(top), *range(bottom, len(rows))):
@@ -114,9 +131,22 @@ class MeansOfLine:
             at = phase_slices(len(mean), phase, place)
             decoded[0][at] = mean[at]
 
+    def put_back(self, decoded: Planes, phase: int, symbols: npt.NDArray[np.int16], setting: Setting) -> None:
+        """As of ``MeansInTurn``."""
+        self.put_into(decoded, phase)
+        put_back(symbols, phase, setting, decoded)
+
+
+def put_back(symbols: npt.NDArray[np.int16], phase: int, setting: Setting, decoded: Planes) -> None:
+    """Add what symbols say to the means of a phase."""
+    planes, states = decoded[0], setting.mode.states
+    _core.reconstruct_phase(phase, symbols, states, setting.grid, planes, setting.step, planes)
+
 
 def _mirrored_lines(count: int, before: bool, after: bool) -> npt.NDArray[np.intp]:
     """Which line of a tile each line is that the network is shown."""
+    if not before and not after:
+        return np.arange(count)
     return np.pad(np.arange(count), (_MIRRORED * before, _MIRRORED * after), mode="reflect")
 
 

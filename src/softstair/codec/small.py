@@ -40,10 +40,17 @@ def reduced(pixels: Pixels, divisor: int) -> Pixels:
     """Means of blocks of divisor x divisor pixels, of what there is at the right and the bottom."""
     if divisor == 1:
         return pixels
-    sums = pixels
-    for axis in (0, 1):
-        sums = np.add.reduceat(sums, range(0, pixels.shape[axis], divisor), axis, np.uint32)
-    counts = [np.add.reduceat(np.ones(side, np.uint32), range(0, side, divisor)) for side in pixels.shape[:2]]
+    sums = _summed(_summed(pixels, divisor).swapaxes(0, 1), divisor).swapaxes(0, 1)
+    counts = [_summed(np.ones(side, np.uint32), divisor) for side in pixels.shape[:2]]
     area = np.multiply.outer(*counts).reshape(*sums.shape[:2], *([1] * (pixels.ndim - 2)))
     result: Pixels = ((sums + area // 2) // area).astype(np.uint8)
     return result
+
+
+def _summed(values: npt.NDArray[np.unsignedinteger], divisor: int) -> npt.NDArray[np.uint32]:
+    """Sums of every so many along the first axis, and of what is left at its end."""
+    sums = np.zeros((-(-len(values) // divisor), *values.shape[1:]), np.uint32)
+    for first in range(divisor):
+        part = values[first::divisor]
+        sums[: len(part)] += part
+    return sums

@@ -29,7 +29,7 @@ from softstair.quantize.setting import Setting
 from softstair.quantize.staircase import rounded
 
 from .geometry import WHOLE_PICTURE, Borders, Geometry, to_even, to_pixels, to_planes
-from .means import Means, MeansInTurn, MeansOfLine
+from .means import Means, MeansInTurn, MeansOfLine, put_back
 
 # Symbols of residuals in steps, both (C, rows, columns); those of other phases are not used.
 Decide = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int16]]
@@ -198,7 +198,7 @@ class TileCoder:
                 continue
             symbols = decide((y - mean) * setting.inverse_step[:, None, None])
             tile.put(np.ascontiguousarray(symbols.transpose(1, 2, 0)))
-            _put_back(tile.symbols, phase, setting, decoded)
+            put_back(tile.symbols, phase, setting, decoded)
         return Decided(tile, decoded, begun.z)
 
     def _refine(
@@ -349,14 +349,7 @@ class TileCoder:
         decoded: Planes,
     ) -> None:
         """Write y^ of a phase into ``decoded``, which has that of the phases before."""
-        means.put_into(decoded, phase)
-        _put_back(symbols, phase, self._at(position), decoded)
-
-
-def _put_back(symbols: npt.NDArray[np.int16], phase: int, setting: Setting, decoded: Planes) -> None:
-    """Add what symbols say to the means of a phase."""
-    planes, states = decoded[0], setting.mode.states
-    _core.reconstruct_phase(phase, symbols, states, setting.grid, planes, setting.step, planes)
+        means.put_back(decoded, phase, symbols, self._at(position))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softstair import _core
 from softstair.quantize.phases import PHASES, PLACES, phase_slices
 
 if TYPE_CHECKING:
@@ -53,10 +54,11 @@ class SplitMean:
 
     def see(self, phase: int, latents: Sequence[Planes]) -> None:
         inputs = {f"latents{i}": part.reshape(len(part), -1) for i, part in enumerate(latents)}
-        inputs |= {f"weight{i}": w for i, w in enumerate(self._weights.of_known(phase))}
-        for (row, column), part in zip(PLACES, self._see(**inputs), strict=True):
-            target = self._sum[0, :, row::2, column::2]
-            target += part.reshape(target.shape)
+        inputs |= {f"weight{i}": w for i, w in enumerate(self._weights.of_known[phase])}
+        seen = [
+            part.reshape(-1, *of.shape[1:]) for part, of in zip(self._see(**inputs), latents, strict=True)
+        ]
+        _core.add_to_places(seen, self._sum[0])
 
     def expect(self, phase: int) -> list[Planes]:
         return [part[0] for part in self._expect(phase, self._sum)]

@@ -10,6 +10,7 @@ class of positions need. A graph that is written down otherwise stays whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -39,10 +40,13 @@ class MeanWeights:
     head_bias: Weights
     slopes: tuple[float, float]
 
-    def of_known(self, phase: int) -> list[Weights]:
-        """What latents of a phase meet, by class of positions: (width, C / 4)."""
+    @cached_property
+    def of_known(self) -> list[list[Weights]]:
+        """What latents of a phase meet, by phase and class of positions: (width, C / 4)."""
+        of_group = [np.ascontiguousarray(part) for part in np.split(self.known, PHASES, axis=1)]
         channels = self.known.shape[1]
-        return [np.ascontiguousarray(self.known[:, phase_slices(channels, phase, p)[0]]) for p in PLACES]
+        groups = [[phase_slices(channels, phase, p)[0] for p in PLACES] for phase in range(PHASES)]
+        return [[of_group[group.start * PHASES // channels] for group in row] for row in groups]
 
 
 class _OtherError(Exception):

@@ -61,6 +61,8 @@ def session_options(threads: int) -> ort.SessionOptions:
     _register_arena()
     options.enable_cpu_mem_arena = True
     options.add_session_config_entry("session.use_env_allocators", "1")
+    # Else a second picture of a size waits for a block that holds all of a run, beside what the first took.
+    options.enable_mem_pattern = False
     # Threads that spin after their work slow down whatever comes next on the same cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
