@@ -11,11 +11,20 @@ from PIL import Image
 
 import softstair
 import softstair.pillow
+from softstair.codec import View, decode_view
 from softstair.commands import encode as encoding
 from softstair.errors import CorruptStream, StreamError, TruncatedStream
-from softstair.stream import Metadata, StreamReader, read_stream, read_summary, with_metadata, write_stream
+from softstair.stream import (
+    Metadata,
+    StreamReader,
+    read_header,
+    read_stream,
+    read_summary,
+    with_metadata,
+    write_stream,
+)
 
-from .tiny import photograph
+from .tiny import photograph, screen, screen_with_photograph
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +89,53 @@ def test_every_cut_and_every_damage_is_told(data, tiny_bundle):
     damaged[StreamReader(data).first_ends[0] - 9] ^= 4
     with pytest.raises(CorruptStream, match="tile 0"):
         softstair.Reader(bundle=tiny_bundle).feed(bytes(damaged[: StreamReader(data).first_ends[0]]))
+
+
+def smooth(height: int, width: int, channels: int = 3) -> np.ndarray:
+    """Waves of a few bytes."""
+    rows, columns = np.mgrid[0:height, 0:width, 0:1][:2] / 24
+    return (120 + 80 * np.sin(rows + np.arange(channels)) * np.cos(columns)).astype(np.uint8)
+
+
+def files_of_today() -> dict[str, tuple[bytes, int]]:
+    """Small files by the shipped bundle, and every how many bytes each is cut: several tiles take long."""
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x010E] = "waves"
+    Image.fromarray(smooth(40, 56, 4)).save(buffer, "PNG", exif=exif.tobytes())
+    with Image.open(buffer) as waves:
+        return {
+            "one tile": (softstair.encode(smooth(40, 56), 50), 1),
+            "alpha and metadata": (softstair.encode(waves, 50), 1),
+            "layers": (softstair.encode(smooth(40, 56), 60, layers=3), 1),
+            "exact": (softstair.encode(screen(24, 40), lossless=True), 1),
+            "exact in part": (softstair.encode(screen_with_photograph()[0], 50), 17),
+            "tile after tile": (softstair.encode(smooth(24, 2056), 20), 19),
+            "progressive order": (softstair.encode(smooth(24, 2056), 20, progressive=True), 19),
+            "a small picture beside": (softstair.encode(smooth(16, 8200), 5), 71),
+        }
+
+
+def test_every_cut_of_a_file_of_today_opens_or_is_refused_in_a_sentence(bundle):
+    for name, (whole, step) in files_of_today().items():
+        opened, files_of_their_own = 0, StreamReader(whole).layer_boundaries
+        for length in range(0, len(whole), step):
+            if length in files_of_their_own:
+                continue
+            with pytest.raises(StreamError) as refused:
+                softstair.decode(whole[:length], threads=1)
+            sentences = [str(refused.value)]
+            try:
+                shown = decode_view(whole[:length], View(allow_partial=True), bundle, threads=1)
+            except StreamError as error:
+                sentences.append(str(error))
+            else:
+                opened += 1
+                assert shown.damage, name
+                height, width = shown.picture.pixels.shape[:2]
+                header = read_header(whole)
+                assert (height, width) == (header.height, header.width)
+            assert all(one.endswith(".") and "\n" not in one for one in sentences), sentences
+        assert (opened > 0) != name.startswith("exact"), name  # exact tiles are whole or nothing
 
 
 def test_other_metadata_keeps_the_order(data):
