@@ -68,6 +68,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     distortion: Literal["mse", "ms-ssim"] = "mse"
     metric: str = "psnr"
     crops: int = 60
+    seed: int | None = None  # instead of the recipe's
 
 
 def main() -> None:
@@ -77,13 +78,23 @@ def main() -> None:
     for command in (training, measuring):
         command.add_argument("plan", type=Path)
         command.add_argument("--data-root", type=Path, required=True)
+        command.add_argument(
+            "--seed", type=int, help="instead of the recipe's; its runs lie beside the others"
+        )
     measuring.add_argument("data_set")
     arguments = parser.parse_args()
-    plan = msgspec.toml.decode(arguments.plan.read_bytes(), type=Plan)
+    plan = seeded(msgspec.toml.decode(arguments.plan.read_bytes(), type=Plan), arguments.seed)
     if arguments.command == "train":
         train(plan, arguments.plan.parent, arguments.data_root)
     else:
         measure_all(plan, arguments)
+
+
+def seeded(plan: Plan, seed: int | None) -> Plan:
+    """The plan with another seed, and with folders of its own for the runs."""
+    if seed is None:
+        return plan
+    return msgspec.structs.replace(plan, seed=seed, runs=f"{plan.runs}-seed-{seed}")
 
 
 def train(plan: Plan, folder: Path, data_root: Path) -> None:
@@ -116,7 +127,8 @@ def recipe_of(plan: Plan, network: Network, folder: Path) -> Recipe:
     if steps is not None:
         half = steps // 2
         pretrain = msgspec.structs.replace(pretrain, steps=steps, decay_from=half, fixed_from=half)
-    return msgspec.structs.replace(recipe, rates=rates, pretrain=pretrain)
+    seed = recipe.seed if plan.seed is None else plan.seed
+    return msgspec.structs.replace(recipe, rates=rates, pretrain=pretrain, seed=seed)
 
 
 def snapshot_of(plan: Plan, network: Network, folder: Path) -> Path:
