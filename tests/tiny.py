@@ -88,9 +88,10 @@ def with_512_states(bundle: Bundle) -> Bundle:
     return Bundle({**bundle.entries, **changed}, bundle.origin)
 
 
-def with_smoothing(bundle: Bundle, threshold: int = 12) -> Bundle:
-    """A bundle whose encoders ask for smoothing, the same at all rates."""
-    encoding = replace(bundle.manifest.encoding, smoothing=[threshold] * bundle.points)
+def with_smoothing(bundle: Bundle, threshold: int = 12, of_grain: float = 1) -> Bundle:
+    """A bundle whose encoders ask for smoothing, the same at all rates, less where there is grain."""
+    smoothing = {"smoothing": [threshold] * bundle.points, "smoothing_of_grain": of_grain}
+    encoding = replace(bundle.manifest.encoding, **smoothing)
     manifest = to_json(replace(bundle.manifest, encoding=encoding))
     return Bundle({**bundle.entries, "manifest.json": manifest}, bundle.origin)
 

@@ -1,10 +1,11 @@
 """What a smoothing that stops at edges does to decoded pictures, by four judges.
 
-python -m experiments.smoothing.run BUNDLE --data-root DATA [--set SET] -o experiments/smoothing/rows.json
+python -m experiments.smoothing.run BUNDLE --data-root DATA [--set SET | --grain] -o ROWS.json
 python -m experiments.smoothing.run --table experiments/smoothing/rows.json > results/smoothing.md
 
 A pixel moves half-way to a mean of those within two pixels of it: by distance exp(-r^2 / 2.88), and less the
-further their luma is from its own, to nothing at the threshold. Files of the bundle's own mode.
+further their luma is from its own, to nothing at the threshold. Files of the bundle's own mode, which must
+not ask for smoothing themselves.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from experiments.judging import HELD_OUT, JUDGES, even
 from softstair.bundle import Bundle, open_bundle
 from softstair.codec import decode_picture, encode_picture
 from softstair.codec.encoder import Rate
+from softstair.codec.grain import deviation_of_grain
 from softstair.learn.data import load_pictures
 from softstair.pictures import Picture
 
 REACH, SHARE = 2, 0.5
+SIDE = 512  # of a corner
 LUMA = np.array([0.25, 0.5, 0.25], np.float32)
 Pixels = npt.NDArray[np.uint8]
 Row = list[float]  # picture, position, threshold, bits a pixel, and what every judge says
@@ -35,6 +38,9 @@ def main() -> None:
     parser.add_argument("bundle", type=open_bundle, nargs="?")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--set", help="a folder of pictures below it, instead of those held out")
+    parser.add_argument(
+        "--grain", action="store_true", help="corners of training pictures that have it, instead"
+    )
     parser.add_argument("--every", type=int, default=3, help="take every so many pictures")
     parser.add_argument("--positions", type=int, nargs="+", default=(24, 56, 88, 120, 150))
     parser.add_argument("--thresholds", type=float, nargs="+", default=(0.0, 4.0, 6.0, 8.0, 12.0))
@@ -44,7 +50,11 @@ def main() -> None:
     if arguments.table:
         print("\n\n".join(table(*one) for one in json.loads(arguments.table.read_text()).items()))
         return
-    pictures = [even(one) for one in load_pictures([arguments.data_root / (arguments.set or HELD_OUT)])]
+    if arguments.grain:
+        name, pictures = "grain", grainy(arguments.data_root)
+    else:
+        name = arguments.set or "held out"
+        pictures = [even(one) for one in load_pictures([arguments.data_root / (arguments.set or HELD_OUT)])]
     rows = [
         row
         for number, pixels in enumerate(pictures[:: arguments.every])
@@ -52,8 +62,16 @@ def main() -> None:
         for row in judged(arguments.bundle, pixels, number, position, arguments.thresholds)
     ]
     known = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-    known[f"{arguments.bundle.name}, {arguments.set or 'held out'}"] = rows
+    known[f"{arguments.bundle.name}, {name}"] = rows
     arguments.output.write_text(json.dumps(known) + "\n")
+
+
+def grainy(data_root: Path) -> list[Pixels]:
+    """Corners of 512x512 of sixteen training pictures with 0.55 to 2 grey levels of grain."""
+    pictures = load_pictures([data_root / f"train/pack-{number}.tar" for number in ("00", "01", "03", "05")])
+    found = [one for one in pictures if min(one.shape[:2]) >= SIDE and 0.55 <= deviation_of_grain(one) <= 2]
+    chosen = found[:: max(1, len(found) // 16)][:16]
+    return [np.ascontiguousarray(one[:SIDE, :SIDE]) for one in chosen]
 
 
 def judged(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,6 +16,8 @@ from softstair.bundle import Bundle
 from softstair.codec import Rate, View, decode_picture, decode_view, encode_picture
 from softstair.codec.again import encode_like
 from softstair.codec.geometry import Geometry, to_pixels
+from softstair.codec.grain import deviation_of_grain, grain_of
+from softstair.errors import InvalidBundle
 from softstair.mode import Mode
 from softstair.pictures import Picture
 from softstair.stream import read_stream
@@ -130,3 +134,50 @@ def test_a_file_like_another_is_smoothed_like_it(tiny_bundle, smoothing):
     again = encode_like(Picture(shown), old, tiny_bundle).data
     assert read_stream(again).header.smoothing == 12
     assert np.abs(decode_picture(again, tiny_bundle).pixels[:30].astype(int) - shown[:30]).mean() < 1
+
+
+def sky(deviation: float, side: int = 128) -> npt.NDArray[np.uint8]:
+    """Smooth from edge to edge, with grain of so many grey levels; a tenth of it over-exposed."""
+    rows, columns = np.mgrid[0:side, 0:side]
+    luma = (
+        90
+        + 0.5 * rows
+        + 20 * np.sin(columns / 40)
+        + np.random.default_rng(0).normal(0, deviation, rows.shape)
+    )
+    pixels = np.repeat(np.clip(np.rint(luma), 0, 255)[..., None], 3, axis=2)
+    pixels[: side // 10] = 255
+    return pixels.astype(np.uint8)
+
+
+@pytest.mark.parametrize("deviation", [1.0, 2.0, 4.0])
+def test_grain_is_measured_where_nothing_else_varies(deviation):
+    pixels = sky(deviation)
+    assert 0.7 * deviation < deviation_of_grain(pixels) < 1.1 * deviation
+    assert deviation_of_grain(pixels[..., 0]) == pytest.approx(deviation_of_grain(pixels))
+    busy = pixels.copy()
+    busy[80:] = np.random.default_rng(1).integers(0, 255, busy[80:].shape)
+    assert deviation_of_grain(busy) < 1.3 * deviation_of_grain(pixels)
+
+
+def test_pictures_without_grain_or_too_small_to_tell_have_none():
+    assert grain_of(sky(0)) == 0
+    assert grain_of(np.full((64, 64, 3), 255, np.uint8)) == 0
+    for shape in ((1, 1, 3), (9, 400, 3), (400, 9)):
+        assert grain_of(np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)) == 0
+    assert grain_of(sky(3)) == 1
+
+
+def test_pictures_full_of_grain_are_smoothed_less(tiny_bundle):
+    bundle = with_smoothing(tiny_bundle, of_grain=0.25)
+    for deviation, threshold in ((0.3, 12), (3, 3)):
+        data = encode_picture(Picture(sky(deviation)), Rate(position=60), bundle, mode=MODE).data
+        assert read_stream(data).header.smoothing == threshold
+
+
+def test_a_share_of_the_smoothing_that_cannot_be_is_refused(tiny_bundle):
+    manifest = json.loads(with_smoothing(tiny_bundle).entries["manifest.json"])
+    manifest["encoding"]["smoothing_of_grain"] = 1.5
+    entries = {**tiny_bundle.entries, "manifest.json": json.dumps(manifest).encode()}
+    with pytest.raises(InvalidBundle, match="smoothing of grain must be a share"):
+        Bundle(entries, "odd")

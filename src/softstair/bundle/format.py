@@ -178,15 +178,18 @@ class Bundle:
         """The largest that ``smoothing_at`` gives."""
         return max(self.manifest.encoding.smoothing, default=0)
 
-    def smoothing_at(self, position: int, mode: Mode) -> int:
+    def smoothing_at(self, position: int, mode: Mode, grain: float = 0.0) -> int:
         """What an encoder asks a decoder for at a rate position, in grey levels; 0: none.
 
         Without a trellis there is none: such files are for pictures that are saved again and again.
+
+        grain: of the picture, from 0 to 1.
         """
-        thresholds = self.manifest.encoding.smoothing
-        if not thresholds or not mode.is_trellis:
+        encoding = self.manifest.encoding
+        if not encoding.smoothing or not mode.is_trellis:
             return 0
-        return int(interpolate(np.array(thresholds, np.int32), position))
+        share = 1 + grain * (encoding.smoothing_of_grain - 1)
+        return round(share * int(interpolate(np.array(encoding.smoothing, np.int32), position)))
 
     def at(self, position: int, mode: Mode, *, simd: bool = True, layer: int = 0) -> Setting:
         """All there is at a rate position in a mode, as of ``Integers``."""

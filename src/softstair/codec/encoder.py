@@ -24,6 +24,7 @@ from softstair.tiles import ONE_TILE, UNIT, TileGrid
 from .budget import MAX_MEMORY, Plan, check_exact, exact_tile_bytes, latent_bytes, plan_encoder
 from .flatness import CellMap, Cells, look_at_cells, spread
 from .forms import Form, divide, exact_images, images_in_fewer_colours, wholly_exact, worth_of_a_bit
+from .grain import grain_of
 from .picture_coder import PictureCoder
 from .prefix import first_part
 from .quality import DEFAULT_QUALITY, position_of_quality, quality_of_position
@@ -487,7 +488,11 @@ class PictureEncoder:
         return Encoded(data, known, *learned, len(form.exact), is_reduced=form.lost > 0)
 
     def _smoothing(self, position: int) -> int:
-        return self._bundle.smoothing_at(position, self._mode)
+        return self._bundle.smoothing_at(position, self._mode, self._grain)
+
+    @cached_property
+    def _grain(self) -> float:
+        return grain_of(self._picture.pixels)
 
     def _size(self, form: Form, position: int | None) -> int:
         return len(self._stream(form, position))

@@ -148,12 +148,14 @@ class Quantizer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a bundle is made: crops to measure tables on, its modes, the one that is taken by default, and
-    how its encoders have pixels smoothed, by rate point, in grey levels; none if nothing is given."""
+    how its encoders have pixels smoothed, by rate point, in grey levels, none if nothing is given; and the
+    share of it that pictures full of grain get."""
 
     crops: int = 240
     mode: Mode = Mode.SCALAR
     modes: dict[Mode, Quantizer] = msgspec.field(default_factory=lambda: {mode: Quantizer() for mode in Mode})
     smoothing: list[int] = []
+    smoothing_of_grain: float = 1.0
 
     def __post_init__(self) -> None:
         if self.mode not in self.modes:

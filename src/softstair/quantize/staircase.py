@@ -68,7 +68,8 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     symbols are decided, by mode; where none is given, 0: the nearest. thresholds: by mode, of every
     rate point, where the levels 1, 2, .. begin, in 1/1024 step; those beyond the last begin half-way.
     z_thresholds: the same for z, in all modes. smoothing: of decoded pixels, in grey levels, by rate point,
-    in modes of a trellis; where none is given, none.
+    in modes of a trellis; where none is given, none. smoothing_of_grain: the share of it that pictures full
+    of grain get.
     """
 
     mode: str = "scalar"
@@ -76,6 +77,7 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     thresholds: dict[str, list[list[int]]] = {}
     z_thresholds: list[list[int]] = []
     smoothing: list[int] = []
+    smoothing_of_grain: float = 1.0
 
     def __post_init__(self) -> None:
         for mode, weight in self.rate_weights.items():
@@ -85,6 +87,8 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("only the mode scalar decides by thresholds")
         if any(not 0 <= threshold <= MOST_SMOOTHING for threshold in self.smoothing):
             raise ValueError(f"smoothing must lie in 0 to {MOST_SMOOTHING} grey levels")
+        if not 0 <= self.smoothing_of_grain <= 1:
+            raise ValueError(f"smoothing of grain must be a share in [0, 1], not {self.smoothing_of_grain}")
 
 
 def check_thresholds(thresholds: list[int], levels: list[int]) -> None:

@@ -51,6 +51,7 @@ def export_bundle(
     quantizers: Mapping[Mode, Quantizer] | None = None,
     mode: Mode = Mode.SCALAR,
     smoothing: Sequence[int] = (),
+    smoothing_of_grain: float = 1.0,
     derivation: Derivation | None = None,
     syntheses: Mapping[str, Codec] | None = None,
 ) -> Bundle:
@@ -65,7 +66,7 @@ def export_bundle(
         quantizers: modes and their settings; tables are measured on symbols chosen so. By
             default all modes as if they were plain.
         mode: what an encoder takes by default.
-        smoothing: of decoded pixels, by rate point, as of ``Encoding``.
+        smoothing: of decoded pixels, by rate point, as of ``Encoding``; so is smoothing_of_grain.
         derivation: staircases that were learned; those of y are for the mode scalar, where
             thresholds decide.
         syntheses: of modes that have their own; codecs that differ from ``codec`` in nothing else.
@@ -84,6 +85,7 @@ def export_bundle(
         {key: one.thresholds for key, one in codings.items() if one.thresholds},
         integers.z_thresholds,
         list(smoothing),
+        smoothing_of_grain,
     )
     manifest = Manifest(SCHEMA, name, licence, description, provenance, {}, encoding)
     modes = {key: one.staircase for key, one in codings.items()}
@@ -147,6 +149,7 @@ def export_snapshot(
         quantizers=recipe.export.modes,
         mode=recipe.export.mode,
         smoothing=recipe.export.smoothing,
+        smoothing_of_grain=recipe.export.smoothing_of_grain,
         derivation=derivation,
         syntheses=own,
     )
