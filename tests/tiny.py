@@ -122,6 +122,19 @@ def screen(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     return pixels
 
 
+def typescript(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """A scan of a page: dark signs, not all as dark, on paper that has grain and a shade."""
+    rng = np.random.default_rng(seed)
+    paper = 225 - np.arange(width) / width * 20 + rng.normal(0, 2.5, (height, width))
+    pixels = np.stack([paper, paper - 8, paper - 28], axis=2)
+    signs = rng.random((30, 8, 5)) < 0.35
+    for row in range(20, height - 20, 18):
+        for column in range(24, width - 24, 7):
+            ink = rng.choice(signs) * rng.uniform(0.5, 0.85)
+            pixels[row : row + 8, column : column + 5] *= 1 - ink[..., None]
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
 def smoothed_letters() -> npt.NDArray[np.uint8]:
     """White paper with letters whose edges have a thousand colours that nobody tells apart."""
     random = np.random.default_rng(5)

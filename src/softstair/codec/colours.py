@@ -11,6 +11,7 @@ from PIL import Image
 from softstair import stopping
 
 PALETTES = (32, 64, 128, 256)  # colours, at most
+INK_PALETTES = (16, 32)  # the same of what is ink alone
 # One of so many colours of a palette is a frequent one, as it is, or one that lies far from all others.
 _KEPT, _FAR = 4, 16
 _FREQUENT = 0.0005  # of all pixels

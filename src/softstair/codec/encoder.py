@@ -22,9 +22,11 @@ from softstair.stream import MOST_LAYERS, NO_BUNDLE, Colour, Header, join_stream
 from softstair.tiles import ONE_TILE, UNIT, TileGrid
 
 from .budget import MAX_MEMORY, Plan, check_exact, exact_tile_bytes, latent_bytes, plan_encoder
-from .flatness import CellMap, Cells, look_at_cells, spread
+from .colours import INK_PALETTES, PALETTES
+from .flatness import CellMap, look_at_cells, spread
 from .forms import Form, divide, exact_images, images_in_fewer_colours, wholly_exact, worth_of_a_bit
 from .grain import grain_of
+from .ink import Mask, find_ink
 from .picture_coder import PictureCoder
 from .prefix import first_part
 from .quality import DEFAULT_QUALITY, position_of_quality, quality_of_position
@@ -287,18 +289,27 @@ class PictureEncoder:
 
     @cached_property
     def _forms(self) -> tuple[Form, ...]:
-        """Forms of one piece that may be best; the learned one first, the one without any loss last."""
-        if self._layers > 1 or self._unlike is None:
+        """Forms of one piece that may be best; the learned one first, of drawings the lossless one last."""
+        if self._layers > 1:
             return (Form(self._coder()),)
         try:
-            exact = self._exact
+            if self._unlike is not None:
+                exact = self._exact
+                return (Form(self._coder(several=True)), *self._fewer(), exact)
+            if self._ink is not None:
+                return (Form(self._coder(several=True)), *self._with_ink(self._ink))
         except LimitExceeded:
-            return (Form(self._coder()),)
-        return (Form(self._coder(several=True)), *self._fewer(), exact)
+            pass
+        return (Form(self._coder()),)
 
     @cached_property
     def _unlike(self) -> CellMap | None:
         return look_at_cells(self._picture.pixels)
+
+    @cached_property
+    def _ink(self) -> Mask | None:
+        """Ink of a page; one with transparency has none, as what is hidden is black."""
+        return find_ink(self._picture.pixels) if self._picture.alpha is None else None
 
     def _divided(self, position: int) -> tuple[Form, ...]:
         """Forms with each cell as it costs less at a rate position; none if that saves little."""
@@ -317,15 +328,24 @@ class PictureEncoder:
         if cost > _WORTH_DIVIDING * min(self._cost(form, position) for form in (learned, exactly)):
             return
         try:
-            coder = self._coder(cells, several=True)
+            chosen = spread(cells, self._grid.whole)
+            coder = self._coder(chosen, several=True)
         except LimitExceeded:
             return
-        yield from self._fewer(coder, cells)
-        yield Form(coder, exact_images(self._picture, self._grid, cells))
+        yield from self._fewer(coder, chosen)
+        yield Form(coder, exact_images(self._picture, self._grid, chosen))
 
-    def _fewer(self, coder: PictureCoder | None = None, cells: Cells | None = None) -> Iterator[Form]:
-        """Forms with these cells, or all, in fewer colours."""
-        for images, losses in images_in_fewer_colours(self._picture, self._grid, cells):
+    def _fewer(self, coder: PictureCoder | None = None, chosen: Mask | None = None) -> Iterator[Form]:
+        """Forms with these pixels, or all, in fewer colours."""
+        palettes = () if self._picture.is_grey else PALETTES
+        for images, losses in images_in_fewer_colours(self._picture, self._grid, palettes, chosen):
+            yield Form(coder, images, losses)
+
+    def _with_ink(self, ink: Mask) -> Iterator[Form]:
+        """Forms with ink in few colours on learned paper."""
+        self._check_exact(self._picture)
+        coder = self._coder(ink, several=True)
+        for images, losses in images_in_fewer_colours(self._picture, self._grid, INK_PALETTES, ink):
             yield Form(coder, images, losses)
 
     @cached_property
@@ -339,19 +359,22 @@ class PictureEncoder:
         return self._exact if self._picture is self._original else self._exact_form(self._original)
 
     def _exact_form(self, picture: Picture) -> Form:
+        self._check_exact(picture)
+        return Form(None, exact_images(picture, self._grid))
+
+    def _check_exact(self, picture: Picture) -> None:
         alpha = 0 if picture.alpha is None else 3 * picture.alpha.nbytes
         fixed = 2 * picture.pixels.nbytes + alpha + exact_tile_bytes(self._grid)
         check_exact(fixed, self._grid, self._max_memory)
-        return Form(None, exact_images(picture, self._grid))
 
-    def _coder(self, cells: Cells | None = None, *, several: bool = False) -> PictureCoder:
-        """Of what is learned beside exact cells; their pixels give way to what costs little.
+    def _coder(self, chosen: Mask | None = None, *, several: bool = False) -> PictureCoder:
+        """Of what is learned beside exact pixels; these give way to what costs little.
 
         several: others compete, so that they are decoded and held beside each other.
         """
         picture, grid = self._picture, self._grid
-        if cells is not None:
-            visible = np.where(spread(cells, grid.whole), np.uint8(0), np.uint8(255))
+        if chosen is not None:
+            visible = np.where(chosen, np.uint8(0), np.uint8(255))
             picture = replace(picture, alpha=visible if picture.alpha is None else visible & picture.alpha)
         plan, keep = _plan(
             picture,
@@ -366,10 +389,10 @@ class PictureEncoder:
         workers = Workers(self._bundle, self._mode, self._threads, plan.workers, self._layers)
         picture = replace(picture, pixels=fill_hidden(picture.pixels, picture.alpha))
         smoothing = self._smoothing
-        if cells is None:
+        if chosen is None:
             return PictureCoder(picture, grid, workers, plan, smoothing, keep=keep)
         field = workers.synthesis_field(self._bundle.most_smoothing) if grid.count > 1 else 0
-        left_out = wholly_exact(grid, cells, field)
+        left_out = wholly_exact(grid, chosen, field)
         return PictureCoder(picture, grid, workers, plan, smoothing, keep=keep, left_out=left_out)
 
     def _choose(self, rate: Rate) -> tuple[Form, int | None]:
@@ -402,9 +425,9 @@ class PictureEncoder:
         return 8.0 * self._size(form, position) + error / self._worth_of_a_bit(position)
 
     def _worth_of_a_bit(self, position: int) -> float:
-        """Squared error that a bit should save in what was drawn."""
+        """Squared error that a bit should save; of what was drawn less, of scans what photographs save."""
         of_photographs = worth_of_a_bit(quality_of_position(position, self._bundle.last_position))
-        return of_photographs / _TIMES_SEEN
+        return of_photographs if self._unlike is None else of_photographs / _TIMES_SEEN
 
     def _within(self, limit: int) -> tuple[Form, int | None]:
         """The best of at most so many bytes: exact if that fits."""

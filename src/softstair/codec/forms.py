@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,8 +13,9 @@ from softstair.pictures import Picture
 from softstair.stream import ExactPayload
 from softstair.tiles import Box, TileGrid
 
-from .colours import PALETTES, by_colour, in_fewer_colours
-from .flatness import CELL, CellMap, Cells, spread, sum_cells
+from .colours import by_colour, in_fewer_colours
+from .flatness import CELL, CellMap, Cells, sum_cells
+from .ink import Mask
 from .picture_coder import Measured, Payloads, PictureCoder
 from .windows import as_rgb
 
@@ -83,57 +84,52 @@ def divide(unlike: CellMap, exactly: Form, learned: Measured, worth: float) -> t
     return cells, float(np.minimum(exact, other).sum())
 
 
-def exact_images(picture: Picture, grid: TileGrid, cells: Cells | None = None) -> dict[int, bytes]:
-    """Exact images of all tiles, or of those that have one of the chosen cells, where these are."""
-    return {
-        index: _pack(picture.pixels[box.slices], chosen) for index, box, chosen in _exact_parts(grid, cells)
-    }
+def exact_images(picture: Picture, grid: TileGrid, chosen: Mask | None = None) -> dict[int, bytes]:
+    """Exact images of all tiles, or of those that have one of the chosen pixels, where these are."""
+    return {index: _pack(picture.pixels[box.slices], part) for index, box, part in _exact_parts(grid, chosen)}
 
 
 def images_in_fewer_colours(
-    picture: Picture, grid: TileGrid, cells: Cells | None = None
+    picture: Picture, grid: TileGrid, palettes: Sequence[int], chosen: Mask | None = None
 ) -> Iterator[tuple[dict[int, bytes], CellMap]]:
     """``exact_images`` with each palette that loses something, but not too much, in some tile.
 
-    With squared errors of cells, over what can be seen.
+    With squared errors of cells, over what can be seen. palettes: colours, at most, of each.
     """
-    if picture.is_grey:
-        return
     whole = grid.whole.cells(CELL)
     made: dict[int, tuple[dict[int, bytes], CellMap]] = {
-        most: ({}, np.zeros((whole.rows, whole.columns))) for most in PALETTES
+        most: ({}, np.zeros((whole.rows, whole.columns))) for most in palettes
     }
-    for index, box, chosen in _exact_parts(grid, cells):
-        pixels = picture.pixels[box.slices]
-        seen = chosen if picture.alpha is None else chosen & (picture.alpha[box.slices] > 0)
-        coloured = by_colour(pixels[chosen])
+    for index, box, part in _exact_parts(grid, chosen):
+        pixels = as_rgb(picture.pixels[box.slices])
+        seen = part if picture.alpha is None else part & (picture.alpha[box.slices] > 0)
+        coloured = by_colour(pixels[part])
         for most, (images, losses) in tuple(made.items()):
             fewer = in_fewer_colours(coloured, most)
             if fewer is None:
                 del made[most]
                 continue
             reduced = pixels.copy()
-            reduced[chosen] = fewer
-            images[index] = _pack(reduced, chosen)
+            reduced[part] = fewer
+            images[index] = _pack(reduced, part)
             errors = np.square(reduced.astype(np.int32) - pixels).sum(axis=2)
             losses[box.cells(CELL).slices] = sum_cells(np.where(seen, errors, 0))
     yield from ((images, losses) for images, losses in made.values() if losses.any())
 
 
-def wholly_exact(grid: TileGrid, cells: Cells, radius: int) -> frozenset[int]:
+def wholly_exact(grid: TileGrid, chosen: Mask, radius: int) -> frozenset[int]:
     """Tiles that no learned pixel needs. radius: of the receptive field of the synthesis, in cells."""
-    whole = grid.whole.cells(CELL)
-    seen = ((index, grid.box(index).cells(CELL).grown(radius, whole)) for index in range(grid.count))
-    return frozenset(index for index, box in seen if cells[box.slices].all())
+    seen = ((index, grid.box(index).grown(radius * CELL, grid.whole)) for index in range(grid.count))
+    return frozenset(index for index, box in seen if chosen[box.slices].all())
 
 
-def _exact_parts(grid: TileGrid, cells: Cells | None) -> Iterator[tuple[int, Box, npt.NDArray[np.bool_]]]:
-    """Tiles with something exact: number, box, and of which of its pixels; all if no cells are given."""
+def _exact_parts(grid: TileGrid, chosen: Mask | None) -> Iterator[tuple[int, Box, Mask]]:
+    """Tiles with something exact: number, box, and which of its pixels; all if none are chosen."""
     for index in range(grid.count):
         box = grid.box(index)
-        chosen = np.ones((box.rows, box.columns), np.bool_) if cells is None else spread(cells, box)
-        if chosen.any():
-            yield index, box, chosen
+        part = np.ones((box.rows, box.columns), np.bool_) if chosen is None else chosen[box.slices]
+        if part.any():
+            yield index, box, part
 
 
 def _pack(pixels: Samples, chosen: npt.NDArray[np.bool_]) -> bytes:
