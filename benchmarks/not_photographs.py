@@ -4,10 +4,11 @@
 
 DOMAINS is a folder with screens/test, documents/test and rendered/test. Each picture is coded by the
 default bundle at three qualities: as if it were a photograph, which is what was done before there were
-exact tiles, and as it is done now. Beside it: lossless WebP (method 4, quality 100), AVIF (Pillow's
-default: 4:2:0, speed 6) at the same number, and the smallest AVIF of qualities 25, 40, 50, 60, 75, 90, 97
-and 100 whose PSNR is not below ours; where we are exact, that is none but by luck. The ratio is of our
-bytes to the smaller of that AVIF and WebP.
+exact tiles, and as it is done now. Beside it: lossless WebP (method 4, quality 100) and AVIF (Pillow's
+default: 4:2:0, speed 6), of every second quality the smallest file that is as good as ours. Three judges
+say which that is, each for itself: PSNR, SSIMULACRA 2 and butteraugli (3-norm, which needs libjxl's
+butteraugli_main). Where we are exact, none is but by luck. Ratios are of our bytes to the smaller of that
+AVIF and WebP.
 
 PHOTOGRAPHs are coded both ways in turn: bytes must be equal, and the time is the best of each.
 """
@@ -17,8 +18,8 @@ from __future__ import annotations
 import argparse
 import io
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -28,43 +29,90 @@ from PIL import Image
 
 from softstair.bundle import Bundle, open_bundle
 from softstair.codec import PictureEncoder, Rate, decode_picture, encode_picture
-from softstair.evaluate import psnr
+from softstair.evaluate import find_judges, psnr, ssimulacra2
 from softstair.evaluate.data import Pixels, read_rgb
 from softstair.pictures import Picture
 
 SETS = ("screens", "documents", "rendered")
 QUALITIES = (50, 75, 90)
-AVIF_QUALITIES = (25, 40, 50, 60, 75, 90, 97, 100)
+AVIF_QUALITIES = tuple(range(4, 101, 2))
 TIMES = 5
-_LOOK = "softstair.codec.encoder.look_at_cells"  # says None of photographs
+# They say None of photographs.
+_LOOKS = ("softstair.codec.encoder.look_at_cells", "softstair.codec.encoder.find_ink")
+_OVER = 1.1
+
+Judge = Callable[[Pixels, Pixels], float]  # of the picture and of what became of it; more is better
 
 
-@dataclass(frozen=True)
-class Coded:
-    """A file: bytes, dB."""
+def less_butteraugli(reference: Pixels, other: Pixels) -> float:
+    return -float(find_judges(["butteraugli"])[0].judge(reference, other, None)["butteraugli"])
 
-    size: int
-    psnr: float
 
-    def __str__(self) -> str:
-        return f"{self.size} | {'exact' if np.isinf(self.psnr) else f'{self.psnr:.1f}'}"
+JUDGES: dict[str, Judge] = {"PSNR": psnr, "SSIMULACRA 2": ssimulacra2, "butteraugli": less_butteraugli}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A picture at a quality. peer: smallest AVIF that is as good, if any."""
+    """A picture at a quality.
+
+    before, after: bytes. psnr_before: dB. marks: by judge. as_good: bytes of the smallest AVIF that a judge
+    calls as good, by judge; infinite if none is. webp: bytes.
+    """
 
     name: str
     quality: int
-    before: Coded
-    after: Coded
-    avif: Coded
-    peer: int | None
+    before: int
+    psnr_before: float
+    after: int
+    marks: dict[str, float]
+    as_good: dict[str, float]
     webp: int
 
     @property
-    def smaller(self) -> int:
-        return self.webp if self.peer is None else min(self.peer, self.webp)
+    def is_exact(self) -> bool:
+        return bool(np.isinf(self.marks["PSNR"]))
+
+    def smaller(self, judge: str) -> float:
+        """Bytes of the AVIF that a judge calls as good, or of lossless WebP."""
+        return min(self.as_good[judge], self.webp)
+
+    def ratio(self, judge: str) -> float:
+        return self.after / self.smaller(judge)
+
+
+class Avifs:
+    """AVIF files of a picture, each coded and judged once."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self._pixels = pixels
+        self._files: dict[int, tuple[int, Pixels]] = {}
+        self._marks: dict[tuple[str, int], float] = {}
+
+    def smallest(self, judge: str, mark: float) -> float:
+        """Bytes of the smallest that has at least this mark; infinite if none has."""
+        judge = "PSNR" if np.isinf(mark) else judge  # the quickest to see a difference
+        low, high = 0, len(AVIF_QUALITIES)  # files below low are worse, those from high on are as good
+        if self._mark(judge, AVIF_QUALITIES[-1]) < mark:
+            return np.inf
+        while low < high:
+            middle = (low + high) // 2
+            if self._mark(judge, AVIF_QUALITIES[middle]) >= mark:
+                high = middle
+            else:
+                low = middle + 1
+        return self._file(AVIF_QUALITIES[low])[0]
+
+    def _mark(self, judge: str, quality: int) -> float:
+        if (judge, quality) not in self._marks:
+            self._marks[judge, quality] = JUDGES[judge](self._pixels, self._file(quality)[1])
+        return self._marks[judge, quality]
+
+    def _file(self, quality: int) -> tuple[int, Pixels]:
+        if quality not in self._files:
+            data = written(self._pixels, "AVIF", quality=quality)
+            with Image.open(io.BytesIO(data)) as image:
+                self._files[quality] = len(data), np.asarray(image.convert("RGB"))
+        return self._files[quality]
 
 
 def main() -> None:
@@ -80,73 +128,94 @@ def main() -> None:
         for name in SETS
     }
     print(f"Bundle {bundle.name}, {bundle.fingerprint.hex()}.\n")
-    print(
-        "| set | quality | bytes before | dB | bytes now | exact | AVIF as good, or WebP, whichever is "
-        "smaller | now to that | worst | over 1.10 |\n| --- |" + " --: |" * 9
-    )
-    for name, rows in found.items():
-        for quality in QUALITIES:
-            print(summary(name, quality, [row for row in rows if row.quality == quality]))
+    print(table_of_sets(found))
     if arguments.photographs:
         print("\n| photograph | bytes before | bytes now | time now to before |\n| --- |" + " --: |" * 3)
         for path in arguments.photographs:
             print(photograph(path, bundle), flush=True)
-    print(
-        "\n| picture | quality | bytes before | dB | bytes now | dB | AVIF | dB | AVIF as good | "
-        "lossless WebP | ratio |\n| --- |" + " --: |" * 10
-    )
-    for row in (row for rows in found.values() for row in rows):
-        peer = "none" if row.peer is None else row.peer
-        print(
-            f"| {row.name} | {row.quality} | {row.before} | {row.after} | {row.avif} | {peer} | {row.webp} | "
-            f"{row.after.size / row.smaller:.2f} |"
-        )
+    print("\n" + table_of_pictures([row for rows in found.values() for row in rows]))
 
 
 def rows_of(paths: Sequence[Path], bundle: Bundle) -> Iterator[Row]:
     for path in paths:
         pixels = read_rgb(path)
-        webp = len(written(pixels, "WEBP", lossless=True, method=4, quality=100))
-        avifs = [avif(pixels, quality) for quality in AVIF_QUALITIES]
-        with patch(_LOOK, lambda pixels: None):
+        webp, avifs = len(written(pixels, "WEBP", lossless=True, method=4, quality=100)), Avifs(pixels)
+        with as_photographs():
             before = at_qualities(pixels, bundle)
         for quality, old, new in zip(QUALITIES, before, at_qualities(pixels, bundle), strict=True):
-            as_good = [coded.size for coded in avifs if coded.psnr >= new.psnr]
-            beside = avifs[AVIF_QUALITIES.index(quality)]
-            yield Row(path.stem, quality, old, new, beside, min(as_good, default=None), webp)
+            marks = marks_of(pixels, new[1])
+            as_good = {name: avifs.smallest(name, mark) for name, mark in marks.items()}
+            yield Row(path.stem, quality, old[0], psnr(pixels, old[1]), new[0], marks, as_good, webp)
 
 
-def at_qualities(pixels: Pixels, bundle: Bundle) -> list[Coded]:
+@contextmanager
+def as_photographs() -> Iterator[None]:
+    """All pictures count as photographs."""
+    with patch(_LOOKS[0], lambda pixels: None), patch(_LOOKS[1], lambda pixels: None):
+        yield
+
+
+def marks_of(pixels: Pixels, other: Pixels) -> dict[str, float]:
+    """Marks by judge; infinite where nothing differs."""
+    if np.array_equal(pixels, other):
+        return dict.fromkeys(JUDGES, np.inf)
+    return {name: judge(pixels, other) for name, judge in JUDGES.items()}
+
+
+def at_qualities(pixels: Pixels, bundle: Bundle) -> list[tuple[int, Pixels]]:
+    """Bytes at each quality, and what they decode to."""
     encoder = PictureEncoder(Picture(pixels), bundle, threads=1)
     files = [encoder.fit(Rate(quality)).data for quality in QUALITIES]
-    return [Coded(len(data), psnr(pixels, decode_picture(data, bundle, threads=1).pixels)) for data in files]
+    return [(len(data), decode_picture(data, bundle, threads=1).pixels) for data in files]
 
 
-def avif(pixels: Pixels, quality: int) -> Coded:
-    data = written(pixels, "AVIF", quality=quality)
-    with Image.open(io.BytesIO(data)) as image:
-        return Coded(len(data), psnr(pixels, np.asarray(image.convert("RGB"))))
+def table_of_sets(found: dict[str, list[Row]]) -> str:
+    """Sums of sets at qualities; by each judge the ratio of sums, the worst, and how many are over 1.10."""
+    head = ["set", "quality", "bytes before", "dB", "bytes now", "exact", *(f"by {name}" for name in JUDGES)]
+    lines = [row_of(head), "| --- |" + " --: |" * (len(head) - 1)]
+    for name, rows in found.items():
+        for quality in QUALITIES:
+            lines.append(summary(name, quality, [row for row in rows if row.quality == quality]))
+    return "\n".join(lines)
 
 
 def summary(name: str, quality: int, rows: Sequence[Row]) -> str:
-    before, now, smaller = (
-        sum(values)
-        for values in zip(*((row.before.size, row.after.size, row.smaller) for row in rows), strict=True)
-    )
-    ratios = [row.after.size / row.smaller for row in rows]
-    exact = sum(np.isinf(row.after.psnr) for row in rows)
-    decibels = np.mean([row.before.psnr for row in rows])
-    return (
-        f"| {name} | {quality} | {before} | {decibels:.1f} | {now} | {exact} of {len(rows)} | {smaller} | "
-        f"{now / smaller:.2f} | {max(ratios):.2f} | {sum(ratio > 1.1 for ratio in ratios)} |"
-    )
+    before, now = sum(row.before for row in rows), sum(row.after for row in rows)
+    decibels = np.mean([row.psnr_before for row in rows])
+    exact = sum(row.is_exact for row in rows)
+    judged = [ratios_by(judge, rows) for judge in JUDGES]
+    return row_of([name, quality, before, f"{decibels:.1f}", now, f"{exact} of {len(rows)}", *judged])
+
+
+def ratios_by(judge: str, rows: Sequence[Row]) -> str:
+    ratios = [row.ratio(judge) for row in rows]
+    of_sums = sum(row.after for row in rows) / sum(row.smaller(judge) for row in rows)
+    return f"{of_sums:.2f}, {max(ratios):.2f}, {sum(ratio > _OVER for ratio in ratios)}"
+
+
+def table_of_pictures(rows: Sequence[Row]) -> str:
+    """All rows; AVIF and ratios by each judge who calls it as good."""
+    head = ["picture", "quality", "bytes before", "dB", "bytes now", *JUDGES]
+    head += [*(f"AVIF by {name}" for name in JUDGES), "lossless WebP", "ratios"]
+    lines = [row_of(head), "| --- |" + " --: |" * (len(head) - 1)]
+    for row in rows:
+        marks = ["exact"] * 3 if row.is_exact else [f"{abs(mark):.4g}" for mark in row.marks.values()]
+        avifs = ["none" if np.isinf(size) else f"{size:.0f}" for size in row.as_good.values()]
+        ratios = ", ".join(f"{row.ratio(judge):.2f}" for judge in JUDGES)
+        cells = [row.name, row.quality, row.before, f"{row.psnr_before:.1f}", row.after]
+        lines.append(row_of([*cells, *marks, *avifs, row.webp, ratios]))
+    return "\n".join(lines)
+
+
+def row_of(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def photograph(path: Path, bundle: Bundle) -> str:
     picture, best, sizes = Picture(read_rgb(path)), {True: np.inf, False: np.inf}, {}
     for _ in range(TIMES):
         for exact in (True, False):
-            with nullcontext() if exact else patch(_LOOK, lambda pixels: None):
+            with nullcontext() if exact else as_photographs():
                 start = time.process_time()
                 sizes[exact] = len(encode_picture(picture, Rate(75), bundle, threads=1).data)
                 best[exact] = min(best[exact], time.process_time() - start)
