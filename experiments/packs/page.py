@@ -17,9 +17,11 @@ PAGE = HERE.parents[1] / "results" / "packs.md"
 _WORDS = {
     "base": "the bundle as it is",
     "tables": "tables measured anew, nothing trained",
-    "biases": "+ gains and integer biases",
+    "context": "and context networks learned anew",
+    "biases": "tables, + gains and integer biases",
     "decoder": "+ signs of changes, decoder",
-    "encoder": "+ signs of changes, encoder: a pack",
+    "encoder": "+ signs of changes, encoder",
+    "pack": "and context networks learned anew: a pack",
     "full": "all weights trained, no pack",
     "avif": "AVIF, Pillow's default (4:2:0, speed 6)",
 }
@@ -57,7 +59,7 @@ def _domains(rows: list[Row]) -> Iterator[str]:
         yield "| rung | PSNR | SSIMULACRA 2 | pack, bytes | minutes | steps | seconds |"
         yield "| --- | --: | --: | --: | --: | --: | --: |"
         for row in sorted(found, key=lambda row: [*RUNGS, "avif"].index(row.rung)):
-            trained = row.rung not in ("base", "tables", "avif")
+            trained = row.rung not in ("base", "tables", "context", "avif")
             cost = (f"{row.minutes:g}", str(row.steps)) if trained else ("", "")
             size = str(row.bytes) if row.bytes else ""
             seconds = f"{row.seconds:.0f}" if row.bytes else ""

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from softstair.bundle import Bundle, merged, open_bundle, read_pack, write_pack
+from softstair.bundle import Bundle, merged, open_bundle, read_pack, to_json, write_pack
 from softstair.codec import Rate, decode_picture, encode_picture
 from softstair.evaluate.metrics import ssimulacra2
 from softstair.learn.data import Pixels, load_pictures
@@ -42,12 +42,15 @@ AVIF_QUALITIES = (30, 50, 65, 80, 90)
 RUNGS: dict[str, tuple[Part, ...]] = {
     "base": (),
     "tables": (),
+    "context": (),
     "biases": ("biases",),
     "decoder": ("biases", "decoder"),
     "encoder": ("biases", "decoder", "encoder"),
+    "pack": ("biases", "decoder", "encoder"),
     "full": ("full",),
 }
-_UNTRAINED = ("avif", "base", "tables")
+_UNTRAINED = ("avif", "base", "tables", "context")
+_WITH_CONTEXT = ("context", "pack")
 _LOOK = "softstair.codec.encoder.look_at_cells"  # says None of photographs
 _RUNS = Path("runs/packs")
 
@@ -106,14 +109,16 @@ def make(bundle: Bundle, root: Path, domain: str, rung: str, minutes: float) -> 
         return
     start = time.monotonic()
     learning, held_back = split(load_pictures([root / domain / "adapt"]))
-    settings = Adaptation(f"{domain}-{rung}", "unknown", minutes, RUNGS[rung])
+    settings = Adaptation(f"{domain}-{rung}", "unknown", minutes, RUNGS[rung], rung in _WITH_CONTEXT)
 
     def say(line: str) -> None:
         print(domain, rung, line, flush=True)
 
     adapters, integers, steps = trained(bundle, learning, held_back, path.with_suffix(".run"), settings, say)
+    pack = packed(bundle, adapters, integers, learning, held_back, settings, {"steps": steps}, say)
     about = {"steps": steps, "seconds": time.monotonic() - start}
-    write_pack(path, packed(bundle, adapters, integers, learning, settings, about).entries)
+    manifest = msgspec.structs.replace(pack.manifest, provenance=about)
+    write_pack(path, {**pack.entries, "pack.json": to_json(manifest)})
     say("done")
 
 

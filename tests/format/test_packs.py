@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import softstair
 from softstair.bundle import (
+    CONTEXT,
     ICON,
     Bundle,
     Pack,
@@ -29,10 +30,12 @@ from softstair.bundle.pack import packed_tensors
 from softstair.codec import Rate, choose_pack
 from softstair.errors import BundleNotFound, CorruptStream, InvalidBundle, SoftstairError, UsageError
 from softstair.graphs import weights_of
+from softstair.quantize.context import to_tensors
 from softstair.stream import read_header
 
 from ..commands.test_commands import run
 from ..conftest import GOLDEN
+from ..contexts import bundle_with_context, with_context
 from ..tiny import photograph
 from .test_golden import symbol_hash
 
@@ -150,6 +153,46 @@ def test_integers_are_added_and_tables_replaced(tiny_bundle, adapted):
     assert (new == old + 900).all()
     codings = adapted.integers.codings
     assert (codings["tcq8"].tables.cdf == codings["tcq4"].tables.cdf).all()
+
+
+def of_context(bundle: Bundle, seed: int = 0):
+    """A pack of context networks alone."""
+    context = to_tensors(with_context(bundle.integers, signs=True, seed=seed).context)
+    return entries_of(bundle, adapters={}, integers={}, tables={}, context=context)
+
+
+def test_context_networks_replace_all_that_there_are(tmp_path, tiny_bundle, small_photo):
+    for bundle in (tiny_bundle, bundle_with_context(tiny_bundle)):
+        write_pack(tmp_path / "context.pack", of_context(bundle, seed=1))
+        pack = read_pack((tmp_path / "context.pack").read_bytes(), "context.pack")
+        changed = merged(bundle, pack)
+        assert changed.fingerprint not in (bundle.fingerprint, tiny_bundle.fingerprint)
+        expected = with_context(tiny_bundle.integers, signs=True, seed=1).context
+        assert (changed.integers.context.place.weight == expected.place.weight).all()
+        assert (changed.integers.context.signs.weight == expected.signs.weight).all()
+        assert changed.graph("synthesis") == bundle.graph("synthesis")
+        data = softstair.encode(small_photo, bundle=changed)
+        flat = read_bundle(packed_bundle(changed.entries), "flat.stairs")
+        assert np.array_equal(softstair.decode(data, bundle=flat), softstair.decode(data, bundle=changed))
+
+
+def test_context_networks_that_do_not_fit_are_refused(tiny_bundle):
+    entries = of_context(tiny_bundle)
+    context = to_tensors(with_context(tiny_bundle.integers).context)
+    wrong = (
+        context | {"place.weight": context["place.weight"][:, :-16, :-16]},
+        context | {"place.expected": np.full_like(context["place.expected"], -1)},
+        context | {"hyper.live": context["hyper.live"][::-1]},
+        {name: value for name, value in context.items() if name != "place.near"},
+        {"place.weights": context["place.weight"]},
+    )
+    for tensors in wrong:
+        damaged = {**entries, CONTEXT: packed_tensors(tensors)}
+        with pytest.raises(InvalidBundle):
+            merged(tiny_bundle, read_pack(zipped(damaged), "tests.pack"))
+    for content in (b"", b"\xff" * 40):
+        with pytest.raises(InvalidBundle):
+            merged(tiny_bundle, read_pack(zipped({**entries, CONTEXT: content}), "tests.pack"))
 
 
 def test_an_encoders_adapter_changes_no_fingerprint(tiny_bundle):

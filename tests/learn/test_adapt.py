@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import softstair
-from softstair.bundle import merged, open_bundle, pack_entries
+from softstair.bundle import CONTEXT, merged, open_bundle, pack_entries, write_bundle
 from softstair.bundle.pack import Pack
 from softstair.codec import networks_of
 from softstair.errors import UsageError
@@ -20,10 +20,13 @@ from softstair.learn.integer.weights import integer_gains, integer_weights
 from softstair.learn.recipe import read_recipe
 from softstair.learn.stages import adapt as stage
 from softstair.learn.stages import adapting
+from softstair.learn.stages import context as adapting_context
 from softstair.learn.stages.adapt import Adaptation, Gain, adapt, split
 from softstair.learn.stages.adapting import PARTS, Adapted, Learning
+from softstair.learn.stages.context import Effort
 from softstair.learn.torch_networks import TorchNetworks
 
+from ..contexts import bundle_with_context
 from ..tiny import photograph
 
 # Not what the tiny network saw: half the contrast, and blue.
@@ -176,6 +179,34 @@ def test_tables_alone_make_a_pack_with_smaller_files(base, folder, tmp_path):
     data = softstair.encode(PICTURES[0], rate_position=40, bundle=changed)
     assert softstair.decode(data, bundle=changed).shape == PICTURES[0].shape
     assert not (tmp_path / "screens.pack.run").exists()
+
+
+def test_context_networks_learn_anew_where_that_pays(base, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "measured_gain", lambda *_: Gain(-1.0, 1000, 990))
+    monkeypatch.setattr(stage, "_OF_CONTEXT", Effort(6, 40, 12, 60))
+    with_networks = bundle_with_context(base)  # at random, so that any others are better
+    monkeypatch.setattr(adapting_context, "_MEASURED", 6)
+    settings = Adaptation("screens", "CC0-1.0", 0)
+    lines: list[str] = []
+    adapt(with_networks, folder, tmp_path / "anew.pack", settings, say=lines.append)
+    changed = open_bundle(bundle_file(with_networks, tmp_path), pack=tmp_path / "anew.pack")
+    assert changed.entries[CONTEXT] != with_networks.entries[CONTEXT]
+    assert changed.graph("synthesis") == base.graph("synthesis")
+    sizes = [
+        len(softstair.encode(PICTURES[0], rate_position=40, bundle=one)) for one in (with_networks, changed)
+    ]
+    assert sizes[1] < sizes[0]
+    monkeypatch.setattr(adapting_context, "_LEAST_GAIN", 1.0)
+    adapt(with_networks, folder, tmp_path / "own.pack", settings)
+    own = open_bundle(bundle_file(with_networks, tmp_path), pack=tmp_path / "own.pack")
+    assert own.entries[CONTEXT] == with_networks.entries[CONTEXT]
+    assert sum("held back: context" in line for line in lines) == 1
+
+
+def bundle_file(bundle, folder):
+    path = folder / "with-context.stairs"
+    write_bundle(path, dict(bundle.entries))
+    return path
 
 
 def test_a_pack_that_gains_nothing_is_not_written(base, folder, tmp_path, monkeypatch):

@@ -26,7 +26,18 @@ from softstair.graphs import weights_of
 from softstair.quantize.grids import LAYERS
 from softstair.whole_file import write_whole
 
-from .format import GRAPHS, ICON, UNREADABLE, Bundle, Manifest, load_tensors, to_json, unpacked, zipped
+from .format import (
+    CONTEXT,
+    GRAPHS,
+    ICON,
+    UNREADABLE,
+    Bundle,
+    Manifest,
+    load_tensors,
+    to_json,
+    unpacked,
+    zipped,
+)
 
 SCHEMA = 1
 _MAX_BYTES = 64 << 20
@@ -65,8 +76,8 @@ class Pack:
     adapters: ``GRAPH/WEIGHT/signs`` (packed bits), ``/rows`` (outputs,), ``/columns`` (the rest,), ``/add``
     (of the weight's shape); all but the bits in half precision. integers: ``gains`` (points, C),
     ``LAYER.bias``, ``rate_bias``, ``phase_bias``, what is added to the bundle's, int16 or int32. tables:
-    ``z`` and ``y.MODE``, ``.cdf`` and
-    ``.offsets``, in place of the bundle's.
+    ``z`` and ``y.MODE``, ``.cdf`` and ``.offsets``, in place of the bundle's. context: in place of all of the
+    bundle's; empty if that stays.
 
     Raises:
         InvalidBundle: an entry is damaged or missing.
@@ -79,6 +90,8 @@ class Pack:
         self.adapters, self.integers, self.tables = (
             load_tensors(self._entries, f"{part}.safetensors", f"pack {origin}") for part in _PARTS
         )
+        has_context = CONTEXT in self._entries
+        self.context = load_tensors(self._entries, CONTEXT, f"pack {origin}") if has_context else {}
 
     @property
     def name(self) -> str:
@@ -113,7 +126,7 @@ def read_pack(data: bytes, origin: str) -> Pack:
         InvalidBundle: damaged, or not a pack.
     """
     entries = unpacked(data, f"Pack {origin}", _MAX_BYTES)
-    if set(entries) != set(_ENTRIES):
+    if set(entries) - {CONTEXT} != set(_ENTRIES):
         raise InvalidBundle(f"Pack {origin} does not hold the entries that a pack needs.")
     return Pack(entries, origin)
 
@@ -136,7 +149,7 @@ def read_manifest(path: Path) -> PackManifest:
 
 def write_pack(path: Path, entries: Mapping[str, bytes]) -> None:
     """Write a pack: a ZIP without compression and without dates, whole or not at all."""
-    write_whole(path, zipped(entries, _ENTRIES))
+    write_whole(path, zipped(entries, [name for name in (*_ENTRIES, CONTEXT) if name in entries]))
 
 
 def pack_entries(
@@ -144,6 +157,7 @@ def pack_entries(
     adapters: Tensors,
     integers: Tensors,
     tables: Tensors,
+    context: Tensors | None = None,
     *,
     name: str,
     licence: str,
@@ -154,7 +168,7 @@ def pack_entries(
     """Entries of a pack for a bundle, its fingerprint computed.
 
     Args:
-        adapters, integers, tables: as ``Pack`` has them.
+        adapters, integers, tables, context: as ``Pack`` has them.
         name, licence, description, provenance, figures: go into the manifest.
 
     Raises:
@@ -173,6 +187,8 @@ def pack_entries(
     )
     parts = zip(_PARTS, (adapters, integers, tables), strict=True)
     entries = {f"{part}.safetensors": packed_tensors(tensors) for part, tensors in parts}
+    if context:
+        entries[CONTEXT] = packed_tensors(context)
     entries["pack.json"] = to_json(manifest)
     changed = Bundle(_changed(bundle, Pack(entries, name)), name)
     entries["pack.json"] = to_json(msgspec.structs.replace(manifest, fingerprint=changed.fingerprint.hex()))
@@ -217,6 +233,8 @@ def _changed(bundle: Bundle, pack: Pack) -> dict[str, bytes]:
         entries["scale.safetensors"] = _changed_biases(entries["scale.safetensors"], pack)
     if pack.tables:
         entries["tables.safetensors"] = _changed_tables(entries["tables.safetensors"], pack)
+    if pack.context:
+        entries[CONTEXT] = packed_tensors(pack.context)
     own = msgspec.json.decode(entries["manifest.json"], type=Manifest)
     provenance = {
         "bundle": {"name": own.name, "fingerprint": bundle.fingerprint.hex(), "licence": own.licence},

@@ -21,7 +21,7 @@ from .speech import say
     type=click.FloatRange(0),
     default=20,
     show_default=True,
-    help="Longest training; with 0 tables are measured and nothing is trained.",
+    help="Longest training of the transforms; with 0 they stay as they are.",
 )
 @click.option("--name", help="Name of the pack; that of the file by default.")
 @click.option(
@@ -46,9 +46,10 @@ def command(
 ) -> None:
     """Adapt a bundle to pictures like those in FOLDER; 25 are enough.
 
-    What comes out is a small file that encode and decode take as --pack. A fifth of the pictures is held
-    back: training stops when it no longer helps them, and a pack that gains nothing there is not written.
-    Interrupted, the same command goes on.
+    What comes out is a small file that encode and decode take as --pack. After the transforms, what codes
+    their symbols learns anew, in two minutes more. A fifth of the pictures is held back: training stops when
+    it no longer helps them, and a pack that gains nothing there is not written. Interrupted, the same command
+    goes on.
     """
     from softstair.bundle import PACK_SUFFIX, open_bundle
 

@@ -1,8 +1,9 @@
 """Stage ``adapt``: a pack for a folder of pictures, learned from a bundle as it is shipped.
 
-Tables are measured in any case. What learns beside them makes a small file: integer biases and gains, and
-signs of changes to some of the weights of decoder and encoder, into which they are merged. A part of the
-pictures is held back: it says when to stop, and whether the pack is worth having at all.
+Tables are measured in any case, and context networks learned anew where that pays. What learns beside them
+makes a small file: integer biases and gains, and signs of changes to some of the weights of decoder and
+encoder, into which they are merged. A part of the pictures is held back: it says when to stop, and whether
+the pack is worth having at all.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from ..run import Say, say_nothing
 from ..shape import Shape
 from .adapting import CROPS, PARTS, SEED, VALIDATE_EVERY, Adapted, Learning, Part, planes, square
 from .coded import CodedCrops, code_crops
+from .context import Effort, learn_context_anew
 
 _TOGETHER, _SIZES = 0.55, 0.15  # shares of the minutes that the first stages have
 _HELD_BACK = 5  # every so many pictures one
@@ -48,18 +50,20 @@ _MEASURED, _MEASURED_SIDE = 24, 256  # crops for tables
 _CODED, _CODED_A_MINUTE, _CODED_SIDE = 400, 20, 192  # crops of the second stage
 _MEASURING = 2**31  # as a step of the crops: one that no run reaches
 _CODING = _MEASURING + 1
+_OF_CONTEXT = Effort(crops=700, place_steps=1000, sign_steps=800, hyper_steps=1000)
 _JUDGED = (15, 35, 55, DEFAULT_QUALITY)  # qualities
 
 
 @dataclass(frozen=True)
 class Adaptation:
     """What an adaptation is to do. minutes: of training, validation included. parts: what learns.
-    data: what the pictures are, in words."""
+    context: whether context networks learn, too. data: what the pictures are, in words."""
 
     name: str
     licence: str
     minutes: float
     parts: tuple[Part, ...] = PARTS
+    context: bool = True
     data: str = ""
 
 
@@ -97,7 +101,7 @@ def adapt(
         "minutes": settings.minutes,
         "parts": list(settings.parts),
     }
-    pack = packed(bundle, adapters, integers, learning, settings, provenance)
+    pack = packed(bundle, adapters, integers, learning, held_back, settings, provenance, say)
     gain = measured_gain(bundle, merged(bundle, pack), held_back, say)
     if gain.bits is None or gain.bits >= 0:
         raise UsageError(
@@ -107,8 +111,8 @@ def adapt(
     figures = {
         "held_back": {"pictures": len(held_back), "bits": gain.bits, "bytes": [gain.base, gain.packed]}
     }
-    pack = packed(bundle, adapters, integers, learning, settings, provenance, figures, pack.tables)
-    write_pack(output, pack.entries)
+    parts = adapters, integers, pack.tables, pack.context
+    write_pack(output, _entries(bundle, *parts, settings, provenance, figures))
     shutil.rmtree(run, ignore_errors=True)
     return gain
 
@@ -130,20 +134,28 @@ def packed(
     adapters: Mapping[str, npt.NDArray[Any]],
     integers: Mapping[str, npt.NDArray[Any]],
     pictures: Sequence[Pixels],
+    held_back: Sequence[Pixels],
     settings: Adaptation,
     provenance: dict[str, Any],
-    figures: dict[str, Any] | None = None,
-    tables: Mapping[str, npt.NDArray[Any]] | None = None,
+    say: Say = say_nothing,
 ) -> Pack:
-    """A pack whose tables are those given, or measured with all the rest of it."""
-    if tables is None:
-        entries = _entries(bundle, adapters, integers, {}, settings)
-        changed = merged(bundle, Pack(entries, settings.name))
-        crops = Crops(list(pictures), SEED).batch(_MEASURING, _MEASURED, _MEASURED_SIDE)
-        cut = [np.ascontiguousarray(crop.transpose(1, 2, 0)) for crop in crops]
-        tables = measure_tables(changed, cut, _mode(bundle))
-    entries = _entries(bundle, adapters, integers, tables, settings, provenance, figures)
-    return Pack(entries, settings.name)
+    """A pack whose tables, and context networks if they are to learn, are made for all the rest of it."""
+    learned = adapters, integers
+
+    def pack(tables: Mapping[str, npt.NDArray[Any]], context: Mapping[str, npt.NDArray[Any]]) -> Pack:
+        return Pack(_entries(bundle, *learned, tables, context, settings, provenance), settings.name)
+
+    crops = Crops(list(pictures), SEED).batch(_MEASURING, _MEASURED, _MEASURED_SIDE)
+    cut = [np.ascontiguousarray(crop.transpose(1, 2, 0)) for crop in crops]
+    tables = measure_tables(merged(bundle, pack({}, {})), cut, _mode(bundle))
+    measured = pack(tables, {})
+    if not settings.context:
+        return measured
+    anew = learn_context_anew(merged(bundle, measured), pictures, held_back, SEED, _OF_CONTEXT, say=say)
+    if anew is None:
+        return measured
+    context, with_it = anew
+    return pack(tables | with_it, context)
 
 
 def _entries(
@@ -151,6 +163,7 @@ def _entries(
     adapters: Mapping[str, npt.NDArray[Any]],
     integers: Mapping[str, npt.NDArray[Any]],
     tables: Mapping[str, npt.NDArray[Any]],
+    context: Mapping[str, npt.NDArray[Any]],
     settings: Adaptation,
     provenance: dict[str, Any] | None = None,
     figures: dict[str, Any] | None = None,
@@ -160,6 +173,7 @@ def _entries(
         adapters,
         integers,
         tables,
+        context,
         name=settings.name,
         licence=settings.licence,
         description=f"Adapts {bundle.name} to pictures like those it was made of.",
@@ -206,7 +220,9 @@ def trained(
         _train(sizes, run / "sizes.json", say)
         steps += sizes.best_step
     if {"decoder", "full"} & set(settings.parts):
-        changed = merged(bundle, Pack(_entries(bundle, *adapted.found(bundle), {}, settings), settings.name))
+        changed = merged(
+            bundle, Pack(_entries(bundle, *adapted.found(bundle), {}, {}, settings), settings.name)
+        )
         count = min(_CODED, max(CROPS, round(_CODED_A_MINUTE * settings.minutes)))
         crops = Crops(learning, SEED).batch(_CODING, count, _CODED_SIDE)
         coded = code_crops(changed, crops, adapted.positions(len(crops)), _mode(bundle), 1)

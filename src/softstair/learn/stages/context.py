@@ -70,30 +70,81 @@ def add_context(
     """
     if not bundle.encodes or CONTEXT in bundle.entries:
         raise UsageError(f"{bundle.origin} only decodes or has context networks already; take one without.")
-    mode = Mode(bundle.manifest.encoding.mode)
-    networks = load_networks(bundle, 1, Engine.ONNX_RUNTIME, mode)
-    coder = TileCoder(bundle, networks, mode)
     pictures = load_pictures([data_root / name for name in recipe.data.train])
     crops = Crops(pictures, recipe.seed).batch(_STEP, effort.crops, _SIDE)
-    begun, taken = _begin(coder, bundle, crops)
-    say(f"{len(begun)} crops analysed")
-    hyper = train_hyper(taken, bundle.points, recipe.seed, effort.hyper_steps)
-    say("network of z trained")
-    samples = [_sample(coder, bundle, one, mode) for one in begun]
-    tables = bundle.integers.codings[mode].tables
-    place = train_place(samples, tables, mode.states, recipe.seed, effort.place_steps)
-    say("network of the place trained")
-    signs = train_signs(samples, place, mode.states, recipe.seed, effort.sign_steps)
-    say("network of signs trained")
-    full = replace(bundle.integers, context=Context(place, hyper, signs))
-    measured = begun[:_MEASURED]
-    full = _measured(full, networks, measured, mode)
-    held_out = _held_out(coder, bundle, load_pictures([data_root / name for name in recipe.data.validation]))
+    stage = _Stage(bundle)
+    full, measured = stage.trained(crops, recipe.seed, effort, say)
+    networks, mode = stage.networks, stage.mode
+    held_out = stage.held_out(load_pictures([data_root / name for name in recipe.data.validation]))
     kept, figures = _choose(bundle, full, networks, held_out, mode, say)
     for other in (one for one in kept.codings if kept.context.place is not None and one != mode):
         kept = _measured(kept, networks, measured, other)
         say(f"tables of {other} measured")
     return _write(bundle, kept, figures, output)
+
+
+def learn_context_anew(
+    bundle: Bundle,
+    pictures: Sequence[Pixels],
+    held_back: Sequence[Pixels],
+    seed: int,
+    effort: Effort,
+    *,
+    say: Say,
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]] | None:
+    """Context networks for pictures of one kind, and the default mode's tables with them, as packs have both.
+
+    None if the bundle has no such networks, or those of its own serve the pictures held back as well.
+    """
+    if CONTEXT not in bundle.entries:
+        return None
+    entries = {name: entry for name, entry in bundle.entries.items() if name != CONTEXT}
+    stage = _Stage(Bundle(entries, bundle.origin))
+    crops = Crops(list(pictures), seed).batch(_STEP, effort.crops, _SIDE)
+    anew, _ = stage.trained(crops, seed, effort, say)
+    held_out = stage.held_out(held_back)
+    own, learned = (_bits(one, stage.networks, held_out, stage.mode).sum() for one in (bundle.integers, anew))
+    say(f"of all bits, held back: context networks learned anew save {1 - learned / own:.2%}")
+    if learned > (1 - _LEAST_GAIN) * own:
+        return None
+    return to_tensors(anew.context), anew.codings[stage.mode].tables.tensors(f"y.{stage.mode}")
+
+
+class _Stage:
+    """A bundle without context networks, and what codes pictures with it in its default mode."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle, self.mode = bundle, Mode(bundle.manifest.encoding.mode)
+        self.networks = load_networks(bundle, 1, Engine.ONNX_RUNTIME, self.mode)
+        self._coder = TileCoder(bundle, self.networks, self.mode)
+
+    def trained(
+        self, crops: npt.NDArray[np.uint8], seed: int, effort: Effort, say: Say
+    ) -> tuple[Integers, list[Begun]]:
+        """The integers with all context networks and the mode's tables, and the crops that those are of."""
+        bundle, mode = self.bundle, self.mode
+        begun, taken = _begin(self._coder, bundle, crops)
+        say(f"{len(begun)} crops analysed")
+        hyper = train_hyper(taken, bundle.points, seed, effort.hyper_steps)
+        say("network of z trained")
+        samples = [_sample(self._coder, bundle, one, mode) for one in begun]
+        tables = bundle.integers.codings[mode].tables
+        place = train_place(samples, tables, mode.states, seed, effort.place_steps)
+        say("network of the place trained")
+        signs = train_signs(samples, place, mode.states, seed, effort.sign_steps)
+        say("network of signs trained")
+        full = replace(bundle.integers, context=Context(place, hyper, signs))
+        measured = begun[:_MEASURED]
+        return _measured(full, self.networks, measured, mode), measured
+
+    def held_out(self, pictures: Iterable[Pixels]) -> list[Begun]:
+        """Parts of pictures at some rate positions."""
+        last = self.bundle.last_position
+        begun = []
+        for pixels in pictures:
+            analysed = self._coder.analyse(np.ascontiguousarray(pixels[:_HELD_OUT_SIDE, :_HELD_OUT_SIDE]))
+            begun += [self._coder.begin(analysed, int(part * last)) for part in _HELD_OUT_POSITIONS]
+        return begun
 
 
 def _begin(
@@ -137,15 +188,6 @@ def _measured(integers: Integers, networks: Networks, begun: Sequence[Begun], mo
     """The integers with tables of the rows that a mode's symbols are coded with."""
     coding = with_tables_of(TileCoder(integers, networks, mode), integers.codings[mode], begun)
     return replace(integers, codings={**integers.codings, mode: coding})
-
-
-def _held_out(coder: TileCoder, bundle: Bundle, pictures: Iterable[Pixels]) -> list[Begun]:
-    positions = [int(part * bundle.last_position) for part in _HELD_OUT_POSITIONS]
-    begun = []
-    for pixels in pictures:
-        analysed = coder.analyse(np.ascontiguousarray(pixels[:_HELD_OUT_SIDE, :_HELD_OUT_SIDE]))
-        begun += [coder.begin(analysed, position) for position in positions]
-    return begun
 
 
 def _choose(
