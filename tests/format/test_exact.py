@@ -17,6 +17,7 @@ import softstair
 from softstair.codec import PictureEncoder, Rate, View, decode_view, encode_picture, read_symbols
 from softstair.codec.colours import PALETTES, by_colour, in_fewer_colours
 from softstair.codec.flatness import look_at_cells
+from softstair.codec.forms import images_in_fewer_colours
 from softstair.codec.geometry import Geometry
 from softstair.errors import (
     BundleNotFound,
@@ -38,6 +39,7 @@ from softstair.stream import (
     read_stream,
     write_stream,
 )
+from softstair.tiles import ONE_TILE, TileGrid
 
 from ..tiny import photograph, screen, screen_with_photograph, smoothed_letters
 
@@ -147,6 +149,20 @@ def test_no_colour_becomes_quite_another():
     every = np.random.default_rng(0).permutation(1 << 24)[: 1 << 19]
     pixels = np.stack([every >> 16, every >> 8 & 255, every & 255], axis=1).astype(np.uint8)
     assert in_fewer_colours(by_colour(pixels), 32) is None
+
+
+def test_patches_that_change_as_a_whole_show_more_than_a_texture_that_does():
+    """The same colours once as a shade and once at random: squared errors are alike, and bands show."""
+    shade = np.tile(np.arange(256, dtype=np.uint8).repeat(2), (64, 1))
+    texture = np.random.default_rng(0).permutation(shade.ravel()).reshape(shade.shape)
+    shares = []
+    for grey in (shade, texture):
+        picture, grid = Picture(np.dstack([grey, grey, grey // 2])), TileGrid(64, 512, ONE_TILE)
+        ((_, losses, shifts),) = images_in_fewer_colours(picture, grid, [32])
+        assert losses.shape == shifts.shape == (4, 32)
+        shares.append(shifts.sum() / losses.sum())
+    assert shares[0] > 2
+    assert shares[1] < 0.5
 
 
 def test_what_is_hidden_has_no_part_in_what_fewer_colours_lose(tiny_bundle):

@@ -338,14 +338,14 @@ class PictureEncoder:
     def _fewer(self, coder: PictureCoder | None = None, chosen: Mask | None = None) -> Iterator[Form]:
         """Forms with these pixels, or all, in fewer colours."""
         palettes = () if self._picture.is_grey else PALETTES
-        for images, losses in images_in_fewer_colours(self._picture, self._grid, palettes, chosen):
-            yield Form(coder, images, losses)
+        for images, losses, shifts in images_in_fewer_colours(self._picture, self._grid, palettes, chosen):
+            yield Form(coder, images, losses, shifts)
 
     def _with_ink(self, ink: Mask) -> Iterator[Form]:
         """Forms with ink in few colours on learned paper."""
         self._check_exact(self._picture)
         coder = self._coder(ink, several=True)
-        for images, losses in images_in_fewer_colours(self._picture, self._grid, INK_PALETTES, ink):
+        for images, losses, _ in images_in_fewer_colours(self._picture, self._grid, INK_PALETTES, ink):
             yield Form(coder, images, losses)
 
     @cached_property
@@ -421,7 +421,7 @@ class PictureEncoder:
 
     def _cost(self, form: Form, position: int) -> float:
         """In bits, errors at what they are worth there."""
-        error = form.error(position)  # first: it codes the picture, too
+        error = form.error(position) + form.shifted  # first: it codes the picture, too
         return 8.0 * self._size(form, position) + error / self._worth_of_a_bit(position)
 
     def _worth_of_a_bit(self, position: int) -> float:

@@ -23,6 +23,8 @@ from .windows import as_rgb
 # for the next one. Interpolated in its logarithm.
 _QUALITIES = (0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 100.0)
 _WORTHS = (9000.0, 4400.0, 1450.0, 250.0, 53.0, 25.0, 17.0)
+# What a patch changes as a whole shows as squares or bands in shades: so many times more than it counts.
+_PATCH, _PATCH_SEEN = 4, 3.0  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,18 @@ class Form:
     """coder: of the learned tiles; None if there are none. images: exact ones by tile, VP8L.
 
     losses: squared error of the images, over all samples of a cell that can be seen; None if they are of the
-    picture itself.
+    picture itself. shifts: what patches that change as a whole show beyond their squared error.
     """
 
     coder: PictureCoder | None
     images: Mapping[int, bytes] = field(default_factory=dict)
     losses: CellMap | None = None
+    shifts: CellMap | None = None
+
+    @property
+    def shifted(self) -> float:
+        """What the images show beyond their squared error."""
+        return 0.0 if self.shifts is None else float(self.shifts.sum())
 
     @property
     def lost(self) -> float:
@@ -78,7 +86,9 @@ def divide(unlike: CellMap, exactly: Form, learned: Measured, worth: float) -> t
     exactly, learned: the whole picture. worth: squared error that a bit should save.
     """
     bits = unlike * (8.0 * sum(map(len, exactly.images.values())) / max(float(unlike.sum()), 1.0))
-    exact = bits if exactly.losses is None else bits + exactly.losses / worth
+    exact = bits
+    for error in (exactly.losses, exactly.shifts):
+        exact = exact if error is None else exact + error / worth
     other = learned.bits + learned.errors / worth
     cells: Cells = exact <= other
     return cells, float(np.minimum(exact, other).sum())
@@ -91,20 +101,20 @@ def exact_images(picture: Picture, grid: TileGrid, chosen: Mask | None = None) -
 
 def images_in_fewer_colours(
     picture: Picture, grid: TileGrid, palettes: Sequence[int], chosen: Mask | None = None
-) -> Iterator[tuple[dict[int, bytes], CellMap]]:
+) -> Iterator[tuple[dict[int, bytes], CellMap, CellMap]]:
     """``exact_images`` with each palette that loses something, but not too much, in some tile.
 
-    With squared errors of cells, over what can be seen. palettes: colours, at most, of each.
+    With losses and shifts of cells, as ``Form`` has them. palettes: colours, at most, of each.
     """
     whole = grid.whole.cells(CELL)
-    made: dict[int, tuple[dict[int, bytes], CellMap]] = {
-        most: ({}, np.zeros((whole.rows, whole.columns))) for most in palettes
+    made: dict[int, tuple[dict[int, bytes], CellMap, CellMap]] = {
+        most: ({}, *np.zeros((2, whole.rows, whole.columns))) for most in palettes
     }
     for index, box, part in _exact_parts(grid, chosen):
         pixels = as_rgb(picture.pixels[box.slices])
         seen = part if picture.alpha is None else part & (picture.alpha[box.slices] > 0)
         coloured = by_colour(pixels[part])
-        for most, (images, losses) in tuple(made.items()):
+        for most, (images, losses, shifts) in tuple(made.items()):
             fewer = in_fewer_colours(coloured, most)
             if fewer is None:
                 del made[most]
@@ -112,9 +122,21 @@ def images_in_fewer_colours(
             reduced = pixels.copy()
             reduced[part] = fewer
             images[index] = _pack(reduced, part)
-            errors = np.square(reduced.astype(np.int32) - pixels).sum(axis=2)
-            losses[box.cells(CELL).slices] = sum_cells(np.where(seen, errors, 0))
-    yield from ((images, losses) for images, losses in made.values() if losses.any())
+            change = np.where(seen[..., None], reduced.astype(np.float32) - pixels, np.float32(0))
+            losses[box.cells(CELL).slices] = sum_cells(np.square(change).sum(axis=2))
+            shifts[box.cells(CELL).slices] = _shifts(change)
+    yield from (one for one in made.values() if one[1].any())
+
+
+def _shifts(change: npt.NDArray[np.float32]) -> CellMap:
+    """Of changes (H, W, 3), what patches show that change as a whole, by cell."""
+    height, width = change.shape[:2]
+    whole = np.pad(change, ((0, -height % CELL), (0, -width % CELL), (0, 0)))
+    means = whole.reshape(len(whole) // _PATCH, _PATCH, -1, _PATCH, 3).mean((1, 3))
+    seen = _PATCH_SEEN * _PATCH**2 * np.square(means).sum(axis=2)
+    side = CELL // _PATCH
+    cells: CellMap = seen.reshape(len(seen) // side, side, -1, side).sum((1, 3), dtype=np.float64)
+    return cells
 
 
 def wholly_exact(grid: TileGrid, chosen: Mask, radius: int) -> frozenset[int]:
