@@ -1,12 +1,14 @@
 """Time and memory of small pictures beside those of all of it, as Markdown.
 
     python benchmarks/thumbnails.py PHOTOGRAPH [--bundle BUNDLE] [--quality 75] > results/thumbnails.md
+    python benchmarks/thumbnails.py PHOTOGRAPH --many FOLDER > results/thumbnails-kodak.md
 
 The photograph as it is, one of 12 megapixels, of the photograph continued by its mirror images, and files of
 25 and 100 megapixels whose tiles are all one, made likewise. Every measurement is a process of its own with
 one thread: time is that of the processor in the second of two runs, memory the peak with the interpreter and
 the bundle. Then where the time goes, and PSNR: that beside means of the whole picture, and of either beside
-means of the photograph.
+means of the photograph. With --many, of a folder's photographs as they are: the least of five decodes of
+each, scales in turn.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,8 +92,12 @@ def main() -> None:
     parser.add_argument("photograph", type=Path)
     parser.add_argument("--bundle", default="photo")
     parser.add_argument("--quality", type=float, default=75)
+    parser.add_argument("--many", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
     bundle = softstair.open_bundle(arguments.bundle)
+    if arguments.many is not None:
+        print(table_of_many(arguments.many, bundle, arguments.quality))
+        return
     pixels = read_rgb(arguments.photograph)
     files = {f"{pixels[..., 0].size / 1e6:.1f}": softstair.encode(pixels, arguments.quality, bundle=bundle)}
     many = mosaic(pixels, 2, 2)[:3000, :4000]
@@ -137,6 +144,34 @@ def main() -> None:
     shown = softstair.decode(files["100"], scale=1 / 32, bundle=bundle)
     mean = means(softstair.decode(files["100"], bundle=bundle), 32)
     print_psnr("1/32, 100 megapixels", shown, mean, means(mosaic(pixels, *TILINGS["100"]), 32))
+
+
+def table_of_many(folder: Path, bundle: Bundle, quality: float) -> str:
+    """Milliseconds of each photograph and their means, with the share of a whole decode."""
+    head = ["photograph", "bytes", "whole", *(f"1/{divisor}" for divisor in DIVISORS)]
+    lines, times = [head, ["---", *["--:"] * (1 + len(head[2:]))]], []
+    for path in sorted(folder.iterdir()):
+        data = softstair.encode(read_rgb(path), quality, bundle=bundle, threads=1)
+        times.append(least(data, bundle))
+        lines.append([path.stem, str(len(data)), *cells_of(times[-1])])
+    lines.append(["mean", "", *cells_of(np.mean(times, axis=0))])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"Bundle {bundle.name}, quality {quality:g}, one thread, milliseconds.\n\n{table}"
+
+
+def least(data: bytes, bundle: Bundle) -> list[float]:
+    """Milliseconds of the whole picture and of each scale, the least of five in turn after one to warm up."""
+    found = np.full((6, 1 + len(DIVISORS)), np.inf)
+    for turn in range(len(found)):
+        for index, divisor in enumerate((1, *DIVISORS)):
+            start = time.process_time()
+            softstair.decode(data, scale=1 / divisor, bundle=bundle, threads=1)
+            found[turn, index] = 1e3 * (time.process_time() - start)
+    return [float(one) for one in found[1:].min(axis=0)]
+
+
+def cells_of(times: Sequence[float]) -> list[str]:
+    return [f"{ms:.0f}, {100 * ms / times[0]:.1f} %" for ms in times]
 
 
 def print_psnr(name: str, small: Pixels, mean: Pixels, original: Pixels) -> None:
