@@ -29,7 +29,7 @@ from PIL import Image
 
 from softstair.bundle import Bundle, open_bundle
 from softstair.codec import PictureEncoder, Rate, decode_picture, encode_picture
-from softstair.evaluate import find_judges, psnr, ssimulacra2
+from softstair.evaluate import find_judges, markdown_table, psnr, ssimulacra2
 from softstair.evaluate.data import Pixels, read_rgb
 from softstair.pictures import Picture
 
@@ -172,19 +172,20 @@ def at_qualities(pixels: Pixels, bundle: Bundle) -> list[tuple[int, Pixels]]:
 def table_of_sets(found: dict[str, list[Row]]) -> str:
     """Sums of sets at qualities; by each judge the ratio of sums, the worst, and how many are over 1.10."""
     head = ["set", "quality", "bytes before", "dB", "bytes now", "exact", *(f"by {name}" for name in JUDGES)]
-    lines = [row_of(head), "| --- |" + " --: |" * (len(head) - 1)]
-    for name, rows in found.items():
-        for quality in QUALITIES:
-            lines.append(summary(name, quality, [row for row in rows if row.quality == quality]))
-    return "\n".join(lines)
+    lines = [
+        summary(name, quality, [row for row in rows if row.quality == quality])
+        for name, rows in found.items()
+        for quality in QUALITIES
+    ]
+    return markdown_table(head, lines)
 
 
-def summary(name: str, quality: int, rows: Sequence[Row]) -> str:
+def summary(name: str, quality: int, rows: Sequence[Row]) -> list[object]:
     before, now = sum(row.before for row in rows), sum(row.after for row in rows)
     decibels = np.mean([row.psnr_before for row in rows])
     exact = sum(row.is_exact for row in rows)
     judged = [ratios_by(judge, rows) for judge in JUDGES]
-    return row_of([name, quality, before, f"{decibels:.1f}", now, f"{exact} of {len(rows)}", *judged])
+    return [name, quality, before, f"{decibels:.1f}", now, f"{exact} of {len(rows)}", *judged]
 
 
 def ratios_by(judge: str, rows: Sequence[Row]) -> str:
@@ -197,18 +198,14 @@ def table_of_pictures(rows: Sequence[Row]) -> str:
     """All rows; AVIF and ratios by each judge who calls it as good."""
     head = ["picture", "quality", "bytes before", "dB", "bytes now", *JUDGES]
     head += [*(f"AVIF by {name}" for name in JUDGES), "lossless WebP", "ratios"]
-    lines = [row_of(head), "| --- |" + " --: |" * (len(head) - 1)]
+    lines: list[list[object]] = []
     for row in rows:
         marks = ["exact"] * 3 if row.is_exact else [f"{abs(mark):.4g}" for mark in row.marks.values()]
         avifs = ["none" if np.isinf(size) else f"{size:.0f}" for size in row.as_good.values()]
         ratios = ", ".join(f"{row.ratio(judge):.2f}" for judge in JUDGES)
         cells = [row.name, row.quality, row.before, f"{row.psnr_before:.1f}", row.after]
-        lines.append(row_of([*cells, *marks, *avifs, row.webp, ratios]))
-    return "\n".join(lines)
-
-
-def row_of(cells: Sequence[object]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
+        lines.append([*cells, *marks, *avifs, row.webp, ratios])
+    return markdown_table(head, lines)
 
 
 def photograph(path: Path, bundle: Bundle) -> str:

@@ -30,7 +30,7 @@ from parts import parts_of, shares
 import softstair
 from softstair.bundle import ICON, PREVIEW, Bundle
 from softstair.codec.encoder import small_beside
-from softstair.evaluate import psnr
+from softstair.evaluate import markdown_table, psnr
 from softstair.evaluate.data import Pixels, read_rgb
 from softstair.pictures import Picture
 from softstair.stream import read_stream, write_stream
@@ -149,14 +149,14 @@ def main() -> None:
 def table_of_many(folder: Path, bundle: Bundle, quality: float) -> str:
     """Milliseconds of each photograph and their means, with the share of a whole decode."""
     head = ["photograph", "bytes", "whole", *(f"1/{divisor}" for divisor in DIVISORS)]
-    lines, times = [head, ["---", *["--:"] * (1 + len(head[2:]))]], []
+    lines, times = [], []
     for path in sorted(folder.iterdir()):
         data = softstair.encode(read_rgb(path), quality, bundle=bundle, threads=1)
         times.append(least(data, bundle))
         lines.append([path.stem, str(len(data)), *cells_of(times[-1])])
     lines.append(["mean", "", *cells_of(np.mean(times, axis=0))])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"Bundle {bundle.name}, quality {quality:g}, one thread, milliseconds.\n\n{table}"
+    about = f"Bundle {bundle.name}, quality {quality:g}, one thread, milliseconds."
+    return f"{about}\n\n{markdown_table(head, lines)}"
 
 
 def least(data: bytes, bundle: Bundle) -> list[float]:

@@ -515,7 +515,9 @@ class PictureEncoder:
 
     @cached_property
     def _grain(self) -> float:
-        return grain_of(self._picture.pixels)
+        """Of the picture, if the bundle asks."""
+        asks = self._bundle.manifest.encoding.smoothing_of_grain < 1
+        return grain_of(self._picture.pixels) if asks else 0.0
 
     def _size(self, form: Form, position: int | None) -> int:
         return len(self._stream(form, position))
