@@ -26,6 +26,7 @@ from softstair.learn.start import calibrate
 from softstair.quantize.phases import PHASES
 
 RECIPE = Path(__file__).with_name("photo-s.toml")
+LONG_RUN = Path(__file__).parents[2] / "recipes" / "photo.toml"  # of the group designs
 
 
 @dataclass(frozen=True)
@@ -370,7 +371,27 @@ TOP_RATE = {
     "lifting, shared": Variant(pretrain=_EIGHT, design=Design(codec=SharedLifted)),
 }
 
-GROUPS = {"transforms": TRANSFORMS, "entropy": ENTROPY, "training": TRAINING, "top rate": TOP_RATE}
+# Widths of photo.toml, and as many milliseconds of both transforms spent elsewhere.
+DESIGNS = {
+    "photo": Variant(),
+    "three blocks at 1/8": Variant(
+        {"blocks": (1, 3, 1), "analysis_inner": (48, 88, 256), "synthesis_inner": (40, 104, 384)}
+    ),
+    "two blocks at 1/4": Variant(
+        {"blocks": (2, 2, 1), "analysis_inner": (24, 128, 256), "synthesis_inner": (24, 136, 384)}
+    ),
+    "two blocks at 1/16": Variant(
+        {"blocks": (1, 2, 2), "analysis_inner": (48, 128, 128), "synthesis_inner": (40, 160, 200)}
+    ),
+}
+
+GROUPS = {
+    "designs": DESIGNS,
+    "transforms": TRANSFORMS,
+    "entropy": ENTROPY,
+    "training": TRAINING,
+    "top rate": TOP_RATE,
+}
 BATCH = Batches(0, 16, 128)
 # What transforms and training begin with: photo-s as it was when the first rows were taken.
 FIRST = {
@@ -390,7 +411,7 @@ def recipe_of(group: str, name: str, steps: int, seed: int, entropy: Shape) -> R
     entropy: the shape of the network whose latents are priced.
     """
     variant = GROUPS[group][name]
-    recipe = read_recipe(RECIPE)
+    recipe = read_recipe(LONG_RUN if group == "designs" else RECIPE)
     settings: dict[str, Any] = {
         "batches": [BATCH],
         "steps": steps,
@@ -401,8 +422,9 @@ def recipe_of(group: str, name: str, steps: int, seed: int, entropy: Shape) -> R
         "warm_up": 100,
         "validate_every": steps + 1,  # the end is judged after the run
         "checkpoint_every": 250,
+        "forks_at": None,
     }
-    own = FIRST | (AT_TOP if group == "top rate" else {})
+    own = {} if group == "designs" else FIRST | (AT_TOP if group == "top rate" else {})
     first = entropy if group == "entropy" else msgspec.structs.replace(recipe.shape, **own)
     pretrain = msgspec.structs.replace(recipe.pretrain, **settings | variant.pretrain)
     shape = msgspec.structs.replace(first, **variant.shape)
@@ -410,7 +432,9 @@ def recipe_of(group: str, name: str, steps: int, seed: int, entropy: Shape) -> R
     rates = msgspec.structs.replace(recipe.rates, **of_group.get(group, {}) | variant.rates)
     data = msgspec.structs.replace(recipe.data, **{"saturated": 0.0} | variant.data)
     recipe = msgspec.structs.replace(
-        recipe, shape=shape, pretrain=pretrain, rates=rates, data=data, seed=seed
+        recipe, shape=shape, pretrain=pretrain, rates=rates, data=data, seed=seed, endings=()
     )
     # What is faster is measured on a busy machine otherwise, and differs from run to run.
-    return msgspec.structs.replace(recipe, precision="bfloat16") if group == "top rate" else recipe
+    return (
+        msgspec.structs.replace(recipe, precision="bfloat16") if group in ("designs", "top rate") else recipe
+    )
