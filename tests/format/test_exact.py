@@ -6,6 +6,7 @@ import io
 import json
 import zlib
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from softstair.codec.colours import PALETTES, by_colour, in_fewer_colours
 from softstair.codec.flatness import look_at_cells
 from softstair.codec.forms import images_in_fewer_colours
 from softstair.codec.geometry import Geometry
+from softstair.codec.ground import without_noise
 from softstair.errors import (
     BundleNotFound,
     CorruptStream,
@@ -28,6 +30,7 @@ from softstair.errors import (
     StreamError,
     UsageError,
 )
+from softstair.evaluate import psnr
 from softstair.exact import pack_samples, unpack_samples
 from softstair.pictures import Picture
 from softstair.stream import (
@@ -163,6 +166,37 @@ def test_patches_that_change_as_a_whole_show_more_than_a_texture_that_does():
         shares.append(shifts.sum() / losses.sum())
     assert shares[0] > 2
     assert shares[1] < 0.5
+
+
+def test_noise_on_even_ground_goes_and_letters_and_faint_shades_stay():
+    clean = page()[:110]
+    clean[90:100, 20:120:5] = 30  # strokes
+    noise = np.zeros(clean.shape[:2], np.int64)
+    noise[88:104, 16:128] = np.random.default_rng(5).integers(-3, 1, (16, 112))
+    noisy = np.where((clean > 100) & (noise[..., None] < 0), clean + noise[..., None], clean).astype(np.uint8)
+    np.testing.assert_array_equal(without_noise(noisy, 125.0), clean)
+    np.testing.assert_array_equal(without_noise(noisy, 0.01), noisy)  # dearer than bits
+    tall = np.tile(noisy, (11, 1, 1))
+    np.testing.assert_array_equal(without_noise(tall, 125.0), np.tile(clean, (11, 1, 1)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 2), (3, 3), (17, 33)])
+def test_pixels_of_any_number_may_have_noise(size):
+    pixels = np.random.default_rng(1).integers(0, 9, (*size, 3), dtype=np.uint8)
+    assert without_noise(pixels, 100.0).shape == pixels.shape
+
+
+def test_a_screen_that_was_a_jpeg_costs_less_without_its_noise(tiny_bundle):
+    jpeg = io.BytesIO()
+    Image.fromarray(smoothed_letters()).save(jpeg, "JPEG", quality=90)
+    pixels = np.array(Image.open(jpeg))
+    encoder = PictureEncoder(Picture(pixels), tiny_bundle)
+    data = encoder.fit(Rate(quality=50)).data
+    with patch("softstair.codec.forms.without_noise", lambda pixels, worth: pixels):
+        noisy = softstair.encode(pixels, quality=50, bundle=tiny_bundle)
+    assert len(data) < 0.9 * len(noisy)
+    fine = encoder.fit(Rate(target_psnr=60)).data
+    assert psnr(pixels, softstair.decode(fine, bundle=tiny_bundle)) >= 60
 
 
 def test_what_is_hidden_has_no_part_in_what_fewer_colours_lose(tiny_bundle):

@@ -39,7 +39,7 @@ class ColouredPixels:
 def by_colour(pixels: Pixels) -> ColouredPixels:
     """Pixels (N, 3) by their colours."""
     stopping.check()
-    found, of, counts = np.unique(_keys(pixels), return_inverse=True, return_counts=True)
+    found, of, counts = np.unique(keys_of(pixels), return_inverse=True, return_counts=True)
     colours = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(np.uint8)
     return ColouredPixels(colours, counts, of)
 
@@ -77,7 +77,7 @@ def _grouped(colours: Pixels) -> tuple[_Colours, _Numbers]:
         return colours.astype(np.float32), np.arange(len(colours))
     for dropped in range(1, 8):
         _, number, counts = np.unique(
-            _keys(colours >> np.uint8(dropped)), return_inverse=True, return_counts=True
+            keys_of(colours >> np.uint8(dropped)), return_inverse=True, return_counts=True
         )
         if len(counts) <= _GROUPS:
             break
@@ -130,8 +130,8 @@ def _weighted(
     return means.astype(np.float32)
 
 
-def _keys(pixels: Pixels) -> npt.NDArray[np.uint32]:
-    """A number for each colour: red, green and blue, a byte each."""
-    red, green, blue = (pixels[:, channel].astype(np.uint32) for channel in range(3))
+def keys_of(pixels: Pixels) -> npt.NDArray[np.uint32]:
+    """A number for each colour, of any shape (..., 3): red, green and blue, a byte each."""
+    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
     keys: npt.NDArray[np.uint32] = (red << 16 | green << 8 | blue).astype(np.uint32)
     return keys

@@ -230,7 +230,9 @@ class PictureEncoder:
         small = small_beside(picture, bundle, self._threads)
         self._extras = pack_extras(alpha, picture.metadata, self._grid, small)
         self._colour = Colour.GREY if picture.is_grey else Colour.RGB
-        self._latest: tuple[int, tuple[Form, ...]] | None = None  # divided for a rate position
+        # Of one rate position: forms of one piece in fewer colours, and divided ones.
+        self._latest_fewer: tuple[int, tuple[Form, ...]] | None = None
+        self._latest: tuple[int, tuple[Form, ...]] | None = None
 
     def analyse(self) -> None:
         """Do now what all rate positions share; else it is done for the first of them."""
@@ -289,18 +291,30 @@ class PictureEncoder:
 
     @cached_property
     def _forms(self) -> tuple[Form, ...]:
-        """Forms of one piece that may be best; the learned one first, of drawings the lossless one last."""
+        """Forms of one piece that may be best; the learned one first, of drawings the lossless one last.
+
+        Of drawings without those in fewer colours, which a rate position has its own of.
+        """
         if self._layers > 1:
             return (Form(self._coder()),)
         try:
             if self._unlike is not None:
                 exact = self._exact
-                return (Form(self._coder(several=True)), *self._fewer(), exact)
+                return (Form(self._coder(several=True)), exact)
             if self._ink is not None:
                 return (Form(self._coder(several=True)), *self._with_ink(self._ink))
         except LimitExceeded:
             pass
         return (Form(self._coder()),)
+
+    def _forms_at(self, position: int) -> tuple[Form, ...]:
+        """Forms of one piece that may be best at a rate position, in the same order."""
+        first, *others = self._forms
+        if not others or self._unlike is None:
+            return self._forms
+        if self._latest_fewer is None or self._latest_fewer[0] != position:
+            self._latest_fewer = position, tuple(self._fewer(position))
+        return (first, *self._latest_fewer[1], *others)
 
     @cached_property
     def _unlike(self) -> CellMap | None:
@@ -318,7 +332,7 @@ class PictureEncoder:
         return self._latest[1]
 
     def _divide(self, position: int) -> Iterator[Form]:
-        learned, *others = self._forms
+        learned, *others = self._forms_at(position)
         if not others or learned.coder is None or self._unlike is None:
             return
         exactly = min(others, key=lambda form: self._cost(form, position))
@@ -332,13 +346,17 @@ class PictureEncoder:
             coder = self._coder(chosen, several=True)
         except LimitExceeded:
             return
-        yield from self._fewer(coder, chosen)
+        yield from self._fewer(position, coder, chosen)
         yield Form(coder, exact_images(self._picture, self._grid, chosen))
 
-    def _fewer(self, coder: PictureCoder | None = None, chosen: Mask | None = None) -> Iterator[Form]:
-        """Forms with these pixels, or all, in fewer colours."""
+    def _fewer(
+        self, position: int, coder: PictureCoder | None = None, chosen: Mask | None = None
+    ) -> Iterator[Form]:
+        """Forms with these pixels, or all, in fewer colours, without noise that is not worth its bits."""
         palettes = () if self._picture.is_grey else PALETTES
-        for images, losses, shifts in images_in_fewer_colours(self._picture, self._grid, palettes, chosen):
+        for images, losses, shifts in images_in_fewer_colours(
+            self._picture, self._grid, palettes, chosen, self._worth_of_a_bit(position)
+        ):
             yield Form(coder, images, losses, shifts)
 
     def _with_ink(self, ink: Mask) -> Iterator[Form]:
@@ -414,7 +432,7 @@ class PictureEncoder:
 
     def _form_at(self, position: int) -> Form:
         """Of all forms the one whose bytes and error together cost least at a rate position."""
-        forms = self._forms
+        forms = self._forms_at(position)
         if len(forms) == 1:
             return forms[0]
         return min((*self._divided(position), *reversed(forms)), key=lambda form: self._cost(form, position))
@@ -447,8 +465,9 @@ class PictureEncoder:
                 except TargetOutOfReach as error:
                     missed.append(error)
 
-        found = list(fitting(self._forms))
-        found += fitting(self._divided(_position_of_learned(found, first)))
+        found = list(fitting(self._forms[:1]))
+        at = _position_of_learned(found, first)
+        found += fitting((*self._forms_at(at)[1:], *self._divided(at)))
         if not found:
             beside = len(self._extras.packed)
             if beside < limit / 2:
@@ -478,8 +497,9 @@ class PictureEncoder:
                     beyond = smallest_reaching(self._psnrs(form), floor, last - self._first)
                     yield form, self._first + beyond
 
-        found = list(reaching(self._forms))
-        found += reaching(self._divided(_position_of_learned(found, last)))
+        found = list(reaching(self._forms[:1]))
+        at = _position_of_learned(found, last)
+        found += reaching((*self._forms_at(at)[1:], *self._divided(at)))
         if not found and self._layers > 1:
             raise TargetOutOfReach(
                 f"Layers do not reach {floor:g} dB with this bundle; ask for less, or leave layers out."

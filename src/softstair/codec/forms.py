@@ -14,17 +14,17 @@ from softstair.stream import ExactPayload
 from softstair.tiles import Box, TileGrid
 
 from .colours import by_colour, in_fewer_colours
-from .flatness import CELL, CellMap, Cells, sum_cells
+from .flatness import CELL, CellMap, Cells
+from .ground import without_noise
 from .ink import Mask
 from .picture_coder import Measured, Payloads, PictureCoder
+from .shown import losses_of, shifts_of
 from .windows import as_rgb
 
 # What a bit is worth at a quality: squared error, summed over a pixel's samples, that photographs save
 # for the next one. Interpolated in its logarithm.
 _QUALITIES = (0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 100.0)
 _WORTHS = (9000.0, 4400.0, 1450.0, 250.0, 53.0, 25.0, 17.0)
-# What a patch changes as a whole shows as squares or bands in shades: so many times more than it counts.
-_PATCH, _PATCH_SEEN = 4, 3.0  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,18 @@ def exact_images(picture: Picture, grid: TileGrid, chosen: Mask | None = None) -
 
 
 def images_in_fewer_colours(
-    picture: Picture, grid: TileGrid, palettes: Sequence[int], chosen: Mask | None = None
+    picture: Picture,
+    grid: TileGrid,
+    palettes: Sequence[int],
+    chosen: Mask | None = None,
+    worth: float | None = None,
 ) -> Iterator[tuple[dict[int, bytes], CellMap, CellMap]]:
     """``exact_images`` with each palette that loses something, but not too much, in some tile.
 
-    With losses and shifts of cells, as ``Form`` has them. palettes: colours, at most, of each.
+    With losses and shifts of cells, as ``Form`` has them.
+
+    palettes: colours, at most, of each. worth: squared error that a bit should save, for noise on even ground
+    to be left out; None to keep it.
     """
     whole = grid.whole.cells(CELL)
     made: dict[int, tuple[dict[int, bytes], CellMap, CellMap]] = {
@@ -113,7 +120,8 @@ def images_in_fewer_colours(
     for index, box, part in _exact_parts(grid, chosen):
         pixels = as_rgb(picture.pixels[box.slices])
         seen = part if picture.alpha is None else part & (picture.alpha[box.slices] > 0)
-        coloured = by_colour(pixels[part])
+        even = pixels if worth is None else without_noise(pixels, worth)
+        coloured = by_colour(even[part])
         for most, (images, losses, shifts) in tuple(made.items()):
             fewer = in_fewer_colours(coloured, most)
             if fewer is None:
@@ -123,20 +131,9 @@ def images_in_fewer_colours(
             reduced[part] = fewer
             images[index] = _pack(reduced, part)
             change = np.where(seen[..., None], reduced.astype(np.float32) - pixels, np.float32(0))
-            losses[box.cells(CELL).slices] = sum_cells(np.square(change).sum(axis=2))
-            shifts[box.cells(CELL).slices] = _shifts(change)
+            losses[box.cells(CELL).slices] = losses_of(change)
+            shifts[box.cells(CELL).slices] = shifts_of(change)
     yield from (one for one in made.values() if one[1].any())
-
-
-def _shifts(change: npt.NDArray[np.float32]) -> CellMap:
-    """Of changes (H, W, 3), what patches show that change as a whole, by cell."""
-    height, width = change.shape[:2]
-    whole = np.pad(change, ((0, -height % CELL), (0, -width % CELL), (0, 0)))
-    means = whole.reshape(len(whole) // _PATCH, _PATCH, -1, _PATCH, 3).mean((1, 3))
-    seen = _PATCH_SEEN * _PATCH**2 * np.square(means).sum(axis=2)
-    side = CELL // _PATCH
-    cells: CellMap = seen.reshape(len(seen) // side, side, -1, side).sum((1, 3), dtype=np.float64)
-    return cells
 
 
 def wholly_exact(grid: TileGrid, chosen: Mask, radius: int) -> frozenset[int]:
