@@ -18,9 +18,10 @@ import softstair
 from softstair.codec import PictureEncoder, Rate, View, decode_view, encode_picture, read_symbols
 from softstair.codec.colours import PALETTES, by_colour, in_fewer_colours
 from softstair.codec.flatness import look_at_cells
-from softstair.codec.forms import images_in_fewer_colours
+from softstair.codec.forms import Form, divide, images_in_fewer_colours
 from softstair.codec.geometry import Geometry
 from softstair.codec.ground import without_noise
+from softstair.codec.picture_coder import Measured
 from softstair.errors import (
     BundleNotFound,
     CorruptStream,
@@ -197,6 +198,16 @@ def test_a_screen_that_was_a_jpeg_costs_less_without_its_noise(tiny_bundle):
     assert len(data) < 0.9 * len(noisy)
     fine = encoder.fit(Rate(target_psnr=60)).data
     assert psnr(pixels, softstair.decode(fine, bundle=tiny_bundle)) >= 60
+
+
+def test_a_cell_that_is_hardly_cheaper_learned_is_what_those_around_it_are():
+    form = Form(None, {0: bytes(1000)})  # 320 bits a cell
+    for saved, is_exact in ((20, True), (250, False)):
+        bits = np.full((5, 5), 400.0)
+        bits[2, 2] = 320 - saved
+        cells, _ = divide(np.ones((5, 5)), form, Measured(np.zeros((5, 5)), bits), 100.0)
+        assert cells[2, 2] == is_exact
+        assert np.count_nonzero(cells) == 24 + is_exact
 
 
 def test_what_is_hidden_has_no_part_in_what_fewer_colours_lose(tiny_bundle):
