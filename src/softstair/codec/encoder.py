@@ -39,6 +39,8 @@ _WORTH_DIVIDING = 0.9  # of the cost in one piece: with what is saved less, divi
 # Of the cost of a drawing in one learned piece: where another form saves less, it takes many more bytes for
 # fewer errors, and shades suffer.
 _WORTH_MIXING = 0.95
+# Whatever takes hardly fewer bytes than the exact picture is not worth a single grey level.
+_WORTH_EXACTNESS = 1.005
 _TIMES_SEEN = 2  # letters that blur and bands in shades are seen sooner than what a photograph loses
 # Tiles of 2048 pixels: 0.1 to 0.2 % more bytes than one tile, where 1024 costs 0.4 to 0.9 %.
 _LAYOUT = 8
@@ -440,7 +442,13 @@ class PictureEncoder:
             return learned
         best = min((*self._divided(position), *reversed(others)), key=lambda form: self._cost(form, position))
         share = 1.0 if self._unlike is None else _WORTH_MIXING
-        return best if self._cost(best, position) <= share * self._cost(learned, position) else learned
+        if self._cost(best, position) > share * self._cost(learned, position):
+            best = learned
+        if self._unlike is not None and self._size(self._exact, None) <= _WORTH_EXACTNESS * self._size(
+            best, position
+        ):
+            return self._exact
+        return best
 
     def _cost(self, form: Form, position: int) -> float:
         """In bits, errors at what they are worth there."""
