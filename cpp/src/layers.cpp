@@ -7,13 +7,11 @@
 #include <limits>
 
 #include "refuse.hpp"
+#include "vectors.hpp"
 
-#if defined(SOFTSTAIR_SIMD) && defined(__x86_64__) && defined(__GNUC__)
+#if defined(SOFTSTAIR_VECTORS) && defined(__x86_64__)
 #define SOFTSTAIR_AVX2 1
 #include <immintrin.h>
-#elif defined(SOFTSTAIR_SIMD) && defined(__wasm_simd128__)
-#define SOFTSTAIR_WASM 1
-#include <wasm_simd128.h>
 #endif
 
 // What runs once or seldom, in a file that is otherwise compiled for speed.
@@ -54,21 +52,8 @@ SOFTSTAIR_SMALL void check_weights(const Weights& w, int outputs, int inputs, in
   }
 }
 
-namespace {
-
-// Whether weights lie as vector kernels read them; WebAssembly has no others.
-bool vectors([[maybe_unused]] bool wanted) {
-#ifdef SOFTSTAIR_WASM
-  return true;
-#else
-  return wanted && simd_available();
-#endif
-}
-
-}  // namespace
-
 SOFTSTAIR_SMALL Matrix::Matrix(const Weights& w, Requantize to, bool simd)
-    : depth_(w.inputs * w.taps), simd_(vectors(simd)), to_(to), bias_(w.bias) {
+    : depth_(w.inputs * w.taps), simd_(simd && simd_available()), to_(to), bias_(w.bias) {
   if (w.outputs % kPanel != 0 || w.inputs % 2 != 0)
     refuse("a matrix needs an even number of inputs and full panels");
   panels_.resize(static_cast<std::size_t>(w.outputs) * depth_);
@@ -77,8 +62,11 @@ SOFTSTAIR_SMALL Matrix::Matrix(const Weights& w, Requantize to, bool simd)
       for (int tap = 0; tap < w.taps; ++tap) {
         const int k = tap * w.inputs + i;
         const int in_panel = o % kPanel;
-        const std::size_t at =
-            simd_ ? k / 2 * 2 * kPanel + in_panel * 2 + k % 2 : in_panel * depth_ + k;
+#ifdef SOFTSTAIR_VECTORS
+        const std::size_t at = k / 2 * 2 * kPanel + in_panel * 2 + k % 2;
+#else
+        const std::size_t at = in_panel * depth_ + k;
+#endif
         panels_[static_cast<std::size_t>(o - in_panel) * depth_ + at] =
             w.values[(static_cast<std::size_t>(o) * w.inputs + i) * w.taps + tap];
       }
@@ -91,8 +79,138 @@ namespace {
 constexpr int kTile = 6;
 using Sums = std::int32_t[kTile][kPanel];
 
-// Plain dot products, which compilers vectorise for whatever processor they build for.
-void panel_portable(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
+constexpr int kMagnitudeShift = 7 - 4;
+constexpr int kGainBits = 8, kRowShift = kGainBits + 8;  // of gain; and of sums
+
+#ifdef SOFTSTAIR_VECTORS
+constexpr int kQuarter = 4;  // int32 in a vector
+
+// Some vectors of a panel's outputs for some rows: more would not fit the registers.
+template <int kRows, int kVectors>
+void panel_baseline_rows(const std::int16_t* panel, const Inputs& x, int run, Start start, std::int32_t (*sums)[kPanel]) {
+  for (int first = 0; first < kPanel; first += kVectors * kQuarter) {
+    Four sum[kRows][kVectors];
+    for (int row = 0; row < kRows; ++row)
+      for (int v = 0; v < kVectors; ++v) sum[row][v] = load<Four>(start.first + row * start.stride + first + v * kQuarter);
+    const std::int16_t* w = panel + 2 * first;
+    for (int r = 0; r < x.runs; ++r) {
+      const std::int16_t* in = x.first + r * x.pitch;
+      for (int k = 0; k < run; k += 2, w += 2 * kPanel)
+        for (int v = 0; v < kVectors; ++v) {
+          const Eight weights = load<Eight>(w + 2 * v * kQuarter);
+          for (int row = 0; row < kRows; ++row) sum[row][v] += multiply_add(pairs(in + row * x.stride + k), weights);
+        }
+    }
+    for (int row = 0; row < kRows; ++row)
+      for (int v = 0; v < kVectors; ++v) store(sums[row] + first + v * kQuarter, sum[row][v]);
+  }
+}
+
+void panel_baseline(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
+  Inputs some = x;
+  for (int row = 0; row < x.count;) {
+    const bool many = x.count - row >= 3;
+    (many ? panel_baseline_rows<3, 2> : panel_baseline_rows<1, 4>)(panel, some, run, {start.first + row * start.stride, start.stride}, sums + row);
+    row += many ? 3 : 1;
+    some.first = x.first + row * x.stride;
+  }
+}
+
+[[gnu::noinline]] void requantize_baseline(const std::int32_t* sums, Requantize to, std::int16_t* y) {
+  for (int i = 0; i < kPanel; i += 2 * kQuarter) {
+    const Four first = (load<Four>(sums + i) + to.half()) >> to.shift, second = (load<Four>(sums + i + kQuarter) + to.half()) >> to.shift;
+    // Narrowing saturates to int16, which is wider than every range.
+    store(y + i, smaller(larger(narrow(first, second), eight(to.range.low)), eight(to.range.high)));
+  }
+}
+
+inline Eight load_eight(const std::int16_t* from) { return load<Eight>(from); }
+inline Eight load_eight(const std::uint8_t* from) { return widen(from); }
+
+template <typename Input>
+void depthwise_baseline(const std::int16_t* weights, const std::int32_t* bias, int channels, const Input* origin,
+                       std::span<const TapPair> pairs, Requantize to, std::int16_t* y) {
+  Four sums[kPanel / kQuarter];
+  std::memcpy(sums, bias, sizeof sums);
+  for (const TapPair& pair : pairs) {
+    const std::int16_t* w = weights + static_cast<std::ptrdiff_t>(pair.index) * channels * 2;
+    for (int half = 0; half < 2; ++half) {
+      const Eight a = load_eight(origin + pair.first + 8 * half), b = load_eight(origin + pair.second + 8 * half);
+      sums[2 * half] += multiply_add(low_pairs(a, b), load<Eight>(w + 16 * half));
+      sums[2 * half + 1] += multiply_add(high_pairs(a, b), load<Eight>(w + 16 * half + 8));
+    }
+  }
+  std::int32_t stored[kPanel];
+  std::memcpy(stored, sums, sizeof sums);
+  requantize_baseline(stored, to, y);
+}
+
+void add_multiples_baseline(const Multiples& of, int count, std::int32_t* sums) {
+  for (unsigned left = of.which; left != 0; left &= left - 1) {
+    // Two columns at a time; the last may stand beside itself, times zero.
+    const int i = std::countr_zero(left), next = left & (left - 1), j = next != 0 ? std::countr_zero(static_cast<unsigned>(next)) : i;
+    const std::int16_t* a = of.columns + i * of.stride;
+    const std::int16_t* b = of.columns + j * of.stride;
+    const std::int16_t both[2] = {of.factors[i], next != 0 ? of.factors[j] : std::int16_t{0}};
+    const Eight factors = pairs(both);
+    for (int o = 0; o < count; o += 2 * kQuarter) {
+      const Eight first = load<Eight>(a + o), second = load<Eight>(b + o);
+      store(sums + o, load<Four>(sums + o) + multiply_add(low_pairs(first, second), factors));
+      store(sums + o + kQuarter, load<Four>(sums + o + kQuarter) + multiply_add(high_pairs(first, second), factors));
+    }
+    if (next == 0) return;
+    left = static_cast<unsigned>(next);
+  }
+}
+
+void sum_products_baseline(const std::int16_t* const* inputs, const std::int16_t* weights, int count, std::int32_t* sums) {
+  for (int o = 0; o < count; o += 2 * kQuarter) {
+    Four low{}, high{};
+    for (int k = 0; k < 4; k += 2) {
+      const Eight a = load<Eight>(inputs[k] + o), b = load<Eight>(inputs[k + 1] + o);
+      const Eight of_a = load<Eight>(weights + k * count + o), of_b = load<Eight>(weights + (k + 1) * count + o);
+      low += multiply_add(low_pairs(a, b), low_pairs(of_a, of_b));
+      high += multiply_add(high_pairs(a, b), high_pairs(of_a, of_b));
+    }
+    store(sums + o, low);
+    store(sums + o + kQuarter, high);
+  }
+}
+
+std::int32_t dot_product_baseline(const std::int16_t* x, const std::int16_t* y, int count) {
+  Four sums{};
+  int i = 0;
+  for (; i + 8 <= count; i += 8) sums += multiply_add(load<Eight>(x + i), load<Eight>(y + i));
+  std::int32_t sum = sums[0] + sums[1] + sums[2] + sums[3];
+  for (; i < count; ++i) sum += x[i] * y[i];
+  return sum;
+}
+
+// Four rows: sum and 2^8 side by side meet gain and bias.
+inline Four moved_baseline(const std::int16_t* row, Eight sums, Four start, const RowFactor* factors) {
+  Four factor;
+  for (int i = 0; i < kQuarter; ++i) {
+    std::int32_t of;
+    std::memcpy(&of, factors + std::max<int>(row[i], 0), sizeof of);
+    factor[i] = of;
+  }
+  return start + ((multiply_add(sums, reinterpret_cast<Eight>(factor)) + (1 << (kRowShift - 1))) >> kRowShift);
+}
+
+void move_rows_baseline(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors,
+                       Range range, std::int16_t* out) {
+  const Eight one = eight(1 << kGainBits), skipped = eight(kSkipped);
+  for (int i = 0; i < kPanel; i += 2 * kQuarter) {
+    const Eight sum = load<Eight>(sums + i), from = load<Eight>(start + i), is_skipped = load<Eight>(row + i) == skipped;
+    const Four low = moved_baseline(row + i, low_pairs(sum, one), reinterpret_cast<Four>(low_pairs(from, from)) >> 16, factors);
+    const Four high = moved_baseline(row + i + kQuarter, high_pairs(sum, one), reinterpret_cast<Four>(high_pairs(from, from)) >> 16, factors);
+    // A mask that holds is kSkipped itself.
+    store(out + i, smaller(larger(narrow(low, high), eight(range.low)), eight(range.high)) | is_skipped);
+  }
+}
+#else
+// Plain loops, which compilers vectorise for whatever processor they build for.
+void panel_baseline(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
   for (int row = 0; row < x.count; ++row) {
     const std::int16_t* w = panel;
     for (int o = 0; o < kPanel; ++o) {
@@ -106,32 +224,13 @@ void panel_portable(const std::int16_t* panel, const Inputs& x, int run, Start s
   }
 }
 
-void requantize_portable(const std::int32_t* sums, Requantize to, std::int16_t* y) {
+void requantize_baseline(const std::int32_t* sums, Requantize to, std::int16_t* y) {
   for (int o = 0; o < kPanel; ++o) y[o] = to(sums[o]);
-}
-
-constexpr int kMagnitudeShift = 7 - 4;
-
-SOFTSTAIR_SMALL void surprises_portable(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected, std::int16_t* out) {
-  for (int i = 0; i < kPanel; ++i)
-    out[i] = row[i] == kSkipped ? std::int16_t{0} : static_cast<std::int16_t>(magnitude[i] * (1 << kMagnitudeShift) - expected[row[i]]);
-}
-
-constexpr int kGainBits = 8, kRowShift = kGainBits + 8;  // of gain; and of sums
-
-SOFTSTAIR_SMALL void move_rows_portable(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums,
-                        const RowFactor* factors, Range range, std::int16_t* out) {
-  for (int i = 0; i < kPanel; ++i) {
-    const RowFactor of = factors[std::max<int>(row[i], 0)];
-    const int change = (sums[i] * of.gain + of.bias * (1 << kGainBits) + (1 << (kRowShift - 1))) >> kRowShift;
-    const std::int16_t moved = range.clip(start[i] + change);
-    out[i] = row[i] == kSkipped ? kSkipped : moved;
-  }
 }
 
 // Sixteen channels of a depthwise layer.
 template <typename Input>
-void depthwise_portable(const std::int16_t* weights, const std::int32_t* bias, int channels,
+void depthwise_baseline(const std::int16_t* weights, const std::int32_t* bias, int channels,
                         const Input* origin, std::span<const TapPair> pairs, Requantize to,
                         std::int16_t* y) {
   std::int32_t sums[kPanel];
@@ -142,7 +241,44 @@ void depthwise_portable(const std::int16_t* weights, const std::int32_t* bias, i
     const Input* b = origin + pair.second;
     for (int c = 0; c < kPanel; ++c) sums[c] += a[c] * w[2 * c] + b[c] * w[2 * c + 1];
   }
-  requantize_portable(sums, to, y);
+  requantize_baseline(sums, to, y);
+}
+
+void add_multiples_baseline(const Multiples& of, int count, std::int32_t* sums) {
+  for (unsigned left = of.which; left != 0; left &= left - 1) {
+    const int i = std::countr_zero(left);
+    const std::int16_t* column = of.columns + i * of.stride;
+    const std::int16_t factor = of.factors[i];
+    for (int o = 0; o < count; ++o) sums[o] += factor * column[o];
+  }
+}
+
+void sum_products_baseline(const std::int16_t* const* inputs, const std::int16_t* weights, int count, std::int32_t* sums) {
+  std::fill_n(sums, count, 0);
+  for (int k = 0; k < 4; ++k, weights += count)
+    for (int o = 0; o < count; ++o) sums[o] += inputs[k][o] * weights[o];
+}
+
+std::int32_t dot_product_baseline(const std::int16_t* x, const std::int16_t* y, int count) {
+  std::int32_t sum = 0;
+  for (int i = 0; i < count; ++i) sum += x[i] * y[i];
+  return sum;
+}
+
+void move_rows_baseline(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums,
+                        const RowFactor* factors, Range range, std::int16_t* out) {
+  for (int i = 0; i < kPanel; ++i) {
+    const RowFactor of = factors[std::max<int>(row[i], 0)];
+    const int change = (sums[i] * of.gain + of.bias * (1 << kGainBits) + (1 << (kRowShift - 1))) >> kRowShift;
+    const std::int16_t moved = range.clip(start[i] + change);
+    out[i] = row[i] == kSkipped ? kSkipped : moved;
+  }
+}
+#endif
+
+void surprises_baseline(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected, std::int16_t* out) {
+  for (int i = 0; i < kPanel; ++i)
+    out[i] = row[i] == kSkipped ? std::int16_t{0} : static_cast<std::int16_t>(magnitude[i] * (1 << kMagnitudeShift) - expected[row[i]]);
 }
 
 #ifdef SOFTSTAIR_AVX2
@@ -324,143 +460,34 @@ SOFTSTAIR_TARGET void depthwise_avx2(const std::int16_t* weights, const std::int
 }
 #endif
 
-#ifdef SOFTSTAIR_WASM
-constexpr int kQuarter = 4;  // int32 in a vector
-
-// A panel in two halves: sixteen outputs of six rows would not fit the registers.
-template <int kRows>
-void panel_wasm_rows(const std::int16_t* panel, const Inputs& x, int run, Start start, std::int32_t (*sums)[kPanel]) {
-  for (int half = 0; half < kPanel; half += kPanel / 2) {
-    v128_t low[kRows], high[kRows];
-    for (int row = 0; row < kRows; ++row) {
-      low[row] = wasm_v128_load(start.first + row * start.stride + half);
-      high[row] = wasm_v128_load(start.first + row * start.stride + half + kQuarter);
-    }
-    const std::int16_t* w = panel + 2 * half;
-    for (int r = 0; r < x.runs; ++r) {
-      const std::int16_t* in = x.first + r * x.pitch;
-      for (int k = 0; k < run; k += 2, w += 2 * kPanel) {
-        const v128_t w_low = wasm_v128_load(w), w_high = wasm_v128_load(w + 2 * kQuarter);
-        for (int row = 0; row < kRows; ++row) {
-          const v128_t both = wasm_v128_load32_splat(in + row * x.stride + k);
-          low[row] = wasm_i32x4_add(low[row], wasm_i32x4_dot_i16x8(both, w_low));
-          high[row] = wasm_i32x4_add(high[row], wasm_i32x4_dot_i16x8(both, w_high));
-        }
-      }
-    }
-    for (int row = 0; row < kRows; ++row) {
-      wasm_v128_store(sums[row] + half, low[row]);
-      wasm_v128_store(sums[row] + half + kQuarter, high[row]);
-    }
-  }
-}
-
-void panel_wasm(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
-  Inputs some = x;
-  for (int row = 0; row < x.count;) {  // sums of three inputs are what registers hold
-    const bool many = x.count - row >= 3;
-    (many ? panel_wasm_rows<3> : panel_wasm_rows<1>)(panel, some, run, {start.first + row * start.stride, start.stride}, sums + row);
-    row += many ? 3 : 1;
-    some.first = x.first + row * x.stride;
-  }
-}
-
-[[gnu::noinline]] void requantize_wasm(const std::int32_t* sums, Requantize to, std::int16_t* y) {
-  const v128_t half = wasm_i32x4_splat(to.half());
-  const v128_t low = wasm_i16x8_splat(static_cast<std::int16_t>(to.range.low));
-  const v128_t high = wasm_i16x8_splat(static_cast<std::int16_t>(to.range.high));
-  for (int i = 0; i < kPanel; i += 2 * kQuarter) {
-    const v128_t first = wasm_i32x4_shr(wasm_i32x4_add(wasm_v128_load(sums + i), half), to.shift);
-    const v128_t second = wasm_i32x4_shr(wasm_i32x4_add(wasm_v128_load(sums + i + kQuarter), half), to.shift);
-    // Narrowing saturates to int16, which is wider than every range.
-    wasm_v128_store(y + i, wasm_i16x8_min(wasm_i16x8_max(wasm_i16x8_narrow_i32x4(first, second), low), high));
-  }
-}
-
-// Interleave eight channels of two taps: a0 b0 a1 b1 ... in int16.
-inline void interleave(v128_t a, v128_t b, v128_t& low, v128_t& high) {
-  low = wasm_i16x8_shuffle(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-  high = wasm_i16x8_shuffle(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-}
-inline v128_t eight(const std::int16_t* from) { return wasm_v128_load(from); }
-inline v128_t eight(const std::uint8_t* from) { return wasm_u16x8_load8x8(from); }
-
-template <typename Input>
-void depthwise_wasm(const std::int16_t* weights, const std::int32_t* bias, int channels, const Input* origin,
-                    std::span<const TapPair> pairs, Requantize to, std::int16_t* y) {
-  v128_t sums[kPanel / kQuarter];
-  for (int i = 0; i < kPanel / kQuarter; ++i) sums[i] = wasm_v128_load(bias + i * kQuarter);
-  for (const TapPair& pair : pairs) {
-    const std::int16_t* w = weights + static_cast<std::ptrdiff_t>(pair.index) * channels * 2;
-    for (int half = 0; half < 2; ++half) {
-      v128_t low, high;
-      interleave(eight(origin + pair.first + 8 * half), eight(origin + pair.second + 8 * half), low, high);
-      sums[2 * half] = wasm_i32x4_add(sums[2 * half], wasm_i32x4_dot_i16x8(low, wasm_v128_load(w + 16 * half)));
-      sums[2 * half + 1] = wasm_i32x4_add(sums[2 * half + 1], wasm_i32x4_dot_i16x8(high, wasm_v128_load(w + 16 * half + 8)));
-    }
-  }
-  std::int32_t stored[kPanel];
-  for (int i = 0; i < kPanel / kQuarter; ++i) wasm_v128_store(stored + i * kQuarter, sums[i]);
-  requantize_wasm(stored, to, y);
-}
-#endif
-
 }  // namespace
 
 void add_multiples(const Multiples& of, int count, [[maybe_unused]] bool simd, std::int32_t* sums) {
 #ifdef SOFTSTAIR_AVX2
   if (simd) return add_multiples_avx2(of, count, sums);
 #endif
-  for (unsigned left = of.which; left != 0; left &= left - 1) {
-    const int i = std::countr_zero(left);
-    const std::int16_t* column = of.columns + i * of.stride;
-    const std::int16_t factor = of.factors[i];
-#ifdef SOFTSTAIR_WASM
-    const v128_t all = wasm_i32x4_splat(factor);
-    for (int o = 0; o < count; o += kQuarter)
-      wasm_v128_store(sums + o, wasm_i32x4_add(wasm_v128_load(sums + o), wasm_i32x4_mul(wasm_i32x4_load16x4(column + o), all)));
-#else
-    for (int o = 0; o < count; ++o) sums[o] += factor * column[o];
-#endif
-  }
+  add_multiples_baseline(of, count, sums);
 }
 
 void sum_products(const std::int16_t* const* inputs, const std::int16_t* weights, int count, [[maybe_unused]] bool simd, std::int32_t* sums) {
 #ifdef SOFTSTAIR_AVX2
   if (simd) return sum_products_avx2(inputs, weights, count, sums);
 #endif
-#ifdef SOFTSTAIR_WASM
-  for (int o = 0; o < count; o += kQuarter) {
-    v128_t sum = wasm_i32x4_splat(0);
-    for (int k = 0; k < 4; ++k)
-      sum = wasm_i32x4_add(sum, wasm_i32x4_mul(wasm_i32x4_load16x4(inputs[k] + o), wasm_i32x4_load16x4(weights + k * count + o)));
-    wasm_v128_store(sums + o, sum);
-  }
-#else
-  std::fill_n(sums, count, 0);
-  for (int k = 0; k < 4; ++k, weights += count)
-    for (int o = 0; o < count; ++o) sums[o] += inputs[k][o] * weights[o];
-#endif
+  sum_products_baseline(inputs, weights, count, sums);
 }
 
-SOFTSTAIR_SMALL std::int32_t dot_product(const std::int16_t* x, const std::int16_t* y, int count, [[maybe_unused]] bool simd) {
+std::int32_t dot_product(const std::int16_t* x, const std::int16_t* y, int count, [[maybe_unused]] bool simd) {
 #ifdef SOFTSTAIR_AVX2
   if (simd) return dot_product_avx2(x, y, count);
 #endif
-  std::int32_t sum = 0;
-  for (int i = 0; i < count; ++i) sum += x[i] * y[i];
-  return sum;
+  return dot_product_baseline(x, y, count);
 }
 
 void requantize(const std::int32_t* sums, Requantize to, [[maybe_unused]] bool simd, std::int16_t* y) {
 #ifdef SOFTSTAIR_AVX2
   if (simd) return requantize_avx2(sums, to, y);
 #endif
-#ifdef SOFTSTAIR_WASM
-  requantize_wasm(sums, to, y);
-#else
-  requantize_portable(sums, to, y);
-#endif
+  requantize_baseline(sums, to, y);
 }
 
 void move_rows(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors,
@@ -468,7 +495,7 @@ void move_rows(const std::int16_t* row, const std::int16_t* start, const std::in
 #ifdef SOFTSTAIR_AVX2
   if (simd) return move_rows_avx2(row, start, sums, factors, range, out);
 #endif
-  move_rows_portable(row, start, sums, factors, range, out);
+  move_rows_baseline(row, start, sums, factors, range, out);
 }
 
 void surprises(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected,
@@ -476,14 +503,12 @@ void surprises(const std::int16_t* row, const std::uint8_t* magnitude, const std
 #ifdef SOFTSTAIR_AVX2
   if (simd) return surprises_avx2(row, magnitude, expected, out);
 #endif
-  surprises_portable(row, magnitude, expected, out);
+  surprises_baseline(row, magnitude, expected, out);
 }
 
 bool simd_available() {
 #ifdef SOFTSTAIR_AVX2
   return __builtin_cpu_supports("avx2");
-#elif defined(SOFTSTAIR_WASM)
-  return true;
 #else
   return false;
 #endif
@@ -496,11 +521,7 @@ void Matrix::for_each_sum(const Inputs& x, Start start, Store store) const {
 #ifdef SOFTSTAIR_AVX2
     if (simd_) return panel_avx2;
 #endif
-#ifdef SOFTSTAIR_WASM
-    return panel_wasm;
-#else
-    return panel_portable;
-#endif
+    return panel_baseline;
   }();
   // A panel stays in the first-level cache while all inputs pass by.
   for (int o = 0; o < outputs(); o += kPanel)
@@ -525,11 +546,7 @@ void Matrix::apply(const Inputs& x, Start start, std::int16_t* y, std::ptrdiff_t
 #ifdef SOFTSTAIR_AVX2
     if (simd_) return requantize_avx2(sums, to_, out);
 #endif
-#ifdef SOFTSTAIR_WASM
-    requantize_wasm(sums, to_, out);
-#else
-    requantize_portable(sums, to_, out);
-#endif
+    requantize_baseline(sums, to_, out);
   });
 }
 
@@ -541,7 +558,7 @@ void Matrix::accumulate(const Inputs& x, std::int32_t* y) const {
 
 SOFTSTAIR_SMALL Depthwise::Depthwise(const Weights& w, Pairs pairs, Requantize to, bool simd)
     : channels_(w.outputs),
-      simd_(vectors(simd)),
+      simd_(simd && simd_available()),
       to_(to),
       pairs_(std::move(pairs)),
       bias_(w.bias) {
@@ -572,11 +589,7 @@ void Depthwise::apply(const Input* origin, std::span<const TapPair> pairs, int f
 #ifdef SOFTSTAIR_AVX2
     if (simd_) return depthwise_avx2<Input>;
 #endif
-#ifdef SOFTSTAIR_WASM
-    return depthwise_wasm<Input>;
-#else
-    return depthwise_portable<Input>;
-#endif
+    return depthwise_baseline<Input>;
   }();
   for (int c = first; c < last; c += kPanel)
     kernel(weights_.data() + 2 * c, bias_.data() + c, channels_, origin + c, pairs, to_, y + c);

@@ -177,7 +177,7 @@ void move_rows(const std::int16_t* row, const std::int16_t* start, const std::in
 void surprises(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected, bool simd,
                std::int16_t* out);
 
-// True if this build and this processor have the vector kernels.
+// True if this build and this processor have the kernels for AVX2. Others know vectors of 128 bits at most.
 bool simd_available();
 
 }  // namespace softstair
