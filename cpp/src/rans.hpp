@@ -86,7 +86,15 @@ class Decoder {
   }
 
   void refill(std::uint32_t& x) {
-    if (x < kStateLow) x = x << 16 | next_word();
+    // A load that may be in vain is faster than a branch that no processor guesses.
+    if (bytes_.size() - position_ < 2) [[unlikely]] {
+      if (x < kStateLow) x = x << 16 | next_word();
+      return;
+    }
+    const std::uint32_t word = bytes_[position_] | bytes_[position_ + 1] << 8;
+    const std::uint32_t low = x < kStateLow;
+    x = low ? x << 16 | word : x;
+    position_ += 2 * low;
   }
 
   std::uint32_t read_bits(int count, int lane) {

@@ -117,7 +117,7 @@ class Tables {
       for (int bucket = 0; bucket < kBuckets; ++bucket) {
         const std::uint32_t slot = static_cast<std::uint32_t>(bucket) << kBucketShift;
         while (c[i + 1] <= slot) ++i;
-        buckets_[static_cast<std::size_t>(row) * kBuckets + bucket] = static_cast<std::uint16_t>(i);
+        buckets_[static_cast<std::size_t>(row) * kBuckets + bucket] = static_cast<std::uint8_t>(std::min(i, 255));
       }
     }
   }
@@ -133,7 +133,7 @@ class Tables {
   std::vector<std::uint16_t> cdf_;
   std::vector<float> bits_;  // as cdf_: of the symbol whose slots start there
   std::vector<Row> rows_;
-  std::vector<std::uint16_t> buckets_;
+  std::vector<std::uint8_t> buckets_;  // a symbol at or before that of a bucket's first slot: less room in the cache
 };
 
 }  // namespace softstair

@@ -62,7 +62,7 @@ inline int quantizer_of(int state) { return state & 1; }
 
 // Index on the fine grid of a level of quantizer 0 or 1.
 inline int index_of(int level, int quantizer) {
-  return 2 * level - (level > 0 ? quantizer : level < 0 ? -quantizer : 0);
+  return 2 * level - ((level > 0) - (level < 0)) * quantizer;
 }
 
 // What decides how latents are quantized. rate_weight: squared steps that a bit is worth.
