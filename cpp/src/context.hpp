@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "layers.hpp"
@@ -22,8 +23,27 @@ constexpr int kHyperRows = 28, kMeanParts = 8;  // scales of z, and parts of a s
 constexpr int kLargestHyper = 127;
 constexpr std::int32_t kLargestRate = 1 << 24;  // of biases that depend on the rate
 
+// Surprises and signs are in 2^-7, weights in 2^-12, their sums in 2^-8: rows, or leans.
+constexpr Range kRows{-8191, 8191};
+constexpr Requantize kRowsFromSurprise{7 + 12 - 8, kRows};
+
 constexpr int kMostLeans = 7;  // of signs, either way
 constexpr int kLargestSign = 2;  // half steps that a symbol counts at most
+
+// Weights of the sums of a place, in panels as kernels read them: two inputs, sixteen outputs. Channels are in the order
+// of reading.
+struct PlaceWeights {
+  int blocks;
+  std::vector<std::int16_t> before;  // by group, then of the blocks 1, 2, .. those before: (pairs of channels, 16, 2)
+  std::vector<std::int16_t> near;    // by group, or phase and group, and block: (2, 16, 2), of four places
+
+  const std::int16_t* of_before(int group, int block) const {
+    return before.data() + static_cast<std::ptrdiff_t>(group * blocks * (blocks - 1) + block * (block - 1)) / 2 * kContextBlock * kContextBlock;
+  }
+  const std::int16_t* of_near(int group, int block) const {
+    return near.data() + static_cast<std::ptrdiff_t>(group * blocks + block) * kNearPlaces * kContextBlock;
+  }
+};
 
 // What latents of a place say of the scales of others of the same phase there. Immutable.
 //
@@ -34,21 +54,20 @@ class PlaceNetwork {
   // Throws std::invalid_argument if shapes do not fit, a channel would see one that is not yet read, or an
   // accumulator could overflow.
   PlaceNetwork(const std::vector<std::int16_t>& weight, const std::vector<std::int16_t>& near,
-               std::vector<std::int16_t> expected, const std::vector<std::int16_t>& gain,
-               const std::vector<std::int16_t>& bias, bool simd);
+               std::vector<std::int16_t> expected, const std::vector<std::int16_t>& gain, const std::vector<std::int16_t>& bias,
+               bool simd);
 
   int group() const { return group_; }
   int blocks() const { return group_ / kContextBlock; }
-  int rows() const { return static_cast<int>(factors_.size()); }
+  int rows() const { return static_cast<int>(factors_.size()) - 1; }
 
  private:
   friend class PlaceField;
   int group_;
   bool simd_;
-  std::array<std::vector<Matrix>, 4> before_;  // by group, of the blocks 1, 2, ..
-  std::array<Depthwise, 4> near_;
-  std::vector<std::int16_t> expected_;
-  std::vector<RowFactor> factors_;
+  PlaceWeights weights_;
+  std::vector<std::int16_t> expected_;  // by row
+  std::vector<RowFactor> factors_;      // by row, behind one of kSkipped
 };
 
 // Which sign latents of a place lean to, by the signs of others of the same phase there. Immutable.
@@ -57,11 +76,11 @@ class SignNetwork {
   // weight: (4, G, G), group, input, output; near: (4, 4, kNearPlaces, G), phase, group; channels of both in the
   // order of reading. gain: a row each; skew: of every lean, see Tables::leaning.
   // Throws std::invalid_argument as above; a group has at most 240 channels.
-  SignNetwork(std::vector<std::int16_t> weight, std::vector<std::int16_t> near, const std::vector<std::int16_t>& gain,
+  SignNetwork(const std::vector<std::int16_t>& weight, const std::vector<std::int16_t>& near, const std::vector<std::int16_t>& gain,
               std::vector<std::int16_t> skew, bool simd);
 
   int group() const { return group_; }
-  int rows() const { return static_cast<int>(factors_.size()); }
+  int rows() const { return static_cast<int>(factors_.size()) - 1; }
   int leans() const { return static_cast<int>(skew_.size()); }
   const std::vector<std::int16_t>& skew() const { return skew_; }
 
@@ -69,32 +88,16 @@ class SignNetwork {
   friend class PlaceField;
   int group_;
   bool simd_;
-  std::vector<std::int16_t> weight_, near_;
-  std::vector<RowFactor> factors_;  // nothing is added: none leans by itself
+  PlaceWeights weights_;
+  std::vector<RowFactor> factors_;  // as above; nothing is added: none leans by itself
   std::vector<std::int16_t> skew_;
 };
 
-// Table rows of a block, kSkipped where nothing is coded, and which sign latents lean to and how much: with -2
-// the negative of the symbol is coded by the tables of class 2.
-struct BlockRows {
-  std::int16_t row[kContextBlock], lean[kContextBlock];
-};
-
-// Symbols of a block: magnitudes, any where nothing is coded; half steps, clipped, zero there; and a bit for each
-// that is not zero.
-struct BlockSymbols {
-  std::uint8_t magnitude[kContextBlock] = {};
-  std::int16_t half_steps[kContextBlock] = {};
-  unsigned there = 0;
-
-  void put(int i, std::uint8_t of_magnitude, int of_half_steps) {
-    magnitude[i] = of_magnitude;
-    half_steps[i] = static_cast<std::int16_t>(std::clamp(of_half_steps, -kLargestSign, kLargestSign));
-    there |= static_cast<unsigned>(of_half_steps != 0) << i;
-  }
-};
-
-// The place networks' view of a tile: follows the places of a phase line by line, from left to right.
+// The place networks' view of a tile: follows the places of a phase line by line, from left to right, and the coded
+// latents of a place block by block:
+//
+//     for (field.begin_place(x); field.next_block();)
+//       for (const int i : field.coded()) { .. field.row(i) .. field.see(i, ..); }
 class PlaceField {
  public:
   // signs: may be null; then nothing leans.
@@ -103,32 +106,51 @@ class PlaceField {
   void begin_phase(int phase);
   // rows: what the scale network says of the line, (width, G); they must stay. A line may begin again.
   void begin_line(int y, const std::int16_t* rows);
-  // Of a block of the place x, which is seen next. False if nothing of it is coded.
-  bool correct(int x, int block, BlockRows& out);
-  void see(int x, int block, const BlockSymbols& symbols);
+  void begin_place(int x);
+  // Goes on to the next block of which anything is coded. False if there is none.
+  bool next_block();
   void end_line();
 
-  // Where a block's latent lies in its group.
+  // What is coded of the block, as it is read: numbers from 0 to 15.
+  std::span<const std::uint8_t> coded() const { return {coded_.data() + block_ * kContextBlock, count_[block_]}; }
+  // Where such a latent lies in its group.
+  int channel(int i) const { return channel(block_, i); }
   int channel(int block, int i) const { return i * blocks_ + block; }
   int blocks() const { return blocks_; }
+  // Its table row, and which sign it leans to and how much: with -2 the negative of the symbol is coded by the tables of
+  // class 2.
+  int row(int i) const { return row_[i]; }
+  int lean(int i) const { return lean_[i]; }
+  // What it turned out to be: its magnitude, and half steps.
+  void see(int i, int magnitude, int half_steps) {
+    const int at = block_ * kContextBlock + i;
+    surprise_[here_ + at] = static_cast<std::int16_t>(magnitude * (1 << kMagnitudeShift) - network_->expected_[given_[at]]);
+    if (signs_) sign_[here_ + at] = static_cast<std::int16_t>(std::clamp(half_steps, -kLargestSign, kLargestSign) * (1 << kSignShift));
+  }
 
  private:
+  static constexpr int kMagnitudeShift = 7 - 4, kSignShift = 7;  // to the grid of surprises and signs
   std::size_t place(int line, int x) const {
     return (static_cast<std::size_t>(line) * (width_ + 4) + x + 2) * network_->group();
   }
   int group_at(int x) const;
-  void begin_place(int x);
+  void go_on();
+  void sum_near(const std::vector<std::int16_t>& lines, const std::int16_t* weights, bool simd, std::int32_t* sums) const;
 
   std::shared_ptr<const PlaceNetwork> network_;
   std::shared_ptr<const SignNetwork> signs_;
   int width_, blocks_, phase_ = 0, y_ = 0;
   const std::int16_t* rows_ = nullptr;
-  std::int16_t given_[kContextBlock] = {};  // of these, those of the block that is read
   // Lines, (width + 4, G) in the order of reading: the last even one, the last odd one, this one.
   std::vector<std::int16_t> surprise_, sign_;
-  std::vector<std::int16_t> of_near_;    // of the place, (G)
-  std::vector<std::int32_t> sign_sums_;  // of the place, too, with what was read there
-  std::array<std::vector<TapPair>, 2> taps_;  // by parity of the line
+
+  // Of the place, in the order of reading.
+  int group_here_ = 0, block_ = 0, next_ = 0;  // blocks that are read now, and then
+  std::size_t here_ = 0;                       // in the lines
+  std::vector<std::int16_t> given_;            // rows
+  std::vector<std::uint8_t> coded_, count_;    // by block: which are coded, and how many
+  std::int16_t row_[kContextBlock] = {}, lean_[kContextBlock] = {};            // of the block that is read
+  std::int32_t row_sums_[kContextBlock] = {}, lean_sums_[kContextBlock] = {};  // of the next, so far
 };
 
 // Mean and scale of every z from what was read before. Immutable.
@@ -162,7 +184,7 @@ class HyperNetwork {
   int hidden_ = 0, padded_ = 0;  // padded_: to full panels
   double least_ = 0;
   std::vector<int> place_;  // by channel
-  std::vector<std::int16_t> around_, before_;  // (kAround, n, padded), (n, padded)
+  std::vector<std::int16_t> around_, before_, head_;  // (kAround, n, padded), (n, padded), (n, 2, padded)
   std::shared_ptr<const Tables> tables_;
 };
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 
 #include "refuse.hpp"
@@ -79,7 +80,6 @@ namespace {
 constexpr int kTile = 6;
 using Sums = std::int32_t[kTile][kPanel];
 
-constexpr int kMagnitudeShift = 7 - 4;
 constexpr int kGainBits = 8, kRowShift = kGainBits + 8;  // of gain; and of sums
 
 #ifdef SOFTSTAIR_VECTORS
@@ -129,7 +129,7 @@ inline Eight load_eight(const std::uint8_t* from) { return widen(from); }
 
 template <typename Input>
 void depthwise_baseline(const std::int16_t* weights, const std::int32_t* bias, int channels, const Input* origin,
-                       std::span<const TapPair> pairs, Requantize to, std::int16_t* y) {
+                        std::span<const TapPair> pairs, Requantize to, std::int16_t* y) {
   Four sums[kPanel / kQuarter];
   std::memcpy(sums, bias, sizeof sums);
   for (const TapPair& pair : pairs) {
@@ -145,45 +145,28 @@ void depthwise_baseline(const std::int16_t* weights, const std::int32_t* bias, i
   requantize_baseline(stored, to, y);
 }
 
-void add_multiples_baseline(const Multiples& of, int count, std::int32_t* sums) {
-  for (unsigned left = of.which; left != 0; left &= left - 1) {
-    // Two columns at a time; the last may stand beside itself, times zero.
-    const int i = std::countr_zero(left), next = left & (left - 1), j = next != 0 ? std::countr_zero(static_cast<unsigned>(next)) : i;
-    const std::int16_t* a = of.columns + i * of.stride;
-    const std::int16_t* b = of.columns + j * of.stride;
-    const std::int16_t both[2] = {of.factors[i], next != 0 ? of.factors[j] : std::int16_t{0}};
-    const Eight factors = pairs(both);
-    for (int o = 0; o < count; o += 2 * kQuarter) {
-      const Eight first = load<Eight>(a + o), second = load<Eight>(b + o);
-      store(sums + o, load<Four>(sums + o) + multiply_add(low_pairs(first, second), factors));
-      store(sums + o + kQuarter, load<Four>(sums + o + kQuarter) + multiply_add(high_pairs(first, second), factors));
-    }
-    if (next == 0) return;
-    left = static_cast<unsigned>(next);
-  }
+void add_products_baseline(const std::int16_t* panel, const std::int16_t* x, int count, std::int32_t* sums) {
+  panel_baseline_rows<1, 4>(panel, {x, 0, 1}, count, {sums, 0}, reinterpret_cast<std::int32_t(*)[kPanel]>(sums));
 }
 
-void sum_products_baseline(const std::int16_t* const* inputs, const std::int16_t* weights, int count, std::int32_t* sums) {
-  for (int o = 0; o < count; o += 2 * kQuarter) {
+void sum_products_baseline(const std::array<const std::int16_t*, 4>& x, const std::int16_t* weights, std::int32_t* sums) {
+  for (int half = 0; half < kPanel; half += 2 * kQuarter, weights += 4 * kQuarter) {
     Four low{}, high{};
     for (int k = 0; k < 4; k += 2) {
-      const Eight a = load<Eight>(inputs[k] + o), b = load<Eight>(inputs[k + 1] + o);
-      const Eight of_a = load<Eight>(weights + k * count + o), of_b = load<Eight>(weights + (k + 1) * count + o);
-      low += multiply_add(low_pairs(a, b), low_pairs(of_a, of_b));
-      high += multiply_add(high_pairs(a, b), high_pairs(of_a, of_b));
+      const Eight a = load<Eight>(x[k] + half), b = load<Eight>(x[k + 1] + half);
+      const std::int16_t* w = weights + k * kPanel;
+      low += multiply_add(low_pairs(a, b), load<Eight>(w));
+      high += multiply_add(high_pairs(a, b), load<Eight>(w + 2 * kQuarter));
     }
-    store(sums + o, low);
-    store(sums + o + kQuarter, high);
+    store(sums + half, low);
+    store(sums + half + kQuarter, high);
   }
 }
 
 std::int32_t dot_product_baseline(const std::int16_t* x, const std::int16_t* y, int count) {
   Four sums{};
-  int i = 0;
-  for (; i + 8 <= count; i += 8) sums += multiply_add(load<Eight>(x + i), load<Eight>(y + i));
-  std::int32_t sum = sums[0] + sums[1] + sums[2] + sums[3];
-  for (; i < count; ++i) sum += x[i] * y[i];
-  return sum;
+  for (int i = 0; i < count; i += 2 * kQuarter) sums += multiply_add(load<Eight>(x + i), load<Eight>(y + i));
+  return sums[0] + sums[1] + sums[2] + sums[3];
 }
 
 // Four rows: sum and 2^8 side by side meet gain and bias.
@@ -191,25 +174,24 @@ inline Four moved_baseline(const std::int16_t* row, Eight sums, Four start, cons
   Four factor;
   for (int i = 0; i < kQuarter; ++i) {
     std::int32_t of;
-    std::memcpy(&of, factors + std::max<int>(row[i], 0), sizeof of);
+    std::memcpy(&of, factors + row[i], sizeof of);
     factor[i] = of;
   }
   return start + ((multiply_add(sums, reinterpret_cast<Eight>(factor)) + (1 << (kRowShift - 1))) >> kRowShift);
 }
 
 void move_rows_baseline(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors,
-                       Range range, std::int16_t* out) {
-  const Eight one = eight(1 << kGainBits), skipped = eight(kSkipped);
+                        Range range, std::int16_t* out) {
+  const Eight one = eight(1 << kGainBits);
   for (int i = 0; i < kPanel; i += 2 * kQuarter) {
-    const Eight sum = load<Eight>(sums + i), from = load<Eight>(start + i), is_skipped = load<Eight>(row + i) == skipped;
+    const Eight sum = load<Eight>(sums + i), from = load<Eight>(start + i);
     const Four low = moved_baseline(row + i, low_pairs(sum, one), reinterpret_cast<Four>(low_pairs(from, from)) >> 16, factors);
     const Four high = moved_baseline(row + i + kQuarter, high_pairs(sum, one), reinterpret_cast<Four>(high_pairs(from, from)) >> 16, factors);
-    // A mask that holds is kSkipped itself.
-    store(out + i, smaller(larger(narrow(low, high), eight(range.low)), eight(range.high)) | is_skipped);
+    store(out + i, smaller(larger(narrow(low, high), eight(range.low)), eight(range.high)));
   }
 }
 #else
-// Plain loops, which compilers vectorise for whatever processor they build for.
+// Plain loops, for compilers that have no vector types.
 void panel_baseline(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
   for (int row = 0; row < x.count; ++row) {
     const std::int16_t* w = panel;
@@ -244,19 +226,15 @@ void depthwise_baseline(const std::int16_t* weights, const std::int32_t* bias, i
   requantize_baseline(sums, to, y);
 }
 
-void add_multiples_baseline(const Multiples& of, int count, std::int32_t* sums) {
-  for (unsigned left = of.which; left != 0; left &= left - 1) {
-    const int i = std::countr_zero(left);
-    const std::int16_t* column = of.columns + i * of.stride;
-    const std::int16_t factor = of.factors[i];
-    for (int o = 0; o < count; ++o) sums[o] += factor * column[o];
-  }
+void add_products_baseline(const std::int16_t* panel, const std::int16_t* x, int count, std::int32_t* sums) {
+  for (int k = 0; k < count; k += 2, panel += 2 * kPanel)
+    for (int o = 0; o < kPanel; ++o) sums[o] += x[k] * panel[2 * o] + x[k + 1] * panel[2 * o + 1];
 }
 
-void sum_products_baseline(const std::int16_t* const* inputs, const std::int16_t* weights, int count, std::int32_t* sums) {
-  std::fill_n(sums, count, 0);
-  for (int k = 0; k < 4; ++k, weights += count)
-    for (int o = 0; o < count; ++o) sums[o] += inputs[k][o] * weights[o];
+void sum_products_baseline(const std::array<const std::int16_t*, 4>& x, const std::int16_t* weights, std::int32_t* sums) {
+  std::fill_n(sums, kPanel, 0);
+  for (int k = 0; k < 4; k += 2, weights += 2 * kPanel)
+    for (int o = 0; o < kPanel; ++o) sums[o] += x[k][o] * weights[2 * o] + x[k + 1][o] * weights[2 * o + 1];
 }
 
 std::int32_t dot_product_baseline(const std::int16_t* x, const std::int16_t* y, int count) {
@@ -268,18 +246,11 @@ std::int32_t dot_product_baseline(const std::int16_t* x, const std::int16_t* y, 
 void move_rows_baseline(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums,
                         const RowFactor* factors, Range range, std::int16_t* out) {
   for (int i = 0; i < kPanel; ++i) {
-    const RowFactor of = factors[std::max<int>(row[i], 0)];
-    const int change = (sums[i] * of.gain + of.bias * (1 << kGainBits) + (1 << (kRowShift - 1))) >> kRowShift;
-    const std::int16_t moved = range.clip(start[i] + change);
-    out[i] = row[i] == kSkipped ? kSkipped : moved;
+    const RowFactor of = factors[row[i]];
+    out[i] = range.clip(start[i] + ((sums[i] * of.gain + of.bias * (1 << kGainBits) + (1 << (kRowShift - 1))) >> kRowShift));
   }
 }
 #endif
-
-void surprises_baseline(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected, std::int16_t* out) {
-  for (int i = 0; i < kPanel; ++i)
-    out[i] = row[i] == kSkipped ? std::int16_t{0} : static_cast<std::int16_t>(magnitude[i] * (1 << kMagnitudeShift) - expected[row[i]]);
-}
 
 #ifdef SOFTSTAIR_AVX2
 #define SOFTSTAIR_TARGET __attribute__((target("avx2")))
@@ -345,58 +316,30 @@ SOFTSTAIR_TARGET void requantize_avx2(const std::int32_t* sums, Requantize to, s
   requantize_avx2(load(sums), load(sums + 8), to, y);
 }
 
-// One input against one panel: nothing but the sums, which need not be kept.
-SOFTSTAIR_TARGET void apply_one_avx2(const std::int16_t* panel, const std::int16_t* x, int depth, const std::int32_t* start, Requantize to, std::int16_t* y) {
-  __m256i low = load(start), high = load(start + 8);
-  for (int k = 0; k < depth; k += 2, panel += 2 * kPanel) {
+SOFTSTAIR_TARGET void add_products_avx2(const std::int16_t* panel, const std::int16_t* x, int count, std::int32_t* sums) {
+  __m256i low = load(sums), high = load(sums + 8);
+  for (int k = 0; k < count; k += 2, panel += 2 * kPanel) {
     std::int32_t pair;
     __builtin_memcpy(&pair, x + k, sizeof pair);
     const __m256i both = _mm256_set1_epi32(pair);
     low = _mm256_add_epi32(low, _mm256_madd_epi16(both, load(panel)));
     high = _mm256_add_epi32(high, _mm256_madd_epi16(both, load(panel + kPanel)));
   }
-  requantize_avx2(low, high, to, y);
-}
-
-SOFTSTAIR_TARGET void add_multiples_avx2(const Multiples& of, int count, std::int32_t* sums) {
-  for (int o = 0; o < count; o += kPanel) {
-    __m256i low = load(sums + o), high = load(sums + o + 8);
-    for (unsigned left = of.which; left != 0; left &= left - 1) {
-      const int i = std::countr_zero(left);
-      const std::int16_t* column = of.columns + i * of.stride + o;
-      // The upper half of a lane is the sign of the lower: it is multiplied by zero.
-      const __m256i factor = _mm256_set1_epi32(static_cast<std::uint16_t>(of.factors[i]));
-      low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_cvtepi16_epi32(load_half(column)), factor));
-      high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_cvtepi16_epi32(load_half(column + 8)), factor));
-    }
-    store(sums + o, low);
-    store(sums + o + 8, high);
-  }
-}
-
-SOFTSTAIR_TARGET void sum_products_avx2(const std::int16_t* const* inputs, const std::int16_t* weights, int count, std::int32_t* sums) {
-  for (int o = 0; o < count; o += kPanel / 2) {
-    __m256i sum = _mm256_setzero_si256();
-    for (int k = 0; k < 4; ++k)
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi16_epi32(load_half(inputs[k] + o)), _mm256_cvtepu16_epi32(load_half(weights + k * count + o))));
-    store(sums + o, sum);
-  }
+  store(sums, low);
+  store(sums + 8, high);
 }
 
 SOFTSTAIR_TARGET std::int32_t dot_product_avx2(const std::int16_t* x, const std::int16_t* y, int count) {
   __m256i sums = _mm256_setzero_si256();
-  int i = 0;
-  for (; i + kPanel <= count; i += kPanel) sums = _mm256_add_epi32(sums, _mm256_madd_epi16(load(x + i), load(y + i)));
+  for (int i = 0; i < count; i += kPanel) sums = _mm256_add_epi32(sums, _mm256_madd_epi16(load(x + i), load(y + i)));
   __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
   sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4E));
-  std::int32_t all = _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xB1)));
-  for (; i < count; ++i) all += x[i] * y[i];
-  return all;
+  return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xB1)));
 }
 
 // Eight rows: sum and 2^8 side by side meet gain and bias.
 SOFTSTAIR_TARGET inline __m256i moved_avx2(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors) {
-  const __m256i rows = _mm256_cvtepi16_epi32(_mm_max_epi16(load_half(row), _mm_setzero_si128()));
+  const __m256i rows = _mm256_cvtepi16_epi32(load_half(row));
   const __m256i factor = _mm256_i32gather_epi32(reinterpret_cast<const int*>(factors), rows, sizeof(RowFactor));
   const __m256i sum = _mm256_or_si256(_mm256_cvtepu16_epi32(load_half(sums)), _mm256_set1_epi32(1 << (16 + kGainBits)));
   const __m256i change = _mm256_add_epi32(_mm256_madd_epi16(sum, factor), _mm256_set1_epi32(1 << (kRowShift - 1)));
@@ -408,23 +351,7 @@ SOFTSTAIR_TARGET void move_rows_avx2(const std::int16_t* row, const std::int16_t
   const __m256i low = moved_avx2(row, start, sums, factors), high = moved_avx2(row + 8, start + 8, sums + 8, factors);
   __m256i moved = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
   moved = _mm256_max_epi16(moved, _mm256_set1_epi16(static_cast<std::int16_t>(range.low)));
-  moved = _mm256_min_epi16(moved, _mm256_set1_epi16(static_cast<std::int16_t>(range.high)));
-  const __m256i skipped = _mm256_set1_epi16(kSkipped);
-  store(out, _mm256_blendv_epi8(moved, skipped, _mm256_cmpeq_epi16(load(row), skipped)));
-}
-
-// What is expected of eight rows, each with the value behind it.
-SOFTSTAIR_TARGET inline __m256i expected_avx2(const std::int16_t* row, const std::int16_t* expected) {
-  const __m256i rows = _mm256_cvtepi16_epi32(_mm_max_epi16(load_half(row), _mm_setzero_si128()));
-  const __m256i both = _mm256_i32gather_epi32(reinterpret_cast<const int*>(expected), rows, sizeof(std::int16_t));
-  return _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF));
-}
-
-SOFTSTAIR_TARGET void surprises_avx2(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected, std::int16_t* out) {
-  const __m256i of_rows = _mm256_permute4x64_epi64(_mm256_packus_epi32(expected_avx2(row, expected), expected_avx2(row + 8, expected)), 0xD8);
-  const __m256i magnitudes = _mm256_slli_epi16(_mm256_cvtepu8_epi16(load_half(magnitude)), kMagnitudeShift);
-  const __m256i skipped = _mm256_cmpeq_epi16(load(row), _mm256_set1_epi16(kSkipped));
-  store(out, _mm256_andnot_si256(skipped, _mm256_sub_epi16(magnitudes, of_rows)));
+  store(out, _mm256_min_epi16(moved, _mm256_set1_epi16(static_cast<std::int16_t>(range.high))));
 }
 
 // Interleave sixteen channels of two taps: a0 b0 a1 b1 ... in int16.
@@ -441,6 +368,18 @@ SOFTSTAIR_TARGET inline void interleave(const std::uint8_t* a, const std::uint8_
   const __m128i first = load_half(a), second = load_half(b);
   low = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(first, second));
   high = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(first, second));
+}
+
+SOFTSTAIR_TARGET void sum_products_avx2(const std::array<const std::int16_t*, 4>& x, const std::int16_t* weights, std::int32_t* sums) {
+  __m256i low = _mm256_setzero_si256(), high = low;
+  for (int k = 0; k < 4; k += 2, weights += 2 * kPanel) {
+    __m256i in_low, in_high;
+    interleave(x[k], x[k + 1], in_low, in_high);
+    low = _mm256_add_epi32(low, _mm256_madd_epi16(in_low, load(weights)));
+    high = _mm256_add_epi32(high, _mm256_madd_epi16(in_high, load(weights + kPanel)));
+  }
+  store(sums, low);
+  store(sums + 8, high);
 }
 
 template <typename Input>
@@ -462,18 +401,32 @@ SOFTSTAIR_TARGET void depthwise_avx2(const std::int16_t* weights, const std::int
 
 }  // namespace
 
-void add_multiples(const Multiples& of, int count, [[maybe_unused]] bool simd, std::int32_t* sums) {
-#ifdef SOFTSTAIR_AVX2
-  if (simd) return add_multiples_avx2(of, count, sums);
+void add_multiple(const std::int16_t* column, std::int16_t factor, int count, std::int32_t* sums) {
+#ifdef SOFTSTAIR_VECTORS
+  const Eight zero{};
+  const std::int16_t once[2] = {factor, 0};
+  for (int o = 0; o < count; o += 2 * kQuarter) {
+    const Eight some = load<Eight>(column + o);
+    store(sums + o, load<Four>(sums + o) + multiply_add(low_pairs(some, zero), pairs(once)));
+    store(sums + o + kQuarter, load<Four>(sums + o + kQuarter) + multiply_add(high_pairs(some, zero), pairs(once)));
+  }
+#else
+  for (int o = 0; o < count; ++o) sums[o] += factor * column[o];
 #endif
-  add_multiples_baseline(of, count, sums);
 }
 
-void sum_products(const std::int16_t* const* inputs, const std::int16_t* weights, int count, [[maybe_unused]] bool simd, std::int32_t* sums) {
+void add_products(const std::int16_t* panel, const std::int16_t* x, int count, [[maybe_unused]] bool simd, std::int32_t* sums) {
 #ifdef SOFTSTAIR_AVX2
-  if (simd) return sum_products_avx2(inputs, weights, count, sums);
+  if (simd) return add_products_avx2(panel, x, count, sums);
 #endif
-  sum_products_baseline(inputs, weights, count, sums);
+  add_products_baseline(panel, x, count, sums);
+}
+
+void sum_products(const std::array<const std::int16_t*, 4>& x, const std::int16_t* weights, [[maybe_unused]] bool simd, std::int32_t* sums) {
+#ifdef SOFTSTAIR_AVX2
+  if (simd) return sum_products_avx2(x, weights, sums);
+#endif
+  sum_products_baseline(x, weights, sums);
 }
 
 std::int32_t dot_product(const std::int16_t* x, const std::int16_t* y, int count, [[maybe_unused]] bool simd) {
@@ -498,14 +451,6 @@ void move_rows(const std::int16_t* row, const std::int16_t* start, const std::in
   move_rows_baseline(row, start, sums, factors, range, out);
 }
 
-void surprises(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected,
-               [[maybe_unused]] bool simd, std::int16_t* out) {
-#ifdef SOFTSTAIR_AVX2
-  if (simd) return surprises_avx2(row, magnitude, expected, out);
-#endif
-  surprises_baseline(row, magnitude, expected, out);
-}
-
 bool simd_available() {
 #ifdef SOFTSTAIR_AVX2
   return __builtin_cpu_supports("avx2");
@@ -514,9 +459,8 @@ bool simd_available() {
 #endif
 }
 
-// store(p, o, sums): the accumulators of input p, outputs o to o + 15.
-template <typename Store>
-void Matrix::for_each_sum(const Inputs& x, Start start, Store store) const {
+// Where accumulators go, requantized or as they are: that of input p and output o to p * stride + o.
+void Matrix::run(const Inputs& x, Start start, std::int16_t* y, std::int32_t* sums, std::ptrdiff_t stride) const {
   const auto kernel = [this] {
 #ifdef SOFTSTAIR_AVX2
     if (simd_) return panel_avx2;
@@ -529,32 +473,21 @@ void Matrix::for_each_sum(const Inputs& x, Start start, Store store) const {
       Inputs tile = x;
       tile.first += p * x.stride;
       tile.count = std::min(kTile, x.count - p);
-      Sums sums;
+      Sums of_tile;
       kernel(panels_.data() + static_cast<std::ptrdiff_t>(o) * depth_, tile, depth_ / x.runs,
-             {start.first + p * start.stride + o, start.stride}, sums);
-      for (int row = 0; row < tile.count; ++row) store(p + row, o, sums[row]);
+             {start.first + p * start.stride + o, start.stride}, of_tile);
+      for (int row = 0; row < tile.count; ++row) {
+        const std::ptrdiff_t at = (p + row) * stride + o;
+        if (y != nullptr)
+          requantize(of_tile[row], to_, simd_, y + at);
+        else
+          std::memcpy(sums + at, of_tile[row], sizeof of_tile[row]);
+      }
     }
 }
 
-void Matrix::apply(const Inputs& x, Start start, std::int16_t* y, std::ptrdiff_t y_stride) const {
-#ifdef SOFTSTAIR_AVX2
-  if (simd_ && x.count == 1 && x.runs == 1 && outputs() == kPanel)
-    return apply_one_avx2(panels_.data(), x.first, depth_, start.first, to_, y);
-#endif
-  for_each_sum(x, start, [&](int p, int o, const std::int32_t* sums) {
-    std::int16_t* out = y + p * y_stride + o;
-#ifdef SOFTSTAIR_AVX2
-    if (simd_) return requantize_avx2(sums, to_, out);
-#endif
-    requantize_baseline(sums, to_, out);
-  });
-}
-
-void Matrix::accumulate(const Inputs& x, std::int32_t* y) const {
-  for_each_sum(x, {bias_.data(), 0}, [&](int p, int o, const std::int32_t* sums) {
-    std::copy_n(sums, kPanel, y + static_cast<std::ptrdiff_t>(p) * outputs() + o);
-  });
-}
+void Matrix::apply(const Inputs& x, Start start, std::int16_t* y, std::ptrdiff_t y_stride) const { run(x, start, y, nullptr, y_stride); }
+void Matrix::accumulate(const Inputs& x, std::int32_t* y) const { run(x, {bias_.data(), 0}, nullptr, y, outputs()); }
 
 SOFTSTAIR_SMALL Depthwise::Depthwise(const Weights& w, Pairs pairs, Requantize to, bool simd)
     : channels_(w.outputs),
@@ -595,9 +528,7 @@ void Depthwise::apply(const Input* origin, std::span<const TapPair> pairs, int f
     kernel(weights_.data() + 2 * c, bias_.data() + c, channels_, origin + c, pairs, to_, y + c);
 }
 
-template void Depthwise::apply(const std::int16_t*, std::span<const TapPair>, int, int,
-                               std::int16_t*) const;
-template void Depthwise::apply(const std::uint8_t*, std::span<const TapPair>, int, int,
-                               std::int16_t*) const;
+template void Depthwise::apply(const std::int16_t*, std::span<const TapPair>, int, int, std::int16_t*) const;
+template void Depthwise::apply(const std::uint8_t*, std::span<const TapPair>, int, int, std::int16_t*) const;
 
 }  // namespace softstair

@@ -91,8 +91,7 @@ class Matrix {
   void accumulate(const Inputs& x, std::int32_t* y) const;
 
  private:
-  template <typename Store>
-  void for_each_sum(const Inputs& x, Start start, Store store) const;
+  void run(const Inputs& x, Start start, std::int16_t* y, std::int32_t* sums, std::ptrdiff_t stride) const;
 
   int depth_ = 0;
   bool simd_ = false;
@@ -138,22 +137,17 @@ class Depthwise {
   std::vector<std::int32_t> bias_;
 };
 
-// Columns `stride` values apart, a factor for each, and a bit for each that counts.
-struct Multiples {
-  const std::int16_t* columns;
-  std::ptrdiff_t stride;
-  const std::int16_t* factors;
-  unsigned which;
-};
+// sums[o] += factor * column[o] for `count` outputs, full panels.
+void add_multiple(const std::int16_t* column, std::int16_t factor, int count, std::int32_t* sums);
 
-// sums[o] += the sum of factor * column[o] over the columns that count, for `count` outputs, full panels.
-// simd: as simd_available() allows; so below.
-void add_multiples(const Multiples& of, int count, bool simd, std::int32_t* sums);
+// A panel of sums, of `count` inputs: sums[o] += x[k] * panel[k / 2][o][k % 2]; count is even. simd: as simd_available()
+// allows; so below.
+void add_products(const std::int16_t* panel, const std::int16_t* x, int count, bool simd, std::int32_t* sums);
 
-// sums[o] = the sum of inputs[k][o] * weights[k][o] over four k, for `count` outputs, full panels; weights (4, count).
-void sum_products(const std::int16_t* const* inputs, const std::int16_t* weights, int count, bool simd, std::int32_t* sums);
+// A panel of sums of four inputs each: sums[o] = the sum of x[k][o] * weights[k / 2][o][k % 2].
+void sum_products(const std::array<const std::int16_t*, 4>& x, const std::int16_t* weights, bool simd, std::int32_t* sums);
 
-// The sum of x[i] * y[i].
+// The sum of x[i] * y[i], of full panels.
 std::int32_t dot_product(const std::int16_t* x, const std::int16_t* y, int count, bool simd);
 
 // A panel of accumulators, requantized.
@@ -168,14 +162,10 @@ struct RowFactor {
 constexpr std::int16_t kSkipped = -1;
 
 // out[i] = start[i] + (sums[i] * gain + bias) of row[i], for a panel: sums are in 2^-8, at most +-8191, the result is
-// rounded and clipped. Where a row is kSkipped, so is what comes out. out may be one of the others.
+// rounded and clipped. A row may be kSkipped: then anything comes out, but factors[kSkipped] is read. out may be one of
+// the others.
 void move_rows(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors,
                Range range, bool simd, std::int16_t* out);
-
-// out[i] = magnitude[i] in 2^-7, which comes in 2^-4, less what is expected of row[i], for a panel; zero where that is
-// kSkipped. One more value than rows lies behind those of expected.
-void surprises(const std::int16_t* row, const std::uint8_t* magnitude, const std::int16_t* expected, bool simd,
-               std::int16_t* out);
 
 // True if this build and this processor have the kernels for AVX2. Others know vectors of 128 bits at most.
 bool simd_available();

@@ -24,7 +24,7 @@ int slots_of(const Tables& tables, int row, int level) {
 }
 
 // Magnitudes of the layer before, in the steps of this one.
-std::uint8_t magnitude_before(int level) { return ScaleField::magnitude_of<false>(2 * level); }
+std::uint8_t magnitude_before(int level) { return ScaleField::magnitude_of(4 * level); }
 
 // All latents of a layer that are split, in coding order: visit(rank, channel, place, row, level) gives a child
 // of the level. Ends early where it says so.
@@ -49,7 +49,7 @@ void walk(const Model& model, Size size, const std::int16_t* z, std::int16_t* le
         for (int c = 0; c < group; ++c, ++row, ++level) {
           if (*level == 0 && *row == kSkipped) continue;
           *level = static_cast<std::int16_t>(visit(rank++, first + c, y * size.width + x, std::max<int>(*row, 0), *level));
-          magnitudes[in_line + c] = ScaleField::magnitude_of<false>(*level);
+          magnitudes[in_line + c] = ScaleField::magnitude_of(2 * *level);
         }
       }
       if (!goes_on()) return;

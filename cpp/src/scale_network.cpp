@@ -312,7 +312,7 @@ void ScaleField::rows(int y, RowRule rule, std::int16_t* out) {
   const int channels = network_->latents(), inner = network_->width(), group = this->group();
   const std::int16_t* corner = hidden_.data() + y * hidden_pitch();
   for (std::size_t i = 0; i < narrow_.size(); i += inner)
-    network_->local_.apply<std::int16_t>(corner + i, local_, 0, inner, narrow_.data() + i);
+    network_->local_.apply(corner + i, local_, 0, inner, narrow_.data() + i);
 
   // widen adds to the position itself.
   const std::int16_t* centre = corner + hidden_pitch() + inner;

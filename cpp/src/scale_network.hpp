@@ -90,15 +90,12 @@ class ScaleField {
   // Magnitudes of a line of positions, width() x channels(), to be filled with magnitude_of(symbol)
   // as symbols become known.
   std::uint8_t* magnitudes(int y) { return magnitude_.data() + magnitude_index(y, 0); }
-  // round(16 min(log2(1 + |q|), 3)); `kFine`: the symbol counts half steps.
-  template <bool kFine>
-  static std::uint8_t magnitude_of(int symbol) {
-    static constexpr std::array<std::uint8_t, 8> kWhole = {0, 16, 25, 32, 37, 41, 45, 48};
+  // round(16 min(log2(1 + |q|), 3)), of a symbol of so many half steps.
+  static std::uint8_t magnitude_of(int half_steps) {
     static constexpr std::array<std::uint8_t, 16> kHalves = {0,  9,  16, 21, 25, 29, 32, 35,
                                                              37, 39, 41, 43, 45, 47, 48, 48};
-    const int m = symbol < 0 ? -symbol : symbol;
-    if constexpr (kFine) return kHalves[m < 15 ? m : 15];
-    return kWhole[m < 7 ? m : 7];
+    const int m = half_steps < 0 ? -half_steps : half_steps;
+    return kHalves[m < 15 ? m : 15];
   }
 
   // s(z^) of every latent, 1/32 octave, (height, width, channels). Ends the use of the field.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "level_reader.hpp"
 #include "refuse.hpp"
 
 namespace softstair {
@@ -49,12 +50,6 @@ double Model::least_hyper_bits() const {
 
 namespace {
 
-// A latent to be read: where it lies in its line, x * channels + channel, and its table.
-struct Entry {
-  std::uint32_t index;
-  std::int16_t row;
-};
-
 // List the coded latents of a line, so that the loop that reads them has nothing to decide.
 std::size_t list_coded(const ScaleField& field, int y, int phase, const std::int16_t* rows,
                        Entry* list) {
@@ -69,78 +64,6 @@ std::size_t list_coded(const ScaleField& field, int y, int phase, const std::int
     }
   }
   return count;
-}
-
-// Reads the levels of one phase; a lane of a trellis follows its state.
-template <bool kDependent>
-class LevelReader {
- public:
-  LevelReader(const Model& model, Decoder& decoder, int lanes, const Place& place)
-      : tables_(model.read_tables()), leans_(model.leans()), trellis_(*model.trellis), decoder_(decoder), mask_(lanes - 1), place_(place) {}
-
-  // The symbol of the next coded latent, whose table row is given and which sign it leans to.
-  int read(int row, int lean = 0) {
-    const std::size_t rank = place_.rank++;
-    if constexpr (!kDependent) return level_of(row, lean, rank);
-    int& state = place_.state[rank & mask_];
-    const int quantizer = quantizer_of(state);
-    const int level = level_of(2 * row + quantizer, lean, rank);
-    if (level > kLargestLevel || level < -kLargestLevel) [[unlikely]]
-      beyond_ = true;
-    state = trellis_.next(state, level);
-    return index_of(level, quantizer);
-  }
-
-  Fault fault() const {
-    if (decoder_.fault() != Fault::none) return decoder_.fault();
-    return beyond_ ? Fault::corrupt : Fault::none;
-  }
-
-  const Place& place() const { return place_; }
-
- private:
-  int level_of(int row, int lean, std::size_t rank) {
-    const int negative = -(lean < 0);  // a mask: no processor guesses this
-    const int level = decoder_.read(tables_, row * leans_ + ((lean ^ negative) - negative), rank);
-    return (level ^ negative) - negative;
-  }
-
-  const Tables& tables_;
-  int leans_;
-  const Trellis& trellis_;
-  Decoder& decoder_;
-  std::size_t mask_;
-  Place place_;
-  bool beyond_ = false;
-};
-
-// Reads a line place by place, block by block: each corrects the tables of those after it.
-template <bool kDependent>
-void read_places(const ScaleField& field, PlaceField& context, int y, int phase, const std::int16_t* rows,
-                 LevelReader<kDependent>& reader, std::int16_t* line, std::uint8_t* magnitudes) {
-  context.begin_line(y, rows);
-  BlockRows corrected;
-  for (int x = 0; x < field.width(); ++x) {
-    const int first = x * field.channels() + channel_group(y, x, phase) * field.group();
-    for (int block = 0; block < context.blocks(); ++block) {
-      BlockSymbols seen;
-      if (context.correct(x, block, corrected)) {
-        int coded[kContextBlock], count = 0;
-        for (int i = 0; i < kContextBlock; ++i) {
-          coded[count] = i;
-          count += corrected.row[i] != kSkipped;
-        }
-        for (int k = 0; k < count; ++k) {
-          const int i = coded[k], at = first + context.channel(block, i);
-          const int symbol = reader.read(corrected.row[i], corrected.lean[i]);
-          line[at] = static_cast<std::int16_t>(symbol);
-          magnitudes[at] = ScaleField::magnitude_of<kDependent>(symbol);
-          seen.put(i, magnitudes[at], kDependent ? symbol : 2 * symbol);
-        }
-      }
-      context.see(x, block, seen);
-    }
-  }
 }
 
 }  // namespace
@@ -235,7 +158,7 @@ void TileDecoder::read_phase() {
     if (context_) context_->begin_phase(begun_);
     field_->begin_phase(begun_++);
   }
-  fault_ = model_.trellis->dependent() ? read_levels<true>() : read_levels<false>();
+  fault_ = read_levels();
   if (fault_ != Fault::none || line_ < size_.height) return;
   line_ = 0;
   place_ = {};
@@ -247,12 +170,11 @@ void TileDecoder::read_phase() {
 }
 
 // Reads the lines of the phase that are left.
-template <bool kDependent>
 Fault TileDecoder::read_levels() {
   ScaleField& field = *field_;
   std::vector<std::int16_t> rows(static_cast<std::size_t>(size_.width) * field.group());
   std::vector<Entry> list(rows.size());
-  LevelReader<kDependent> reader(model_, *decoder_, lanes_for(size_), place_);
+  LevelReader reader(model_, *decoder_, lanes_for(size_), place_);
   for (; line_ < size_.height; ++line_) {
     const Decoder before = *decoder_;
     const Place place = reader.place();
@@ -262,13 +184,13 @@ Fault TileDecoder::read_levels() {
         symbols_.y.data() + static_cast<std::size_t>(line_) * size_.width * field.channels();
     std::uint8_t* magnitudes = field.magnitudes(line_);
     if (context_) {
-      read_places<kDependent>(field, *context_, line_, phase_, rows.data(), reader, line, magnitudes);
-    } else {
-      for (std::size_t i = 0, count = coded(); i < count; ++i) {
-        const int symbol = reader.read(list[i].row);
-        line[list[i].index] = static_cast<std::int16_t>(symbol);
-        magnitudes[list[i].index] = ScaleField::magnitude_of<kDependent>(symbol);
+      context_->begin_line(line_, rows.data());
+      for (int x = 0; x < field.width(); ++x) {
+        const int first = x * field.channels() + channel_group(line_, x, phase_) * field.group();
+        reader.read(*context_, x, line + first, magnitudes + first);
       }
+    } else {
+      reader.read({list.data(), coded()}, line, magnitudes);
     }
     if (reader.fault() == Fault::none) {
       if (context_) context_->end_line();

@@ -114,7 +114,6 @@ class TileDecoder {
  private:
   Fault read_z();
   Fault read_z_line(std::size_t start);
-  template <bool kDependent>
   Fault read_levels();
   // True if a fault is only that bytes are to come.
   bool waits() const { return growing_ && decoder_->fault() == Fault::truncated; }

@@ -217,7 +217,7 @@ void TileEncoder::decide() {
     }
     coded[i] = {static_cast<std::int16_t>(row), levels_[i]};
     decided_[places_[i]] = static_cast<std::int16_t>(symbol);
-    magnitudes_[places_[i]] = ScaleField::magnitude_of<kDependent>(symbol);
+    magnitudes_[places_[i]] = ScaleField::magnitude_of(kDependent ? symbol : 2 * symbol);
   }
   if (context_) correct<kDependent>();
 }
@@ -227,26 +227,20 @@ template <bool kDependent>
 void TileEncoder::correct() {
   const int group = field_.group();
   auto coded = coded_[phase_].begin();
-  BlockRows corrected;
   for (int y = 0; y < size_.height; ++y) {
     const std::size_t line = static_cast<std::size_t>(y) * size_.width * group;
     context_->begin_line(y, rows_.data() + line);
     for (int x = 0; x < size_.width; ++x)
-      for (int block = 0; block < context_->blocks(); ++block) {
-        BlockSymbols seen;
-        context_->correct(x, block, corrected);
-        for (int i = 0; i < kContextBlock; ++i) {
-          const std::size_t at = line + static_cast<std::size_t>(x) * group + context_->channel(block, i);
-          seen.put(i, magnitudes_[at], kDependent ? decided_[at] : 2 * decided_[at]);
-          const int row = corrected.row[i];
-          if (row == kSkipped) continue;
+      for (context_->begin_place(x); context_->next_block();)
+        for (const int i : context_->coded()) {
+          const std::size_t at = line + static_cast<std::size_t>(x) * group + context_->channel(i);
+          const int row = context_->row(i);
           // A trellis has its quantizer in the lowest bit.
           coded->row = static_cast<std::int16_t>(kDependent ? 2 * row + (coded->row & 1) : row);
-          coded->lean = corrected.lean[i];
+          coded->lean = static_cast<std::int16_t>(context_->lean(i));
           ++coded;
+          context_->see(i, magnitudes_[at], kDependent ? decided_[at] : 2 * decided_[at]);
         }
-        context_->see(x, block, seen);
-      }
     context_->end_line();
   }
 }

@@ -44,7 +44,7 @@ class TileEncoder {
 
  private:
   struct Coded {
-    std::int16_t row, level, lean = 0;  // see BlockRows
+    std::int16_t row, level, lean = 0;  // see PlaceField::lean
   };
   // Of the tables that a reader has: the row, and the level that it finds there.
   std::pair<int, int> as_read(const Coded& coded) const;

@@ -17,7 +17,7 @@ HEADERS = ("cpp/src", "cpp/decoder")
 FACE = "cpp/wasm/face_wasm"
 KERNELS = "cpp/decoder/kernels_portable"  # all that differs between the two
 # What takes the time is compiled for speed, the rest for size.
-FAST = (KERNELS, "cpp/src/layers")
+FAST = (KERNELS, "cpp/src/layers", "cpp/src/place_field", "cpp/src/level_reader")
 SMALL = (
     *(
         f"cpp/src/{name}"

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loops that read latents: what they do is done for every one of them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "tile_decoder.hpp"
+
+namespace softstair {
+
+// A latent to be read: where it lies in its line, x * channels + channel, and its table.
+struct Entry {
+  std::uint32_t index;
+  std::int16_t row;
+};
+
+// Reads the levels of one phase; a lane of a trellis follows its state.
+class LevelReader {
+ public:
+  LevelReader(const Model& model, Decoder& decoder, int lanes, const Place& place);
+
+  // Of a line: symbols, and what the scale network sees of them.
+  void read(std::span<const Entry> list, std::int16_t* line, std::uint8_t* magnitudes);
+  // Of the place x of a line that the context has begun, block by block: each corrects the tables of those after it.
+  // symbols and magnitudes: of the group that is read there.
+  void read(PlaceField& context, int x, std::int16_t* symbols, std::uint8_t* magnitudes);
+
+  Fault fault() const;
+  const Place& place() const { return place_; }
+
+ private:
+  int read(int row, int lean);
+  int level_of(int row, int lean, std::size_t rank);
+  int half_steps(int symbol) const { return dependent_ ? symbol : 2 * symbol; }
+
+  const Tables& tables_;
+  int leans_;
+  const Trellis& trellis_;
+  bool dependent_;
+  Decoder& decoder_;
+  std::size_t mask_;
+  Place place_;
+  bool beyond_ = false;
+};
+
+}  // namespace softstair
