@@ -21,6 +21,7 @@
 #include "jpeg_check.hpp"
 #include "pixels.hpp"
 #include "refinement.hpp"
+#include "spread.hpp"
 #include "tile_encoder.hpp"
 
 namespace nb = nanobind;
@@ -177,19 +178,42 @@ NB_MODULE(_core, m) {
 
   m.def(
       "to_pixels",
-      [](const In<float, 3>& planes, std::size_t height, std::size_t width, int smoothing) {
+      [](const nb::ndarray<const float, nb::ndim<3>, nb::device::cpu>& planes, std::size_t height, std::size_t width,
+         int smoothing) {
         require(planes.shape(0) == 3, "planes are red, green and blue");
         require(height > 0 && width > 0 && height <= planes.shape(1) && width <= planes.shape(2),
                 "pixels lie outside the planes");
         require(smoothing >= 0 && smoothing <= kMostSmoothing, "the smoothing is impossible");
         const Size whole = make_size(planes.shape(1), planes.shape(2));
-        const std::ptrdiff_t row = whole.width, colour = row * whole.height;
+        const Colours colours{planes.data(), whole.height, whole.width, planes.stride(1), planes.stride(2), planes.stride(0)};
         std::vector<std::uint8_t> pixels(3 * height * width);
         const Part part{0, 0, static_cast<int>(height), static_cast<int>(width)};
-        released([&] { to_pixels({planes.data(), whole.height, whole.width, row, 1, colour}, part, smoothing, pixels.data()); });
+        released([&] { to_pixels(colours, part, smoothing, pixels.data()); });
         return to_array(std::move(pixels), {height, width, 3});
       },
       "planes"_a, "height"_a, "width"_a, "smoothing"_a);
+
+  m.def(
+      "spread",
+      [](const In<float, 3>& block, std::size_t top, std::size_t left, std::size_t height, std::size_t width, int factor,
+         bool adds, InOut<float, 3> plane, std::size_t row, std::size_t column) {
+        const std::size_t channels = plane.shape(2), side = static_cast<std::size_t>(factor);
+        const auto inside = [](std::size_t first, std::size_t count, std::size_t all) { return first <= all && count <= all - first; };
+        require(factor >= 1 && factor <= 64 && block.shape(2) == side * side * channels, "patches do not fit the plane");
+        require(inside(top, height, block.shape(0)) && inside(left, width, block.shape(1)), "there are no such patches");
+        require(row % side == 0 && column % side == 0 && inside(row / side, height, plane.shape(0) / side) &&
+                    inside(column / side, width, plane.shape(1) / side),
+                "patches lie outside the plane");
+        const Size size = make_size(height, width);
+        const auto place = static_cast<std::ptrdiff_t>(block.shape(2)), line = static_cast<std::ptrdiff_t>(block.shape(1)) * place;
+        const auto plane_row = static_cast<std::ptrdiff_t>(plane.shape(1) * channels);
+        const Patches patches{block.data() + static_cast<std::ptrdiff_t>(top) * line + static_cast<std::ptrdiff_t>(left) * place,
+                              line, size.height, size.width};
+        float* const first = plane.data() + static_cast<std::ptrdiff_t>(row) * plane_row + static_cast<std::ptrdiff_t>(column * channels);
+        released([&] { spread(patches, factor, static_cast<int>(channels), adds, first, plane_row); });
+      },
+      "block"_a, "top"_a, "left"_a, "height"_a, "width"_a, "factor"_a, "adds"_a, "plane"_a, "row"_a, "column"_a,
+      "Put or add patches of a block (rows, columns, factor * factor * C) where they lie on a plane (H, W, C).");
 
   m.def(
       "jpeg_is_damaged",

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 FloatCube = Annotated[
     NDArray[numpy.float32], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
 ]
+FloatCubeInAnyOrder = Annotated[
+    NDArray[numpy.float32], dict(shape=(None, None, None), device="cpu", writable=False)
+]
 FloatRow = Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu", writable=False)]
 Int16Cube = Annotated[
     NDArray[numpy.int16], dict(shape=(None, None, None), order="C", device="cpu", writable=False)
@@ -34,11 +37,25 @@ def simd_available() -> bool:
 def release_memory() -> None:
     """Give back to the system what is free, where its allocator would keep it (glibc)."""
 
-def to_pixels(planes: FloatCube, height: int, width: int, smoothing: int) -> NDArray[numpy.uint8]:
+def to_pixels(planes: FloatCubeInAnyOrder, height: int, width: int, smoothing: int) -> NDArray[numpy.uint8]:
     """The upper left (height, width, 3) of planes (3, H, W) about [0, 1], rounded.
 
     smoothing: threshold of the smoothing that stops at edges, in grey levels; 0: none.
     """
+
+def spread(
+    block: FloatCube,
+    top: int,
+    left: int,
+    height: int,
+    width: int,
+    factor: int,
+    adds: bool,
+    plane: FloatCubeToWrite,
+    row: int,
+    column: int,
+) -> None:
+    """Put or add patches of a block (rows, columns, factor * factor * C) where they lie on a plane (H, W, C)."""
 
 def jpeg_is_damaged(data: bytes) -> bool:
     """True if Huffman codes of a JPEG file are not what its headers announce."""

@@ -99,7 +99,7 @@ def weights_of(data: bytearray) -> dict[str, npt.NDArray[Any]]:
 
 @dataclass(frozen=True)
 class Node:
-    """An operator of a graph. attributes: integers, floats and lists of integers."""
+    """An operator of a graph. attributes: integers, floats, texts and lists of integers."""
 
     operator: str
     inputs: tuple[str, ...]
@@ -160,6 +160,8 @@ def _attribute(attribute: Any) -> tuple[str, Any]:
             (content,) = struct.unpack("<f", value)
         elif number == 3:
             content = value
+        elif number == 4:
+            content = _text(value)
         elif number == 5:
             content = _tensor(value, _DTYPES)[1]
         elif number == 8:

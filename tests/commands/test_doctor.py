@@ -66,8 +66,8 @@ def test_an_engine_that_shows_something_else_is_a_problem(quick, monkeypatch):
         def __getattr__(self, name):
             return getattr(self._networks, name)
 
-        def synthesis(self, latents, hat):
-            return 1 - self._networks.synthesis(latents, hat)
+        def synthesis(self, latents, hat, shown=None):
+            return 1 - self._networks.synthesis(latents, hat, shown)
 
     def load(bundle, threads, wanted, mode):
         networks = engine.load_networks(bundle, threads, Engine.ONNX_RUNTIME, mode)

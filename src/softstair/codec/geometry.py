@@ -88,6 +88,8 @@ def to_pixels(
 ) -> npt.NDArray[np.uint8]:
     """(1, 3, 16 rows, 16 columns) about [0, 1] to (H, W, 3) uint8, cut to the picture's size.
 
+    planes: in any order of memory.
+
     smoothing: the threshold of the smoothing that stops at edges, in grey levels; 0: none.
     """
     return _core.to_pixels(planes[0], geometry.height, geometry.width, smoothing)

@@ -22,11 +22,12 @@ from softstair import _core
 from softstair.engine import Networks, Planes
 from softstair.errors import CorruptStream
 from softstair.mode import Mode
-from softstair.quantize.grids import Z
+from softstair.quantize.grids import STRIDE, Z
 from softstair.quantize.layers import in_layers, in_planes, level_before, value_in_layer
 from softstair.quantize.phases import PHASES
 from softstair.quantize.setting import Setting
 from softstair.quantize.staircase import rounded
+from softstair.tiles import Box
 
 from .geometry import WHOLE_PICTURE, Borders, Geometry, to_even, to_pixels, to_planes
 from .means import Means, MeansInTurn, MeansOfLine, put_back
@@ -310,11 +311,22 @@ class TileCoder:
         return decoded
 
     def synthesise(
-        self, latents: Planes, geometry: Geometry, position: int, smoothing: int = 0
+        self,
+        latents: Planes,
+        geometry: Geometry,
+        position: int,
+        smoothing: int = 0,
+        shown: Box | None = None,
     ) -> npt.NDArray[np.uint8]:
-        """Pixels (H, W, 3) from y^, smoothed as a header says."""
-        planes = self._networks.synthesis(latents, self._at(position).hat)
-        return to_pixels(planes, geometry, smoothing)
+        """Pixels (H, W, 3) from y^, smoothed as a header says; of some cells if not of all."""
+        whole = Box(0, 0, geometry.rows, geometry.columns)
+        shown = whole if shown is None else shown
+        seen = shown.grown(int(smoothing > 0), whole)
+        planes = self._networks.synthesis(latents, self._at(position).hat, seen)
+        picture = Box(0, 0, geometry.height, geometry.width)
+        inner, outer = (box.times(STRIDE).within(picture) for box in (shown, seen))
+        pixels = to_pixels(planes, Geometry(outer.columns, outer.rows), smoothing)
+        return pixels[inner.seen_from(outer).slices]
 
     def setting(self, position: int) -> Setting:
         """All there is at a rate position, of the first layer."""

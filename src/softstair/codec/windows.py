@@ -82,9 +82,10 @@ def synthesise_windows(
         box = cells.times(STRIDE).within(windows.whole)
         if is_blank(core, box):
             return core, np.full((core.rows, core.columns, 3), GREY, np.uint8)
-        geometry = Geometry(box.columns, box.rows)
-        pixels = coder.synthesise(plane.window(cells), geometry, position, smoothing)
-        return core, pixels[core.seen_from(box).slices]
+        geometry, shown = Geometry(box.columns, box.rows), core.cells(STRIDE)
+        latents = plane.window(cells)
+        pixels = coder.synthesise(latents, geometry, position, smoothing, shown.seen_from(cells))
+        return core, pixels[core.seen_from(shown.times(STRIDE)).slices]
 
     for row in walk_windows(plane, windows, region, field):
         yield from workers.map_windows(synthesised, row)

@@ -21,6 +21,7 @@ from softstair import _core
 from softstair.bundle import Bundle
 from softstair.errors import UsageError
 from softstair.mode import Mode
+from softstair.tiles import Box
 
 if TYPE_CHECKING:
     from .checked import CheckedNetworks
@@ -71,8 +72,8 @@ class Networks(Protocol):
     def mean_in_turn(self, base: Planes, channels: int) -> MeanInTurn:
         """The same phase by phase on a tile of its own. channels: C."""
 
-    def synthesis(self, latents: Planes, hat: Planes) -> Planes:
-        """Decoded latents to pixels (1, 3, 16 h, 16 w), about [0, 1]."""
+    def synthesis(self, latents: Planes, hat: Planes, shown: Box | None = None) -> Planes:
+        """Decoded latents to pixels (1, 3, 16 h, 16 w), about [0, 1]; of some cells if not of all."""
 
 
 class PreviewNetworks(Networks, Protocol):
@@ -116,6 +117,13 @@ def load_networks(bundle: Bundle, threads: int, engine: Engine, mode: Mode | Non
     from .checked import CheckedNetworks
 
     return CheckedNetworks(_start(bundle, threads, engine, mode), bundle)
+
+
+def in_layers(bundle: Bundle, mode: Mode) -> bool:
+    """Whether the synthesis of a mode is run layer by layer, which takes half the memory."""
+    from .synthesis_graph import synthesis_layers
+
+    return synthesis_layers(bundle.graph("synthesis", mode)) is not None
 
 
 def release_memory() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from softstair.bundle import Bundle
 from softstair.errors import CorruptStream, InvalidBundle, SoftstairError
 from softstair.quantize.grids import STRIDE
+from softstair.tiles import Box
 
 from . import MeanInTurn, Planes, PreviewNetworks
 
@@ -56,10 +57,10 @@ class CheckedNetworks:
     def mean_in_turn(self, base: Planes, channels: int) -> MeanInTurn:
         return _CheckedInTurn(self.unchecked.mean_in_turn(base, channels))
 
-    def synthesis(self, latents: Planes, hat: Planes) -> Planes:
-        rows, columns = (STRIDE * side for side in latents.shape[2:])
-        output = self.unchecked.synthesis(latents, hat)
-        return _checked("synthesis", output, (1, 3, rows, columns), latents)
+    def synthesis(self, latents: Planes, hat: Planes, shown: Box | None = None) -> Planes:
+        cells = Box(0, 0, *latents.shape[2:]) if shown is None else shown
+        output = self.unchecked.synthesis(latents, hat, cells)
+        return _checked("synthesis", output, (1, 3, STRIDE * cells.rows, STRIDE * cells.columns), latents)
 
     def preview(self, latents: Planes, hat: Planes) -> Planes:
         rows, columns = (STRIDE // 4 * side for side in latents.shape[2:])

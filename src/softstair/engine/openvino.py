@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,10 +18,11 @@ from softstair.errors import UsageError
 
 from . import ENGINE_VARIABLE, Planes
 from .onnx_runtime import OnnxNetworks, refused
+from .synthesis_graph import Part
 
 
 class OpenVinoNetworks(OnnxNetworks):
-    """Analysis and synthesis on OpenVINO, the small networks of entropy coding on ONNX Runtime.
+    """The transforms on OpenVINO, the small networks of entropy coding on ONNX Runtime.
 
     Those are called once a phase on small inputs, where OpenVINO is the slower one.
 
@@ -29,19 +31,17 @@ class OpenVinoNetworks(OnnxNetworks):
         threads: of each call.
     """
 
+    side_by_side = False  # a graph is compiled for all threads
+
     def __init__(self, graph: Callable[[str], bytes], threads: int) -> None:
         super().__init__(graph, threads)
-        self._threads = threads
-        self._idle: dict[str, list[Any]] = {"analysis": [], "synthesis": []}
+        self._idle: defaultdict[str, list[Any]] = defaultdict(list)
         self._lock = Lock()
 
-    def analysis(self, picture: Planes) -> Planes:
-        return self._transform("analysis", picture=picture)
+    def make_part(self, threads: int, part: Part, planes: Planes) -> Planes:
+        return self.transform(part.name, input=planes)
 
-    def synthesis(self, latents: Planes, hat: Planes) -> Planes:
-        return self._transform("synthesis", latents=latents, hat=hat)
-
-    def _transform(self, name: str, **inputs: Planes) -> Planes:
+    def transform(self, name: str, **inputs: Planes) -> Planes:
         stopping.check()
         with self._lease(name) as compiled:
             try:
@@ -54,8 +54,8 @@ class OpenVinoNetworks(OnnxNetworks):
     @contextmanager
     def _lease(self, name: str) -> Iterator[Any]:
         """A compiled graph for one caller alone: its threads work for one call at a time."""
-        idle = self._idle[name]
         with self._lock:
+            idle = self._idle[name]
             compiled = idle.pop() if idle else self._compile(name)
         try:
             yield compiled
@@ -64,7 +64,7 @@ class OpenVinoNetworks(OnnxNetworks):
 
     def _compile(self, name: str) -> Any:
         try:
-            model = self._core.read_model(self.graph(name), b"")
+            model = self._core.read_model(self.graph_of(name), b"")
             return self._core.compile_model(model, "CPU", self._settings)
         except RuntimeError as error:
             raise refused(name, "loaded", error) from error
@@ -74,7 +74,7 @@ class OpenVinoNetworks(OnnxNetworks):
         return {
             # Some processors would be given bfloat16, which moves pixels by several grey levels.
             "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": self._threads,
+            "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": 1,
             # Pinned to cores, two processes would share one while another idles.
             "ENABLE_CPU_PINNING": False,

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from softstair.engine import MeanInTurn, Planes
 from softstair.engine.in_turn import WholeMean
+from softstair.quantize.grids import STRIDE
+from softstair.tiles import Box
 
 from .codec import Codec
 
@@ -41,8 +43,9 @@ class TorchNetworks:
         return WholeMean(self.mean, base, channels)
 
     @torch.no_grad()
-    def synthesis(self, latents: Planes, hat: Planes) -> Planes:
-        return _planes(self._codec.synthesis(torch.from_numpy(latents), torch.from_numpy(hat)))
+    def synthesis(self, latents: Planes, hat: Planes, shown: Box | None = None) -> Planes:
+        pixels = self._codec.synthesis(torch.from_numpy(latents), torch.from_numpy(hat))
+        return _planes(pixels if shown is None else pixels[:, :, *shown.times(STRIDE).slices])
 
 
 def _planes(tensor: Tensor) -> Planes:
