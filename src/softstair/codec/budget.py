@@ -16,12 +16,13 @@ from softstair.tiles import UNIT, Box, TileGrid
 
 MAX_MEMORY = 2_000_000_000  # bytes, default limit
 LARGEST_WINDOW = 8  # layout of windows; pictures of one window are run in one piece
-# Of a decoder: several run side by side, a few threads each. In larger ones there is more than caches hold,
-# in smaller ones margins cost more.
+# Of a decoder: several run side by side, a few threads each. In larger ones there is more to hold, in smaller
+# ones margins cost more.
 DECODED_WINDOWS = (3, 4, 5)
 _PROCESS = 180_000_000  # interpreter, libraries, bundle, sessions
 _ENCODED_PIXEL = 80  # bytes a pixel of a window while a transform runs
-_DECODED_PIXEL = 105  # the same in windows whose memory is kept, in pieces, for those to come
+_DECODED_PIXEL = 55  # the same of a decoder, where the synthesis is run layer by layer
+_WHOLE_PIXEL = 105  # and where it is not; memory of windows is kept, in pieces, for those to come
 _WINDOW_MARGIN = 160  # pixels that windows overlap by, both sides together
 # Bytes a channel of a latent position while a tile is coded: planes of float32, symbols, the fields
 # of the scale network, the search of the trellis; and while it is decoded.
@@ -69,13 +70,24 @@ def plan_encoder(
 
 
 def plan_decoder(
-    grid: TileGrid, channels: int, fixed: int, max_memory: int, threads: int, *, region: Box
+    grid: TileGrid,
+    channels: int,
+    fixed: int,
+    max_memory: int,
+    threads: int,
+    *,
+    region: Box,
+    in_layers: bool = True,
 ) -> Plan:
-    """How to decode a region, in pixels; otherwise as ``plan_encoder``."""
+    """How to decode a region, in pixels; otherwise as ``plan_encoder``.
+
+    in_layers: as of ``softstair.engine``.
+    """
     held = _held_rows(grid, channels, region)
     best = sorted(DECODED_WINDOWS, key=lambda window: _run_pixels(grid, window, threads))
     layouts = [*best, *range(min(DECODED_WINDOWS) - 1, 0, -1)]
-    tile, pixel = _tile_bytes(grid, channels, _DECODED_LATENT), _DECODED_PIXEL
+    tile = _tile_bytes(grid, channels, _DECODED_LATENT)
+    pixel = _DECODED_PIXEL if in_layers else _WHOLE_PIXEL
     return _plan(fixed, held, grid, layouts, tile, pixel, max_memory, threads)
 
 

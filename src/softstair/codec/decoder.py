@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from softstair.bundle import Bundle, find_bundle
+from softstair.engine import in_layers
 from softstair.errors import BundleError, CorruptStream, StreamError, TruncatedStream, UsageError
 from softstair.mode import POSITIONS_PER_LAYER
 from softstair.pictures import Picture, for_a_part
@@ -189,10 +190,13 @@ def decode_view(
         bundle = bundle_of(header, bundle)
         all_learned = not reader.exact and not view.allow_partial
         threads = threads or usable_cores()
-        work = _begin(reader, source, bundle, region, fixed, threads, max_memory)
-        if all_learned and bundle.icons and view.divisor >= icon.SCALE:
+        as_icon = all_learned and bundle.icons and view.divisor >= icon.SCALE
+        as_preview = all_learned and bundle.previews and view.divisor >= SCALE
+        layered = not as_icon and not as_preview and in_layers(bundle, header.mode)
+        work = _begin(reader, source, bundle, region, fixed, threads, max_memory, layered)
+        if as_icon:
             windows, made = _as_icon(work, reader, source, region, bundle, threads), icon.MADE
-        elif all_learned and bundle.previews and view.divisor >= SCALE:
+        elif as_preview:
             windows, made = _previewed(work, reader, source, region, bundle, threads), SCALE
         else:
             windows = _synthesised(work, reader, source, region)
@@ -291,10 +295,13 @@ def _begin(
     fixed: int,
     threads: int,
     max_memory: int,
+    layered: bool,
 ) -> _Work:
     fixed += exact_bytes(reader.grid, region) if reader.exact else 0
-    plan = plan_decoder(reader.grid, bundle.channels, fixed, max_memory, threads, region=region)
     header = reader.header
+    plan = plan_decoder(
+        reader.grid, bundle.channels, fixed, max_memory, threads, region=region, in_layers=layered
+    )
     workers = Workers(bundle, header.mode, threads, plan.workers, header.layers, plan.windows)
     windows = TileGrid(header.height, header.width, plan.window)
     plane = LatentPlane(reader.grid, lambda indices: source.latents(workers, indices), thrifty=plan.thrifty)

@@ -42,11 +42,11 @@ class LatentPlane:
             release_memory()
 
     def window(self, cells: Box) -> Planes:
-        """Latents of a box that was prepared, (1, C, rows, columns)."""
+        """Latents of a box that was prepared, (1, C, rows, columns); a view if one tile has it."""
         indices = list(self._grid.meeting(cells.times(STRIDE)))
         first = self._tiles[indices[0]]
-        if self._cells(indices[0]) == cells:
-            return first
+        if len(indices) == 1:
+            return first[:, :, *cells.seen_from(self._cells(indices[0])).slices]
         result = np.empty((1, first.shape[1], cells.rows, cells.columns), np.float32)
         for index in indices:
             tile = self._cells(index)
