@@ -31,12 +31,11 @@ def inputs(bundle) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ["bundle", "tiny_bundle"])
-@pytest.mark.parametrize("block", [(3, 4), (44, 52)])
+@pytest.mark.parametrize("cells", [12, 2300])
 @pytest.mark.parametrize("shown", [Box(0, 0, *SIZE), Box(5, 0, 8, 17), Box(6, 9, 13, 10)])
-def test_blocks_show_what_the_whole_shows(name, block, shown, request, monkeypatch):
+def test_blocks_show_what_the_whole_shows(name, cells, shown, request, monkeypatch):
     bundle = request.getfixturevalue(name)
-    monkeypatch.setattr(in_blocks, "_ROWS", block[0])
-    monkeypatch.setattr(in_blocks, "_COLUMNS", block[1])
+    monkeypatch.setattr(in_blocks, "_MOST_CELLS", cells)
     latents, hat = inputs(bundle)
     assert synthesis_layers(bundle.graph("synthesis")) is not None
     whole = Whole(bundle.graph, 1).synthesis(latents, hat)

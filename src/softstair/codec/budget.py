@@ -21,7 +21,7 @@ LARGEST_WINDOW = 8  # layout of windows; pictures of one window are run in one p
 DECODED_WINDOWS = (3, 4, 5)
 _PROCESS = 180_000_000  # interpreter, libraries, bundle, sessions
 _ENCODED_PIXEL = 80  # bytes a pixel of a window while a transform runs
-_DECODED_PIXEL = 55  # the same of a decoder, where the synthesis is run layer by layer
+_DECODED_PIXEL = 61  # the same of a decoder, where the synthesis is run layer by layer
 _WHOLE_PIXEL = 105  # and where it is not; memory of windows is kept, in pieces, for those to come
 _WINDOW_MARGIN = 160  # pixels that windows overlap by, both sides together
 # Bytes a channel of a latent position while a tile is coded: planes of float32, symbols, the fields

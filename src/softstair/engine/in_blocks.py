@@ -18,10 +18,10 @@ from softstair.tiles import Box
 from . import Planes
 from .synthesis_graph import Layer, Part
 
-# Cells on the sides of the largest block: what a layer makes of it stays in the last cache, and margins cost
-# little. And of the smallest that is worth threads of its own.
-_ROWS, _COLUMNS = 44, 52
-_LEAST_ROWS, _LEAST_COLUMNS = 16, 24
+# Cells of the largest block: what a layer makes of it stays in the last cache, and margins cost little.
+_MOST_CELLS = 2300
+_MARGINS = 4  # cells that a layer sees beyond a block, both sides together, about
+_LEAST_ROWS, _LEAST_COLUMNS = 16, 24  # of a block that is worth threads of its own
 Run = Callable[[Part, Planes], Planes]
 
 
@@ -125,13 +125,17 @@ def _regions(layers: Sequence[Layer], shown: Box, whole: Box) -> list[Box]:
 
 
 def _blocks(region: Box, at_once: int) -> list[Box]:
-    """A region in blocks of about equal sides: few, but some for each of those that work side by side."""
-    rows, columns = -(-region.rows // _ROWS), -(-region.columns // _COLUMNS)
-    while rows * columns % at_once:
-        if region.rows * columns > region.columns * rows:
-            rows += 1
-        else:
-            columns += 1
+    """A region in equal blocks with little margin, as many for each of those that work side by side."""
+    needed = max(at_once, -(-region.rows * region.columns // _MOST_CELLS))
+    counts = range(1, needed + at_once)
+    rows, columns = min(
+        (pair for pair in product(counts, counts) if pair[0] * pair[1] >= needed),
+        key=lambda pair: (
+            pair[0] * pair[1] % at_once > 0,
+            (region.rows + _MARGINS * pair[0]) * (region.columns + _MARGINS * pair[1]),
+            pair[1],  # rows of a plane lie together
+        ),
+    )
     cuts = _cuts(region.top, region.bottom, rows), _cuts(region.left, region.right, columns)
     return [Box(top, left, bottom, right) for (top, bottom), (left, right) in product(*map(pairwise, cuts))]
 

@@ -140,47 +140,37 @@ class _Matcher:
     def _layer(
         self, index: int, traced: list[tuple[_Spread, _Traced]], before: Layer | None, offset: float
     ) -> Layer:
+        """offset: added to what it makes."""
         beneath = 1 if before is None else before.scale
         scale = traced[0][0].factor * beneath
         parts, channels = [], set()
         for number, (spread, one) in enumerate(traced):
             of_input = 1 if one.latents else beneath
-            _need(spread.factor * of_input == scale)
             model, outputs = self._model(spread, one, 0.0 if number else offset)
+            _need(spread.factor * of_input == scale and outputs % spread.factor**2 == 0)
             channels.add(outputs // spread.factor**2)
-            reach = -(-one.reach[spread.output] // of_input)
-            parts.append(
-                Part(f"synthesis.{index}.{number}", model, spread.factor, reach, one.latents, one.points)
-            )
+            name, reach = f"synthesis.{index}.{number}", -(-one.reach[spread.output] // of_input)
+            parts.append(Part(name, model, spread.factor, reach, one.latents, one.points))
         _need(len(channels) == 1)
         return Layer(tuple(parts), scale, channels.pop())
 
     def _model(self, spread: _Spread, traced: _Traced, offset: float) -> tuple[bytes, int]:
         """The graph of a part, and the channels of its output. offset: added to what it makes."""
-        last = traced.nodes[-1]
-        weight, bias = (self._constant(name) for name in last.inputs[1:])
+        weight, bias = (self._constant(name) for name in traced.nodes[-1].inputs[1:])
         if not spread.by_place:
             weight, bias = (_by_place(values, spread.factor) for values in (weight, bias))
-        used = {
-            name: self._constant(name)
-            for one in traced.nodes[:-1]
-            for name in one.inputs[1:]
-            if one.operator == "Conv" and name not in traced.constants
-        }
-        constants = {
-            **used,
-            **traced.constants,
-            "last.weight": weight,
-            "last.bias": bias + np.float32(offset),
-        }
-        start = "input.planes"
+        constants = {"last.weight": weight, "last.bias": bias + np.float32(offset)}
+        start = _INPUT if traced.latents else f"{_INPUT}.planes"
         nodes = [] if traced.latents else [node("Transpose", [_INPUT], [start], perm=[0, 3, 1, 2])]
-        begins = _INPUT if traced.latents else start
         for one in traced.nodes:
-            names = [begins if i == traced.source else i for i in map(self._uncast, one.inputs)]
-            if one.operator == "Conv":
-                names[1:] = one.inputs[1:] if one is not last else ("last.weight", "last.bias")
+            names = [start if i == traced.source else i for i in map(self._uncast, one.inputs)]
+            if one is traced.nodes[-1]:
+                names[1:] = constants
+            elif one.operator == "Conv":
+                names[1:] = one.inputs[1:]
+                traced.constants |= {i: self._constant(i) for i in names[1:] if i not in traced.constants}
             nodes.append(node(one.operator, names, one.outputs, **one.attributes))
+        constants |= traced.constants
         nodes.append(node("Transpose", [spread.output], [_OUTPUT], perm=[0, 2, 3, 1]))
         size = (1, "channels", *_PLACES) if traced.latents else (1, *_PLACES, "channels")
         return write_graph(nodes, constants, [_INPUT], [_OUTPUT], {_INPUT: size}), len(bias)
