@@ -22,6 +22,7 @@ from parts import parts_of
 import softstair
 from softstair.bundle import Bundle
 from softstair.evaluate.data import read_rgb
+from softstair.processor import processor_name
 
 ROUNDS, THREADS, POSITION, LARGE_ROUNDS = 12, 2, 80, 2
 
@@ -41,7 +42,7 @@ def main(photograph: str, large: str, *sources: str) -> None:
     )
     unit, first = least["unit"], large_ones[bundles[0].fingerprint.hex()]
     print("# In units of one convolution\n\nWritten by `python benchmarks/units.py`; two threads.\n")
-    print(f"The unit is {1000 * unit:.1f} ms.\n")
+    print(f"The unit is {1000 * unit:.1f} ms on {processor_name()}.\n")
     print("| bundle | decode, ms (units) | encode, ms (units) | 12 megapixels, s (of the first's) |")
     print("| --- | --: | --: | --: |")
     for bundle in bundles:

@@ -53,6 +53,7 @@ PAGES = {
             "Runs of equal time, judged by held-out pictures.",
         )
         for group, title in (
+            ("designs", "the design of photo-psnr"),
             ("transforms", "transforms"),
             ("entropy", "entropy model"),
             ("training", "training"),

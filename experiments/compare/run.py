@@ -7,7 +7,7 @@
 
 The groups, and what is changed, are in ``variants.py``.
 
-designs: the network of recipes/photo.toml from its beginning, an hour of 16 crops of 128 each.
+designs: the network of recipes/photo.toml from its beginning, so many minutes of 16 crops of 128.
 transforms, training: the network of photo-s from its beginning, so many minutes of 16 crops of 128.
 entropy: the means and scales, and z, of a network from their beginning; transforms and gains are those of a
 snapshot (``--snapshot``; the shipped one if none is named) and stay, so that a step is short.

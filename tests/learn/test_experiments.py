@@ -85,7 +85,7 @@ def test_the_tables_of_anchors_from_nothing_are_those_of_rows(name):
     assert found == table((RESULTS / f"anchors-{name}.md").read_text())
 
 
-@pytest.mark.parametrize("group", ["transforms", "entropy", "training"])
+@pytest.mark.parametrize("group", ["designs", "transforms", "entropy", "training"])
 def test_the_tables_of_comparisons_are_those_of_rows(group):
     rows = [row for row in read_rows(FOLDER / "compare" / "rows.json") if row["group"] == group]
     found = compare.table(rows, msgspec.json.decode((FOLDER / "compare" / "times.json").read_bytes())[group])
