@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,20 @@ class Graph:
     nodes: tuple[Node, ...]
     constants: dict[str, npt.NDArray[Any]]
     outputs: tuple[str, ...]
+
+    @cached_property
+    def writers(self) -> dict[str, Node]:
+        """Nodes by their outputs."""
+        return {output: node for node in self.nodes for output in node.outputs}
+
+    def uncast(self, name: str) -> str:
+        """Where casts to float32 come from, which change nothing here: inputs have it, and weights get it."""
+        for _ in self.nodes:  # a stranger's may go round in circles
+            one = self.writers.get(name)
+            if one is None or one.operator != "Cast" or one.attributes != {"to": 1}:
+                break
+            (name,) = one.inputs
+        return name
 
 
 def read_graph(data: bytes) -> Graph:

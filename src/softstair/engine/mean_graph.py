@@ -106,7 +106,6 @@ class _Matcher:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._writers = {output: one for one in graph.nodes for output in one.outputs}
 
     def weights(self) -> MeanWeights:
         (output,) = self._graph.outputs
@@ -119,7 +118,7 @@ class _Matcher:
         x, base = self._inputs(x, "Add")
         x, known, known_bias = self._convolution(x, 1)
         x, deviation = self._split(x, "Div")
-        _need(self._uncast(x) == "known" and self._uncast(base) == "base")
+        _need(self._graph.uncast(x) == "known" and self._graph.uncast(base) == "base")
         phases = self._phases(bias)
         channels, width = known.shape[1], len(known)
         _need(channels % PHASES == 0 and phases.shape == (PHASES, width) and body.shape[:2] == (width, width))
@@ -142,7 +141,7 @@ class _Matcher:
             name, axes = self._split(name, "Unsqueeze", None)
             _need(axes.tolist() == [axis])
         name, table = self._split(name, "MatMul")
-        _need(self._uncast(name) == "phase" and table.ndim == 2)
+        _need(self._graph.uncast(name) == "phase" and table.ndim == 2)
         return table
 
     def _convolution(self, name: str, side: int) -> tuple[str, Weights, Weights]:
@@ -175,26 +174,16 @@ class _Matcher:
         return one.inputs[0], one.inputs[1]
 
     def _writer(self, name: str, operator: str) -> Node:
-        one = self._writers.get(self._uncast(name))
+        one = self._graph.writers.get(self._graph.uncast(name))
         if one is None or one.operator != operator:
             raise _OtherError
         return one
 
     def _constant(self, name: str, dtype: npt.DTypeLike | None = np.float32) -> Weights:
-        value = self._graph.constants.get(self._uncast(name))
+        value = self._graph.constants.get(self._graph.uncast(name))
         if value is None:
             raise _OtherError
         return value if dtype is None else np.asarray(value, dtype)
-
-    def _uncast(self, name: str) -> str:
-        """Casts to float32 change nothing here: inputs have it, and weights get it."""
-        while (
-            (one := self._writers.get(name)) is not None
-            and one.operator == "Cast"
-            and one.attributes == {"to": 1}
-        ):
-            (name,) = one.inputs
-        return name
 
 
 def _need(holds: bool) -> None:

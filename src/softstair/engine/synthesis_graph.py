@@ -112,11 +112,10 @@ class _Matcher:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._writers = {output: one for one in graph.nodes for output in one.outputs}
         self._spread, self._latents = cache(self._find_spread), cache(self._find_latents)
         known: set[str] = set()
         for one in graph.nodes:  # each sees what is before it alone, so no way back is a circle
-            _need(known.issuperset(self._writers.keys() & set(one.inputs)))
+            _need(known.issuperset(self._graph.writers.keys() & set(one.inputs)))
             known.update(one.outputs)
 
     def layers(self) -> tuple[Layer, ...]:
@@ -163,7 +162,7 @@ class _Matcher:
         start = _INPUT if traced.latents else f"{_INPUT}.planes"
         nodes = [] if traced.latents else [node("Transpose", [_INPUT], [start], perm=[0, 3, 1, 2])]
         for one in traced.nodes:
-            names = [start if i == traced.source else i for i in map(self._uncast, one.inputs)]
+            names = [start if i == traced.source else i for i in map(self._graph.uncast, one.inputs)]
             if one is traced.nodes[-1]:
                 names[1:] = constants
             elif one.operator == "Conv":
@@ -177,16 +176,16 @@ class _Matcher:
 
     def _offset(self, name: str) -> tuple[str, float]:
         """What a number is added to, and the number."""
-        one = self._writers.get(self._uncast(name))
+        one = self._graph.writers.get(self._graph.uncast(name))
         if one is not None and one.operator == "Add" and len(one.inputs) == 2:
-            value = self._graph.constants.get(self._uncast(one.inputs[1]))
+            value = self._graph.constants.get(self._graph.uncast(one.inputs[1]))
             if value is not None and value.size == 1:
-                return self._uncast(one.inputs[0]), float(value.ravel()[0])
-        return self._uncast(name), 0.0
+                return self._graph.uncast(one.inputs[0]), float(value.ravel()[0])
+        return self._graph.uncast(name), 0.0
 
     def _find_spread(self, name: str) -> list[_Spread]:
         """The convolutions whose sum, spread, is a plane; none if it is something else."""
-        one = self._writers.get(self._uncast(name))
+        one = self._graph.writers.get(self._graph.uncast(name))
         if one is None:
             return []
         if one.operator == "Add" and len(one.inputs) == 2:
@@ -195,7 +194,7 @@ class _Matcher:
             return [*first, *second] if first and second else []
         if one.operator == "DepthToSpace":
             by_place = one.attributes.get("mode", "DCR") == "DCR"
-            return [_Spread(self._uncast(one.inputs[0]), one.attributes["blocksize"], by_place)]
+            return [_Spread(self._graph.uncast(one.inputs[0]), one.attributes["blocksize"], by_place)]
         return self._moved(one)
 
     def _moved(self, last: Node) -> list[_Spread]:
@@ -203,12 +202,12 @@ class _Matcher:
         moves: list[list[int]] = []
         name = last.outputs[0]
         for operator in reversed(_MOVES):
-            one = self._writers.get(name)
+            one = self._graph.writers.get(name)
             if one is None or one.operator != operator:
                 return []
             numbers = one.attributes.get("perm") if operator == "Transpose" else self._numbers(one.inputs[1])
             moves.insert(0, list(numbers or []))
-            name = self._uncast(one.inputs[0])
+            name = self._graph.uncast(one.inputs[0])
         _need(len(moves[2]) == 4 and moves[2][2] > 1)
         factor, row = moves[2][2:]
         expected = [[0, 2, 3, 1], [0], [0, 0, factor, row], [0, 2, 1, 3], [0, 0, -1, row // factor]]
@@ -218,14 +217,14 @@ class _Matcher:
     def _trace(self, output: str) -> _Traced:
         traced = _Traced()
         self._visit(output, traced)
-        readers = sum(traced.source in map(self._uncast, one.inputs) for one in traced.nodes)
+        readers = sum(traced.source in map(self._graph.uncast, one.inputs) for one in traced.nodes)
         _need(bool(traced.source) and traced.nodes[-1].operator == "Conv")
         _need(not traced.points or (readers == 1 and len(traced.nodes) > 1))
         return traced
 
     def _visit(self, name: str, traced: _Traced) -> int:
         """Note how a tensor is made; how far it sees, in places."""
-        name = self._uncast(name)
+        name = self._graph.uncast(name)
         if name in traced.reach:
             return traced.reach[name]
         latents = self._latents(name)
@@ -249,7 +248,7 @@ class _Matcher:
     def _rated(self, add: Node, table: Weights, traced: _Traced) -> Node:
         """A convolution of latents, and of hat weights behind them, in the place of one and an addition."""
         one = self._writer(add.inputs[0])
-        _need(one.operator == "Conv" and bool(self._latents(self._uncast(one.inputs[0]))))
+        _need(one.operator == "Conv" and bool(self._latents(self._graph.uncast(one.inputs[0]))))
         _need(not traced.points and self._half_side(one) == 0)
         weight = self._constant(one.inputs[1])
         _need(weight.ndim == 4 and table.shape[1] == len(weight))
@@ -263,23 +262,23 @@ class _Matcher:
     def _rates(self, name: str) -> Weights | None:
         """The table behind Unsqueeze(Unsqueeze(hat @ table)); None if that is not what there is."""
         for axis in (3, 2):
-            one = self._writers.get(self._uncast(name))
+            one = self._graph.writers.get(self._graph.uncast(name))
             if one is None or one.operator != "Unsqueeze" or self._numbers(one.inputs[1]) != [axis]:
                 return None
             name = one.inputs[0]
         one = self._writer(name)
-        _need(one.operator == "MatMul" and self._uncast(one.inputs[0]) == "hat")
+        _need(one.operator == "MatMul" and self._graph.uncast(one.inputs[0]) == "hat")
         table = self._constant(one.inputs[1])
         _need(table.ndim == 2)
         return table
 
     def _find_latents(self, name: str) -> tuple[slice, ...]:
         """The channels of the latents that a tensor is; none if it is something else."""
-        one = self._writers.get(name)
+        one = self._graph.writers.get(name)
         if one is None:
             return (slice(None),) if name == "latents" else ()
         if one.operator == "Concat" and one.attributes == {"axis": 1}:
-            parts = [self._latents(self._uncast(i)) for i in one.inputs]
+            parts = [self._latents(self._graph.uncast(i)) for i in one.inputs]
             _need(sum(map(len, parts)) < _MOST)
             return tuple(part for found in parts for part in found) if all(parts) else ()
         if one.operator == "Split" and one.attributes == {"axis": 1} and one.inputs[0] == "latents":
@@ -299,30 +298,20 @@ class _Matcher:
         return int(side // 2)
 
     def _writer(self, name: str) -> Node:
-        one = self._writers.get(self._uncast(name))
+        one = self._graph.writers.get(self._graph.uncast(name))
         if one is None:
             raise _OtherError
         return one
 
     def _constant(self, name: str) -> Weights:
-        value = self._graph.constants.get(self._uncast(name))
+        value = self._graph.constants.get(self._graph.uncast(name))
         if value is None:
             raise _OtherError
         return np.asarray(value, np.float32)
 
     def _numbers(self, name: str) -> list[int] | None:
-        value = self._graph.constants.get(self._uncast(name))
+        value = self._graph.constants.get(self._graph.uncast(name))
         return None if value is None else [int(one) for one in value.ravel()]
-
-    def _uncast(self, name: str) -> str:
-        """Casts to float32 change nothing here: inputs have it, and weights get it."""
-        while (
-            (one := self._writers.get(name)) is not None
-            and one.operator == "Cast"
-            and one.attributes == {"to": 1}
-        ):
-            (name,) = one.inputs
-        return name
 
 
 def _planes_of(points: int) -> int:
