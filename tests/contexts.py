@@ -14,6 +14,7 @@ from softstair.quantize.context import (
     BLOCK,
     HYPER_ROWS,
     MEAN_PARTS,
+    MEAN_PLACES,
     NEAR,
     OWN,
     Context,
@@ -35,7 +36,7 @@ def random_place(group: int, seed: int = 0) -> PlaceContext:
     weight = rng.integers(-3000, 3000, (4, group, group)) * (block[:, None] > block[None, :])
     return PlaceContext(
         weight.astype(np.int16),
-        rng.integers(-3000, 3000, (4, len(NEAR), group)).astype(np.int16),
+        rng.integers(-3000, 3000, (4, 4, len(NEAR) + len(MEAN_PLACES), group)).astype(np.int16),
         rng.integers(0, 200, ROWS).astype(np.int16),
         rng.integers(100, 400, ROWS).astype(np.int16),
         rng.integers(-300, 300, ROWS).astype(np.int16),
@@ -51,7 +52,9 @@ def random_signs(group: int, seed: int = 0) -> SignContext:
         weight.astype(np.int16),
         rng.integers(-3000, 3000, (4, 4, len(NEAR), group)).astype(np.int16),
         rng.integers(100, 400, ROWS).astype(np.int16),
-        np.array([60, 130, 255], np.int16),
+        rng.integers(0, 20000, ROWS).astype(np.int16),
+        rng.integers(0, 300, ROWS).astype(np.int16),
+        np.array([60, 130, 200, 255], np.int16),
     )
 
 

@@ -86,7 +86,7 @@ def make_context_streams() -> None:
         entry = CONTEXT_FOLDER / f"{name}.safetensors"
         if not entry.exists():
             integers = read_bundle(path.read_bytes(), name).integers
-            entry.write_bytes(context_entry(with_context(integers, signs=name == "signs")))
+            entry.write_bytes(context_entry(with_context(integers, signs=name == "means")))
     notes = CONTEXT_FOLDER / "expected.json"
     expected = json.loads(notes.read_text()) if notes.exists() else {}
     for case, (name, pixels, position, mode) in CONTEXT_CASES.items():

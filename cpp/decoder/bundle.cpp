@@ -60,7 +60,7 @@ void check_names(const Entries& entries) {
     bool known = name == kContext;
     for (const char* entry : kEntries) known |= name == entry;
     for (std::size_t mode = 0; mode < kModes.size(); ++mode) known |= name == synthesis_of(mode);
-    if (!known) fail_with(STAIR_INVALID_BUNDLE, "The bundle has an entry " + name + ", which bundles do not have.");
+    if (!known) fail_bundle("The bundle has an entry ", name, ", which bundles do not have.");
   }
 }
 
@@ -77,7 +77,7 @@ void reading([[maybe_unused]] const char* name, Read read) {
   try {
     read();
   } catch (const std::invalid_argument& error) {
-    fail_with(STAIR_INVALID_BUNDLE, "The entry " + std::string(name) + " of the bundle is not valid: " + error.what() + ".");
+    fail_bundle("The entry ", name, " of the bundle is not valid: ", error.what(), ".");
   }
 #endif
 }
@@ -197,18 +197,32 @@ void Bundle::read_context(Bytes bytes) {
   std::size_t expected = 0;
   if (arrays.count("place.weight") != 0) {
     const int group = channels() / kPhases;
-    const auto weight = small("place.weight", 3), near = small("place.near", 3);
+    // Older bundles see the same in all phases, and no means.
+    const bool means = array_of(arrays, "place.near").sizes.size() == 4;
+    PlaceNetwork::Parts parts{small("place.weight", 3), small("place.near", means ? 4 : 3), small("place.expected", 1),
+                              small("place.gain", 1), small("place.bias", 1)};
     is("place.weight", {kPhases, group, group});
-    is("place.near", {kPhases, kNearPlaces, group});
-    place_ = std::make_shared<const PlaceNetwork>(weight, near, small("place.expected", 1), small("place.gain", 1), small("place.bias", 1), true);
+    if (means)
+      is("place.near", {kPhases, kPhases, kNearPlaces + kMeans, group});
+    else
+      is("place.near", {kPhases, kNearPlaces, group});
     expected += 5;
+    place_ = std::make_shared<const PlaceNetwork>(std::move(parts), true);
   }
   if (place_ && arrays.count("sign.weight") != 0) {
     const int group = place_->group();
     const auto weight = small("sign.weight", 3), near = small("sign.near", 4);
     is("sign.weight", {kPhases, group, group});
     is("sign.near", {kPhases, kPhases, kNearPlaces, group});
-    signs_ = std::make_shared<const SignNetwork>(weight, near, small("sign.gain", 1), small("sign.skew", 1), true);
+    const auto gain = small("sign.gain", 1);
+    // Older bundles see half steps, and lean the same at all levels.
+    std::vector<std::int16_t> unit(gain.size(), 1 << 13), growth(gain.size());
+    if (arrays.count("sign.unit") != 0) {
+      unit = small("sign.unit", 1);
+      growth = small("sign.growth", 1);
+      expected += 2;
+    }
+    signs_ = std::make_shared<const SignNetwork>(weight, near, gain, unit, growth, small("sign.skew", 1), true);
     expected += 4;
   }
   if (arrays.count("hyper.live") != 0) {
@@ -254,7 +268,7 @@ void Bundle::read_tables(Bytes bytes) {
 
 void Bundle::read_networks(const Entries& entries) {
   const auto fits = [](bool holds, const char* name) {
-    if (!holds) fail_with(STAIR_INVALID_BUNDLE, "The graph " + std::string(name) + " of the bundle does not fit the others.");
+    if (!holds) fail_bundle("The graph ", name, " of the bundle does not fit the others.");
   };
   mean_base_.emplace(read_graph(entries.at("mean_base.onnx"), "mean_base"), Network::Channels{{"z_hat", scale_->hyper_latents()}}, "mean_base");
   fits(mean_base_->factor() == 2, "mean_base");
@@ -288,7 +302,7 @@ Model Bundle::model(int position, int mode, int layer) const {
   const int rows = of.tables->rows() / (trellis.dependent() ? 2 : 1);
   const int point = std::min((position + kPositionsPerPoint / 2) / kPositionsPerPoint, points() - 1);
   // Made for every reader: at once for all modes, it would be a tenth of the time that opening takes.
-  const auto leaning = signs_ ? std::make_shared<const Tables>(of.tables->leaning(signs_->skew())) : nullptr;
+  const auto leaning = signs_ ? std::make_shared<const Tables>(signs_->leaning(*of.tables)) : nullptr;
   Model model{scale_, z_tables_[point], &trellis, of.tables, {base_, of.skip, rows}, interpolated(rate_bias_, position + kPositionsPerLayer * layer), exponent(position, mode), place_, hyper_,
               hyper_ ? interpolated(hyper_rate_, position) : std::vector<std::int32_t>{}, signs_, leaning};
   for (std::int32_t& e : model.exponent) e += kPositionsPerLayer * layer;

@@ -14,7 +14,10 @@ constexpr std::size_t kEndSize = 22, kLargestComment = 65535, kLocalSize = 30;
 constexpr std::uint64_t kMostBytes = std::uint64_t{256} << 20;
 constexpr int kMostEntries = 64;
 
-[[noreturn]] void fail(const std::string& why) { fail_with(STAIR_INVALID_BUNDLE, "The bundle " + why + "."); }
+template <typename... Parts>
+[[noreturn]] void fail(const Parts&... why) {
+  fail_bundle("The bundle ", why..., ".");
+}
 
 std::size_t find_end(Bytes bytes) {
   if (bytes.size() >= kEndSize)
@@ -29,7 +32,7 @@ std::size_t find_end(Bytes bytes) {
 
 Bytes Entries::at(std::string_view name) const {
   const auto found = bytes.find(name);
-  if (found == bytes.end()) fail("has no entry " + std::string(name));
+  if (found == bytes.end()) fail("has no entry ", std::string(name));
   return found->second;
 }
 
@@ -53,12 +56,12 @@ Entries read_zip(Bytes bytes) {
     const std::uint32_t size = whole(20), local = whole(42);
     if (half(10) != 0 || size != whole(24)) fail("has compressed entries");
     if (local > end || end - local < kLocalSize || load_little<std::uint32_t>(bytes.data() + local) != 0x04034b50)
-      fail("has no entry " + name + " where it should");
+      fail("has no entry ", name, " where it should");
     const std::size_t first = local + kLocalSize + load_little<std::uint16_t>(bytes.data() + local + 26) + load_little<std::uint16_t>(bytes.data() + local + 28);
-    if (first > end || end - first < size) fail("ends inside the entry " + name);
+    if (first > end || end - first < size) fail("ends inside the entry ", name);
     const Bytes content = bytes.subspan(first, size);
-    if (crc32(content) != whole(16)) fail("has a damaged entry " + name);
-    if (!entries.bytes.emplace(name, content).second) fail("has the entry " + name + " twice");
+    if (crc32(content) != whole(16)) fail("has a damaged entry ", name);
+    if (!entries.bytes.emplace(name, content).second) fail("has the entry ", name, " twice");
   }
   return entries;
 }

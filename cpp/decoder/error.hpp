@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "refuse.hpp"
 #include "softstair.h"
 
 namespace softstair {
@@ -43,6 +44,16 @@ class Error : public std::runtime_error {
 inline void fail_with(stair_result code, const std::string& text) { throw Error(code, text); }
 inline void out_of_memory() { throw std::bad_alloc(); }
 #endif
+
+// Fails with STAIR_INVALID_BUNDLE; parts: strings that are the text. With SOFTSTAIR_BROWSER the text is that of refuse.hpp.
+template <typename... Parts>
+[[noreturn]] void fail_bundle([[maybe_unused]] const Parts&... parts) {
+#ifdef SOFTSTAIR_BROWSER
+  refuse_bundle();
+#else
+  fail_with(STAIR_INVALID_BUNDLE, (std::string() + ... + parts));
+#endif
+}
 
 // Fails unless the condition holds.
 inline void require(bool condition, stair_result code, const char* text) {

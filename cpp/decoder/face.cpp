@@ -49,8 +49,15 @@ stair_result guarded(Action action) noexcept {
 #endif
 }
 
+// What a page never does.
+void need_argument([[maybe_unused]] bool makes_sense, [[maybe_unused]] const char* text) {
+#ifndef SOFTSTAIR_BROWSER
+  require(makes_sense, STAIR_USAGE, text);
+#endif
+}
+
 Bytes bytes_of(const void* data, std::size_t size) {
-  require(data != nullptr || size == 0, STAIR_USAGE, "There is no data.");
+  need_argument(data != nullptr || size == 0, "There is no data.");
   return {static_cast<const std::uint8_t*>(data), size};
 }
 
@@ -66,7 +73,7 @@ View view_of(const stair_options& options) {
   const std::uint32_t divisor = options.divisor;
   require(divisor != 0 && divisor <= 64 && (divisor & (divisor - 1)) == 0, STAIR_USAGE,
           "Pictures can be scaled by one over 1, 2, 4, 8, 16, 32 or 64.");
-  require(options.channels == 0 || options.channels == 4, STAIR_USAGE, "A result has channels as in the file, or four.");
+  need_argument(options.channels == 0 || options.channels == 4, "A result has channels as in the file, or four.");
   View view;
   view.divisor = static_cast<int>(divisor);
   view.partial = options.allow_partial != 0;
@@ -90,7 +97,7 @@ const char* stair_version(void) { return STAIR_VERSION; }
 
 stair_result stair_bundle_open(const void* data, size_t size, stair_bundle** bundle) {
   return guarded([&] {
-    require(bundle != nullptr, STAIR_USAGE, "There is no place for the bundle.");
+    need_argument(bundle != nullptr, "There is no place for the bundle.");
     *bundle = nullptr;
     *bundle = new stair_bundle{Bundle(bytes_of(data, size))};
   });
@@ -102,7 +109,7 @@ const uint8_t* stair_bundle_fingerprint(const stair_bundle* bundle) { return bun
 
 stair_result stair_info(const void* data, size_t size, stair_file_info* info) {
   return guarded([&] {
-    require(info != nullptr, STAIR_USAGE, "There is no place for the information.");
+    need_argument(info != nullptr, "There is no place for the information.");
     *info = {};
     const Stream stream(bytes_of(data, size), ~std::uint64_t{0});
     const Header& header = stream.header();
@@ -121,10 +128,10 @@ stair_result stair_info(const void* data, size_t size, stair_file_info* info) {
 
 stair_result stair_metadata(const void* data, size_t size, stair_metadata_kind kind, uint8_t** block, size_t* block_size) {
   return guarded([&] {
-    require(block != nullptr && block_size != nullptr, STAIR_USAGE, "There is no place for the metadata.");
+    need_argument(block != nullptr && block_size != nullptr, "There is no place for the metadata.");
     *block = nullptr;
     *block_size = 0;
-    require(kind >= STAIR_ICC && kind <= STAIR_IPTC, STAIR_USAGE, "There is no such kind of metadata.");
+    need_argument(kind >= STAIR_ICC && kind <= STAIR_IPTC, "There is no such kind of metadata.");
     const Stream stream(bytes_of(data, size), ~std::uint64_t{0});
     const auto found = stream.metadata(kind);
     if (!found) return;
@@ -146,7 +153,7 @@ stair_options stair_default_options(void) {
 stair_result stair_decode(const stair_bundle* bundle, const void* data, size_t size, const stair_options* options,
                           stair_picture* picture) {
   return guarded([&] {
-    require(picture != nullptr, STAIR_USAGE, "There is no place for the picture.");
+    need_argument(picture != nullptr, "There is no place for the picture.");
     *picture = {};
     const stair_options given = options != nullptr ? *options : stair_default_options();
     const View view = view_of(given);
@@ -171,7 +178,7 @@ void stair_free(stair_picture* picture) {
 
 stair_result stair_symbol_hash(const stair_bundle* bundle, const void* data, size_t size, uint8_t digest[32]) {
   return guarded([&] {
-    require(digest != nullptr, STAIR_USAGE, "There is no place for the hash.");
+    need_argument(digest != nullptr, "There is no place for the hash.");
     const Stream stream(bytes_of(data, size), kMostPixels);
     const auto found = symbol_hash(bundle == nullptr ? nullptr : &bundle->bundle, stream);
     std::copy(found.begin(), found.end(), digest);

@@ -28,12 +28,9 @@ class Planner {
   }
 
  private:
-  [[noreturn]] void fail([[maybe_unused]] const char* why) const {
-#ifdef SOFTSTAIR_BROWSER
-    refuse_bundle();
-#else
-    fail_with(STAIR_INVALID_BUNDLE, "The graph " + name_ + " of the bundle " + why + ".");
-#endif
+  template <typename... Parts>
+  [[noreturn]] void fail(const Parts&... why) const {
+    fail_bundle("The graph ", name_, " of the bundle ", why..., ".");
   }
   void need(bool condition, const char* why) const {
     if (!condition) fail(why);
@@ -53,7 +50,7 @@ class Planner {
   bool is_plane(const std::string& name) const { return planes_.count(name) != 0; }
   int plane(const std::string& name) const {
     const auto found = planes_.find(name);
-    if (found == planes_.end()) fail(("has an operator whose input " + name + " is no plane").c_str());
+    if (found == planes_.end()) fail("has an operator whose input ", name, " is no plane");
     return found->second;
   }
   const Constant* constant(const std::string& name) const {
@@ -62,7 +59,7 @@ class Planner {
   }
   const Constant& needed_constant(const Node& node, std::size_t input) const {
     if (input >= node.inputs.size() || constant(node.inputs[input]) == nullptr)
-      fail(("has an operator " + node.operation + " without a constant that it needs").c_str());
+      fail("has an operator ", node.operation, " without a constant that it needs");
     return *constant(node.inputs[input]);
   }
 
@@ -127,7 +124,7 @@ class Planner {
     } else if (operation == "Concat") {
       planes_[out] = concatenate(node);
     } else {
-      fail(("holds the operator " + operation + ", which is none that bundles may use").c_str());
+      fail("holds the operator ", operation, ", which is none that bundles may use");
     }
     return index;
   }
@@ -543,7 +540,7 @@ Tensor Network::run(std::initializer_list<Planes> planes, std::initializer_list<
     for (const Numbers& numbers : vectors)
       if (vector.input == numbers.input) given = &numbers.numbers;
     if (given == nullptr || given->size() != static_cast<std::size_t>(vector.inputs))
-      fail_with(STAIR_INVALID_BUNDLE, "A graph of the bundle has an input " + vector.input + " that does not fit.");
+      fail_bundle("A graph of the bundle has an input ", vector.input, " that does not fit.");
     std::vector<float> sum(vector.outputs);
     for (int i = 0; i < vector.inputs; ++i)
       if (const float weight = (*given)[i]; weight != 0)

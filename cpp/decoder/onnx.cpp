@@ -34,12 +34,9 @@ class Reader {
   Graph take() { return std::move(graph_); }
 
  private:
-  [[noreturn]] void fail([[maybe_unused]] const char* why) const {
-#ifdef SOFTSTAIR_BROWSER
-    refuse_bundle();
-#else
-    fail_with(STAIR_INVALID_BUNDLE, "The graph " + name_ + " of the bundle " + why + ".");
-#endif
+  template <typename... Parts>
+  [[noreturn]] void fail(const Parts&... why) const {
+    fail_bundle("The graph ", name_, " of the bundle ", why..., ".");
   }
 
   // handle(field, number, bytes): `bytes` of a length-delimited field or of a fixed number.

@@ -180,7 +180,7 @@ class Painter {
       }
     }
     reach_ = synthesis_->reach();
-    if (reach_ > kFurthest) fail_with(STAIR_INVALID_BUNDLE, "The synthesis of the bundle sees further than large pictures can be cut with.");
+    if (reach_ > kFurthest) fail_bundle("The synthesis of the bundle sees further than large pictures can be cut with.");
     if (smoothing() > 0) reach_ = std::max(reach_, 1);  // its two pixels need no cell of their own
   }
 

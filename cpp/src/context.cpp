@@ -14,7 +14,7 @@ namespace softstair {
 namespace {
 
 constexpr Range kSurprise{-384, 384};
-constexpr int kLargestSignGroup = 240, kLargestSignValue = kLargestSign << 7;
+constexpr int kLargestSignGroup = 240;
 
 // Of z: sums in 2^-12, hidden in 2^-6, outputs in 2^-15.
 constexpr Requantize kHiddenFromSums{12 - 6, {0, 2047}};
@@ -33,18 +33,23 @@ std::vector<RowFactor> joined(const std::vector<std::int16_t>& gain, const std::
   return factors;
 }
 
-// before(group, output, input) and near(group, place, channel): weights, channels in the order of reading.
+// A panel of so many inputs, weight(output, input).
+template <typename Weight>
+void add_panel(int inputs, std::vector<std::int16_t>& panels, const Weight& weight) {
+  for (int input = 0; input < inputs; input += 2)
+    for (int i = 0; i < 2 * kContextBlock; ++i) panels.push_back(weight(i / 2, input + i % 2));
+}
+
+// before(group, output, input) and near(phase, group, number, channel): weights, channels in the order of reading.
 template <typename Before, typename Near>
 PlaceWeights in_panels(int channels, int nears, const Before& before, const Near& near) {
-  PlaceWeights all{channels / kContextBlock, {}, {}};
+  PlaceWeights all{channels / kContextBlock, nears, {}, {}};
   for (int g = 0; g < 4; ++g)
     for (int block = 1; block < all.blocks; ++block)
-      for (int input = 0; input < block * kContextBlock; input += 2)
-        for (int i = 0; i < 2 * kContextBlock; ++i) all.before.push_back(before(g, block * kContextBlock + i / 2, input + i % 2));
-  for (int g = 0; g < nears; ++g)
+      add_panel(block * kContextBlock, all.before, [&](int i, int input) { return before(g, block * kContextBlock + i, input); });
+  for (int g = 0; g < 16; ++g)
     for (int block = 0; block < all.blocks; ++block)
-      for (int place = 0; place < kNearPlaces; place += 2)
-        for (int i = 0; i < 2 * kContextBlock; ++i) all.near.push_back(near(g, place + i % 2, block * kContextBlock + i / 2));
+      add_panel(nears, all.near, [&](int i, int number) { return near(g / 4, g % 4, number, block * kContextBlock + i); });
   return all;
 }
 
@@ -75,18 +80,18 @@ int clipped(int z) { return std::clamp(z, -kLargestHyper, kLargestHyper); }
 
 }  // namespace
 
-PlaceNetwork::PlaceNetwork(const std::vector<std::int16_t>& weight, const std::vector<std::int16_t>& near,
-                           std::vector<std::int16_t> expected, const std::vector<std::int16_t>& gain,
-                           const std::vector<std::int16_t>& bias, bool simd)
-    : group_(static_cast<int>(near.size() / (4 * kNearPlaces))),
-      simd_(simd && simd_available()),
-      expected_(std::move(expected)) {
-  const std::size_t depth = group_, area = depth * depth;
-  need(group_ > 0 && group_ % kContextBlock == 0 && group_ <= 1024 && near.size() == 4 * kNearPlaces * depth && weight.size() == 4 * area,
+PlaceNetwork::PlaceNetwork(Parts parts, bool simd) : simd_(simd && simd_available()), expected_(std::move(parts.expected)) {
+  // Without the means, places near are the same to all phases.
+  constexpr std::size_t kSeen = kNearPlaces + kMeans;
+  const std::vector<std::int16_t>&weight = parts.weight, &near = parts.near;
+  const bool means = near.size() * near.size() == weight.size() * (64 * kSeen * kSeen);
+  const std::size_t depth = near.size() / (means ? 16 * kSeen : 4 * kNearPlaces), area = depth * depth;
+  group_ = static_cast<int>(depth);
+  need(depth > 0 && depth % kContextBlock == 0 && depth <= 1024 && near.size() % depth == 0 && weight.size() == 4 * area,
        "the context of a place has the wrong shape");
-  need(!expected_.empty() && gain.size() == expected_.size() && bias.size() == expected_.size(),
+  need(!expected_.empty() && parts.gain.size() == expected_.size() && parts.bias.size() == expected_.size(),
        "the context of a place has different numbers of rows");
-  factors_ = joined(gain, bias.data());
+  factors_ = joined(parts.gain, parts.bias.data());
   for (const std::int16_t e : expected_) need(e >= 0 && e <= kSurprise.high, "an expected magnitude is impossible");
   for (std::size_t i = 0; i < weight.size(); ++i)
     need(weight[i] == 0 || i % depth % blocks() < i / depth % depth % blocks(), "a channel would see one that is read later");
@@ -94,32 +99,48 @@ PlaceNetwork::PlaceNetwork(const std::vector<std::int16_t>& weight, const std::v
   const std::int64_t room = std::numeric_limits<std::int32_t>::max() - ((kRows.high + 1LL) << kRowsFromSurprise.shift);
   for (std::size_t i = 0; i < weight.size(); i += depth)
     need(total(&weight[i], depth) * kSurprise.high <= room, "the context of a place could overflow its accumulators");
-  static_assert(kNearPlaces * (1LL << 15) * kSurprise.high + kRowsFromSurprise.half() <= std::numeric_limits<std::int32_t>::max());
+  static_assert((kNearPlaces + (kMeans << kMeanBits)) * (1LL << 15) * kSurprise.high + kRowsFromSurprise.half() <=
+                std::numeric_limits<std::int32_t>::max());
   const auto channel = [this](int at) { return at % kContextBlock * blocks() + at / kContextBlock; };
   weights_ = in_panels(
-      group_, 4, [&](int g, int output, int input) { return weight[g * area + channel(output) * depth + channel(input)]; },
-      [&](int g, int place, int at) { return near[(static_cast<std::size_t>(g) * kNearPlaces + place) * depth + channel(at)]; });
+      group_, kSeen, [&](int g, int output, int input) { return weight[g * area + channel(output) * depth + channel(input)]; },
+      [&](int phase, int g, int number, int at) {
+        if (means) return near[((4 * phase + g) * kSeen + number) * depth + channel(at)];
+        return number < kNearPlaces ? near[(g * kNearPlaces + number) * depth + channel(at)] : std::int16_t{0};
+      });
 }
 
 SignNetwork::SignNetwork(const std::vector<std::int16_t>& weight, const std::vector<std::int16_t>& near, const std::vector<std::int16_t>& gain,
-                         std::vector<std::int16_t> skew, bool simd)
+                         const std::vector<std::int16_t>& unit, std::vector<std::int16_t> growth, std::vector<std::int16_t> skew, bool simd)
     : group_(static_cast<int>(near.size() / (16 * kNearPlaces))),
       simd_(simd && simd_available()),
       factors_(joined(gain, nullptr)),
+      growth_(std::move(growth)),
       skew_(std::move(skew)) {
   const std::size_t depth = group_, area = depth * depth;
   // Of so many weights no sum can leave int32.
-  static_assert((kLargestSignGroup + kNearPlaces) * (1LL << 15) * kLargestSignValue + kRowsFromSurprise.half() <= std::numeric_limits<std::int32_t>::max());
+  static_assert((kLargestSignGroup + kNearPlaces) * (1LL << 15) * kSignFromUnits.range.high + kRowsFromSurprise.half() <= std::numeric_limits<std::int32_t>::max());
   need(group_ > 0 && group_ % kContextBlock == 0 && group_ <= kLargestSignGroup && near.size() == 16 * kNearPlaces * depth &&
            weight.size() == 4 * area,
        "the context of signs has the wrong shape");
-  need(!skew_.empty() && skew_.size() <= kMostLeans, "the context of signs has an impossible number of leans");
+  need(!skew_.empty() && skew_.size() <= kMostSkews, "the context of signs has an impossible number of leans");
+  need(!gain.empty() && unit.size() == gain.size() && growth_.size() == gain.size(), "the context of signs has different numbers of rows");
+  unit_.push_back(0);
+  for (std::size_t row = 0; row < unit.size(); ++row) {
+    need(unit[row] >= 0 && growth_[row] >= 0, "a unit or a growth of signs is negative");
+    unit_.push_back(unit[row]);
+  }
   for (const std::int16_t s : skew_) need(s >= 0 && s <= 255, "a skew of signs is impossible");
   for (std::size_t i = 0; i < weight.size(); ++i)
     need(weight[i] == 0 || i / depth % depth / kContextBlock < i % depth / kContextBlock, "a channel would see one that is read later");
   weights_ = in_panels(
-      group_, 16, [&](int g, int output, int input) { return weight[g * area + input * depth + output]; },
-      [&](int g, int place, int at) { return near[(static_cast<std::size_t>(g) * kNearPlaces + place) * depth + at]; });
+      group_, kNearPlaces, [&](int g, int output, int input) { return weight[g * area + input * depth + output]; },
+      [&](int phase, int g, int place, int at) { return near[((static_cast<std::size_t>(phase) * 4 + g) * kNearPlaces + place) * depth + at]; });
+}
+
+Tables SignNetwork::leaning(const Tables& tables) const {
+  need(tables.rows() == rows() || tables.rows() == 2 * rows(), "the context of signs does not fit the tables");
+  return tables.leaning(leans(), skew_, growth_);
 }
 
 HyperNetwork::HyperNetwork(Parts parts, int channels, std::shared_ptr<const Tables> tables, bool simd)

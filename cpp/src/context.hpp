@@ -18,6 +18,8 @@ namespace softstair {
 
 constexpr int kContextBlock = kPanel;       // latents of a place that are read without knowing each other
 constexpr int kNearPlaces = 4;       // left, above, above left, above right: two positions away
+constexpr int kMeans = 2;            // of the surprises of a channel so far, over 16 and over 64 places
+constexpr int kMeanBits = 5;         // they are in 2^-12, their weights in 2^-7
 constexpr int kAround = 4, kOwn = 6;  // neighbours of z that a place sees: in all channels, in its own
 constexpr int kHyperRows = 28, kMeanParts = 8;  // scales of z, and parts of a step that means lie at
 constexpr int kLargestHyper = 127;
@@ -27,21 +29,22 @@ constexpr std::int32_t kLargestRate = 1 << 24;  // of biases that depend on the 
 constexpr Range kRows{-8191, 8191};
 constexpr Requantize kRowsFromSurprise{7 + 12 - 8, kRows};
 
-constexpr int kMostLeans = 7;  // of signs, either way
-constexpr int kLargestSign = 2;  // half steps that a symbol counts at most
+constexpr int kMostLeans = 7, kMostSkews = 63;  // of signs, either way, and how far their tables may lean
+constexpr Requantize kSignFromUnits{6, {-256, 256}};
 
 // Weights of the sums of a place, in panels as kernels read them: two inputs, sixteen outputs. Channels are in the order
 // of reading.
 struct PlaceWeights {
   int blocks;
+  int nears;                         // what is seen of every channel: places, and means of places before
   std::vector<std::int16_t> before;  // by group, then of the blocks 1, 2, .. those before: (pairs of channels, 16, 2)
-  std::vector<std::int16_t> near;    // by group, or phase and group, and block: (2, 16, 2), of four places
+  std::vector<std::int16_t> near;    // by phase, group and block: (pairs of nears, 16, 2)
 
   const std::int16_t* of_before(int group, int block) const {
     return before.data() + static_cast<std::ptrdiff_t>(group * blocks * (blocks - 1) + block * (block - 1)) / 2 * kContextBlock * kContextBlock;
   }
-  const std::int16_t* of_near(int group, int block) const {
-    return near.data() + static_cast<std::ptrdiff_t>(group * blocks + block) * kNearPlaces * kContextBlock;
+  const std::int16_t* of_near(int phase, int group, int block) const {
+    return near.data() + static_cast<std::ptrdiff_t>((4 * phase + group) * blocks + block) * nears * kContextBlock;
   }
 };
 
@@ -50,12 +53,14 @@ struct PlaceWeights {
 // A group of G channels is read in G / 16 blocks; block b has the channels b, b + G / 16, ...
 class PlaceNetwork {
  public:
-  // weight: (4, G, G), group, output, input; near: (4, kNearPlaces, G); expected, gain, bias: a row each.
+  struct Parts {
+    std::vector<std::int16_t> weight;                // (4, G, G), group, output, input
+    std::vector<std::int16_t> near;                  // (4, 4, kNearPlaces + kMeans, G), phase, group; or (4, kNearPlaces, G), group
+    std::vector<std::int16_t> expected, gain, bias;  // a row each
+  };
   // Throws std::invalid_argument if shapes do not fit, a channel would see one that is not yet read, or an
   // accumulator could overflow.
-  PlaceNetwork(const std::vector<std::int16_t>& weight, const std::vector<std::int16_t>& near,
-               std::vector<std::int16_t> expected, const std::vector<std::int16_t>& gain, const std::vector<std::int16_t>& bias,
-               bool simd);
+  PlaceNetwork(Parts parts, bool simd);
 
   int group() const { return group_; }
   int blocks() const { return group_ / kContextBlock; }
@@ -63,7 +68,7 @@ class PlaceNetwork {
 
  private:
   friend class PlaceField;
-  int group_;
+  int group_ = 0;
   bool simd_;
   PlaceWeights weights_;
   std::vector<std::int16_t> expected_;  // by row
@@ -74,15 +79,16 @@ class PlaceNetwork {
 class SignNetwork {
  public:
   // weight: (4, G, G), group, input, output; near: (4, 4, kNearPlaces, G), phase, group; channels of both in the
-  // order of reading. gain: a row each; skew: of every lean, see Tables::leaning.
+  // order of reading. gain, unit, growth: a row each; skew: of every lean. Of the last two see Tables::leaning.
   // Throws std::invalid_argument as above; a group has at most 240 channels.
   SignNetwork(const std::vector<std::int16_t>& weight, const std::vector<std::int16_t>& near, const std::vector<std::int16_t>& gain,
-              std::vector<std::int16_t> skew, bool simd);
+              const std::vector<std::int16_t>& unit, std::vector<std::int16_t> growth, std::vector<std::int16_t> skew, bool simd);
 
   int group() const { return group_; }
   int rows() const { return static_cast<int>(factors_.size()) - 1; }
-  int leans() const { return static_cast<int>(skew_.size()); }
-  const std::vector<std::int16_t>& skew() const { return skew_; }
+  int leans() const { return std::min(kMostLeans, static_cast<int>(skew_.size())); }
+  // The tables of a mode for every lean. Throws std::invalid_argument if they have other rows.
+  Tables leaning(const Tables& tables) const;
 
  private:
   friend class PlaceField;
@@ -90,7 +96,8 @@ class SignNetwork {
   bool simd_;
   PlaceWeights weights_;
   std::vector<RowFactor> factors_;  // as above; nothing is added: none leans by itself
-  std::vector<std::int16_t> skew_;
+  std::vector<std::int16_t> unit_;          // by row, behind one of kSkipped
+  std::vector<std::int16_t> growth_, skew_;
 };
 
 // The place networks' view of a tile: follows the places of a phase line by line, from left to right, and the coded
@@ -125,17 +132,17 @@ class PlaceField {
   void see(int i, int magnitude, int half_steps) {
     const int at = block_ * kContextBlock + i;
     surprise_[here_ + at] = static_cast<std::int16_t>(magnitude * (1 << kMagnitudeShift) - network_->expected_[given_[at]]);
-    if (signs_) sign_[here_ + at] = static_cast<std::int16_t>(std::clamp(half_steps, -kLargestSign, kLargestSign) * (1 << kSignShift));
+    half_steps_[i] = half_steps;
   }
 
  private:
-  static constexpr int kMagnitudeShift = 7 - 4, kSignShift = 7;  // to the grid of surprises and signs
+  static constexpr int kMagnitudeShift = 7 - 4;  // to the grid of surprises
   std::size_t place(int line, int x) const {
     return (static_cast<std::size_t>(line) * (width_ + 4) + x + 2) * network_->group();
   }
   int group_at(int x) const;
   void go_on();
-  void sum_near(const std::vector<std::int16_t>& lines, const std::int16_t* weights, bool simd, std::int32_t* sums) const;
+  void sum_near(const std::vector<std::int16_t>& lines, const PlaceWeights& weights, bool simd, std::int32_t* sums) const;
 
   std::shared_ptr<const PlaceNetwork> network_;
   std::shared_ptr<const SignNetwork> signs_;
@@ -143,6 +150,7 @@ class PlaceField {
   const std::int16_t* rows_ = nullptr;
   // Lines, (width + 4, G) in the order of reading: the last even one, the last odd one, this one.
   std::vector<std::int16_t> surprise_, sign_;
+  std::vector<std::int16_t> means_;  // of surprises up to the line before, 2^-12: (kMeans, 4, G) in the order of reading
 
   // Of the place, in the order of reading.
   int group_here_ = 0, block_ = 0, next_ = 0;  // blocks that are read now, and then
@@ -150,6 +158,7 @@ class PlaceField {
   std::vector<std::int16_t> given_;            // rows
   std::vector<std::uint8_t> coded_, count_;    // by block: which are coded, and how many
   std::int16_t row_[kContextBlock] = {}, lean_[kContextBlock] = {};            // of the block that is read
+  std::int32_t half_steps_[kContextBlock] = {}, unit_[kContextBlock] = {};     // of it, too
   std::int32_t row_sums_[kContextBlock] = {}, lean_sums_[kContextBlock] = {};  // of the next, so far
 };
 

@@ -15,13 +15,6 @@
 #include <immintrin.h>
 #endif
 
-// What runs once or seldom, in a file that is otherwise compiled for speed.
-#ifdef SOFTSTAIR_BROWSER
-#define SOFTSTAIR_SMALL __attribute__((minsize))
-#else
-#define SOFTSTAIR_SMALL
-#endif
-
 namespace softstair {
 
 SOFTSTAIR_SMALL Weights Weights::slice(int first, int step, int count) const {
@@ -149,10 +142,10 @@ void add_products_baseline(const std::int16_t* panel, const std::int16_t* x, int
   panel_baseline_rows<1, 4>(panel, {x, 0, 1}, count, {sums, 0}, reinterpret_cast<std::int32_t(*)[kPanel]>(sums));
 }
 
-void sum_products_baseline(const std::array<const std::int16_t*, 4>& x, const std::int16_t* weights, std::int32_t* sums) {
+void sum_products_baseline(std::span<const std::int16_t* const> x, const std::int16_t* weights, std::int32_t* sums) {
   for (int half = 0; half < kPanel; half += 2 * kQuarter, weights += 4 * kQuarter) {
     Four low{}, high{};
-    for (int k = 0; k < 4; k += 2) {
+    for (std::size_t k = 0; k < x.size(); k += 2) {
       const Eight a = load<Eight>(x[k] + half), b = load<Eight>(x[k + 1] + half);
       const std::int16_t* w = weights + k * kPanel;
       low += multiply_add(low_pairs(a, b), load<Eight>(w));
@@ -231,9 +224,9 @@ void add_products_baseline(const std::int16_t* panel, const std::int16_t* x, int
     for (int o = 0; o < kPanel; ++o) sums[o] += x[k] * panel[2 * o] + x[k + 1] * panel[2 * o + 1];
 }
 
-void sum_products_baseline(const std::array<const std::int16_t*, 4>& x, const std::int16_t* weights, std::int32_t* sums) {
+void sum_products_baseline(std::span<const std::int16_t* const> x, const std::int16_t* weights, std::int32_t* sums) {
   std::fill_n(sums, kPanel, 0);
-  for (int k = 0; k < 4; k += 2, weights += 2 * kPanel)
+  for (std::size_t k = 0; k < x.size(); k += 2, weights += 2 * kPanel)
     for (int o = 0; o < kPanel; ++o) sums[o] += x[k][o] * weights[2 * o] + x[k + 1][o] * weights[2 * o + 1];
 }
 
@@ -370,9 +363,9 @@ SOFTSTAIR_TARGET inline void interleave(const std::uint8_t* a, const std::uint8_
   high = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(first, second));
 }
 
-SOFTSTAIR_TARGET void sum_products_avx2(const std::array<const std::int16_t*, 4>& x, const std::int16_t* weights, std::int32_t* sums) {
+SOFTSTAIR_TARGET void sum_products_avx2(std::span<const std::int16_t* const> x, const std::int16_t* weights, std::int32_t* sums) {
   __m256i low = _mm256_setzero_si256(), high = low;
-  for (int k = 0; k < 4; k += 2, weights += 2 * kPanel) {
+  for (std::size_t k = 0; k < x.size(); k += 2, weights += 2 * kPanel) {
     __m256i in_low, in_high;
     interleave(x[k], x[k + 1], in_low, in_high);
     low = _mm256_add_epi32(low, _mm256_madd_epi16(in_low, load(weights)));
@@ -415,14 +408,14 @@ void add_multiple(const std::int16_t* column, std::int16_t factor, int count, st
 #endif
 }
 
-void add_products(const std::int16_t* panel, const std::int16_t* x, int count, [[maybe_unused]] bool simd, std::int32_t* sums) {
+SOFTSTAIR_ONCE void add_products(const std::int16_t* panel, const std::int16_t* x, int count, [[maybe_unused]] bool simd, std::int32_t* sums) {
 #ifdef SOFTSTAIR_AVX2
   if (simd) return add_products_avx2(panel, x, count, sums);
 #endif
   add_products_baseline(panel, x, count, sums);
 }
 
-void sum_products(const std::array<const std::int16_t*, 4>& x, const std::int16_t* weights, [[maybe_unused]] bool simd, std::int32_t* sums) {
+SOFTSTAIR_ONCE void sum_products(std::span<const std::int16_t* const> x, const std::int16_t* weights, [[maybe_unused]] bool simd, std::int32_t* sums) {
 #ifdef SOFTSTAIR_AVX2
   if (simd) return sum_products_avx2(x, weights, sums);
 #endif
@@ -436,7 +429,7 @@ std::int32_t dot_product(const std::int16_t* x, const std::int16_t* y, int count
   return dot_product_baseline(x, y, count);
 }
 
-void requantize(const std::int32_t* sums, Requantize to, [[maybe_unused]] bool simd, std::int16_t* y) {
+SOFTSTAIR_ONCE void requantize(const std::int32_t* sums, Requantize to, [[maybe_unused]] bool simd, std::int16_t* y) {
 #ifdef SOFTSTAIR_AVX2
   if (simd) return requantize_avx2(sums, to, y);
 #endif

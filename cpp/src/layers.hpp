@@ -13,6 +13,15 @@
 #include <string>
 #include <vector>
 
+// What is small, or runs seldom, in a file that is otherwise compiled for speed.
+#ifdef SOFTSTAIR_BROWSER
+#define SOFTSTAIR_SMALL __attribute__((minsize))
+#define SOFTSTAIR_ONCE __attribute__((noinline))  // not again wherever it is called
+#else
+#define SOFTSTAIR_SMALL
+#define SOFTSTAIR_ONCE
+#endif
+
 namespace softstair {
 
 // Activations are integers in [low, high]; a hidden one after ReLU has low = 0.
@@ -144,8 +153,8 @@ void add_multiple(const std::int16_t* column, std::int16_t factor, int count, st
 // allows; so below.
 void add_products(const std::int16_t* panel, const std::int16_t* x, int count, bool simd, std::int32_t* sums);
 
-// A panel of sums of four inputs each: sums[o] = the sum of x[k][o] * weights[k / 2][o][k % 2].
-void sum_products(const std::array<const std::int16_t*, 4>& x, const std::int16_t* weights, bool simd, std::int32_t* sums);
+// A panel of sums of an even number of inputs each: sums[o] = the sum of x[k][o] * weights[k / 2][o][k % 2].
+void sum_products(std::span<const std::int16_t* const> x, const std::int16_t* weights, bool simd, std::int32_t* sums);
 
 // The sum of x[i] * y[i], of full panels.
 std::int32_t dot_product(const std::int16_t* x, const std::int16_t* y, int count, bool simd);

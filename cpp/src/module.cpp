@@ -224,8 +224,8 @@ NB_MODULE(_core, m) {
       "data"_a, "True if Huffman codes of a JPEG file are not what its headers announce.");
 
   nb::class_<Tables>(m, "Tables", "A set of integer CDFs, one row after the other.")
-      .def("leaning", [](const Tables& self, const SignNetwork& signs) { return std::make_shared<Tables>(self.leaning(signs.skew())); },
-           "signs"_a, "The same, and after every row one for each lean of signs.")
+      .def("leaning", [](const Tables& self, const SignNetwork& signs) { return std::make_shared<Tables>(signs.leaning(self)); },
+           "signs"_a, "The same, and after every row one for each lean of signs. Raises ValueError if those have other rows.")
       .def(
           "__init__",
           [](Tables* self, In<std::uint16_t, 1> cdf, In<std::int32_t, 1> offsets) {
@@ -261,13 +261,12 @@ NB_MODULE(_core, m) {
   nb::class_<PlaceNetwork>(m, "PlaceNetwork", "What latents of a place say of others of the same phase there.")
       .def(
           "__init__",
-          [](PlaceNetwork* self, In<std::int16_t, 3> weight, In<std::int16_t, 3> near, In<std::int16_t, 1> expected,
+          [](PlaceNetwork* self, In<std::int16_t, 3> weight, In<std::int16_t, 4> near, In<std::int16_t, 1> expected,
              In<std::int16_t, 1> gain, In<std::int16_t, 1> bias, bool simd) {
-            require(near.shape(1) == kNearPlaces && near.shape(0) == weight.shape(0) && near.shape(2) == weight.shape(1) &&
-                        weight.shape(1) == weight.shape(2),
+            require(near.shape(0) == weight.shape(0) && near.shape(1) == weight.shape(0) && near.shape(2) == kNearPlaces + kMeans &&
+                        near.shape(3) == weight.shape(1) && weight.shape(1) == weight.shape(2),
                     "the context of a place has the wrong shape");
-            new (self) PlaceNetwork(to_vector(weight), to_vector(near), to_vector(expected), to_vector(gain),
-                                    to_vector(bias), simd);
+            new (self) PlaceNetwork({to_vector(weight), to_vector(near), to_vector(expected), to_vector(gain), to_vector(bias)}, simd);
           },
           "weight"_a, "near"_a, "expected"_a, "gain"_a, "bias"_a, "simd"_a = true,
           "Raises ValueError if anything is misshapen, looks ahead or could overflow int32.");
@@ -276,13 +275,14 @@ NB_MODULE(_core, m) {
       .def(
           "__init__",
           [](SignNetwork* self, In<std::int16_t, 3> weight, In<std::int16_t, 4> near, In<std::int16_t, 1> gain,
-             In<std::int16_t, 1> skew, bool simd) {
+             In<std::int16_t, 1> unit, In<std::int16_t, 1> growth, In<std::int16_t, 1> skew, bool simd) {
             require(near.shape(0) == weight.shape(0) && near.shape(1) == weight.shape(0) && near.shape(2) == kNearPlaces &&
                         near.shape(3) == weight.shape(1) && weight.shape(1) == weight.shape(2),
                     "the context of signs has the wrong shape");
-            new (self) SignNetwork(to_vector(weight), to_vector(near), to_vector(gain), to_vector(skew), simd);
+            new (self) SignNetwork(to_vector(weight), to_vector(near), to_vector(gain), to_vector(unit),
+                                   to_vector(growth), to_vector(skew), simd);
           },
-          "weight"_a, "near"_a, "gain"_a, "skew"_a, "simd"_a = true,
+          "weight"_a, "near"_a, "gain"_a, "unit"_a, "growth"_a, "skew"_a, "simd"_a = true,
           "Raises ValueError if anything is misshapen, looks ahead or could overflow int32.");
 
   nb::class_<HyperNetwork>(m, "HyperNetwork", "Mean and scale of every z from what was read before.")

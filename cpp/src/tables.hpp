@@ -17,6 +17,7 @@ namespace softstair {
 
 constexpr int kProbabilityBits = 14;
 constexpr std::uint32_t kProbabilityOne = 1u << kProbabilityBits;
+constexpr int kGrowing = 9;    // magnitudes that lean more and more
 constexpr int kClassBits = 4;  // of an escape: bit length of what exceeds the table
 
 // A set of CDFs. Row r codes the values -K..K of its own K, then an escape; slots of row r are
@@ -38,10 +39,11 @@ class Tables {
 #endif
   }
 
-  // The same, and after every row one for each class k from 1 on, in which v > 0 has skew[k - 1] / 256 of the slots
-  // of -v, too: row r of class k at r (classes + 1) + k. A skew is in [0, 255].
-  Tables leaning(std::span<const std::int16_t> skew) const {
-    const std::size_t classes = skew.size() + 1;
+  // The same, and after every row one for each class k from 1 to leans, in which v > 0 has skew[s - 1] / 256 of the slots
+  // of -v, too: row r of class k at r (leans + 1) + k. s is k, and grows with v by growth / 256 of k for every step, as
+  // far as there are skews. growth: of so many rows each. A skew is in [0, 255], a growth is not negative.
+  Tables leaning(int leans, std::span<const std::int16_t> skew, std::span<const std::int16_t> growth) const {
+    const std::size_t classes = static_cast<std::size_t>(leans) + 1, alike = rows_.size() / growth.size();
     std::vector<std::uint16_t> cdf(classes * cdf_.size());
     std::vector<std::int32_t> offsets(classes * rows_.size() + 1);
     std::int32_t start = 0;
@@ -52,7 +54,9 @@ class Tables {
       std::copy_n(plain, last + 3, cdf.data() + start);
       // From the outside in: all that negative values lose is gained by positive ones.
       for (int symbol = 0, lost = 0; k > 0 && symbol < of.largest; ++symbol) {
-        lost += (plain[symbol + 1] - plain[symbol]) * skew[k - 1] >> 8;
+        const int more = std::min(of.largest - symbol, kGrowing) - 1;
+        const int s = std::min(k + ((k * growth[i / classes / alike] * more + (1 << 7)) >> 8), static_cast<int>(skew.size()));
+        lost += (plain[symbol + 1] - plain[symbol]) * skew[s - 1] >> 8;
         for (const int at : {symbol + 1, last - symbol}) cdf[start + at] = static_cast<std::uint16_t>(plain[at] - lost);
       }
       start += last + 3;

@@ -69,7 +69,10 @@ class Tables:
     @property
     def rows(self) -> int: ...
     def leaning(self, signs: SignNetwork) -> Tables:
-        """The same, and after every row one for each lean of signs."""
+        """The same, and after every row one for each lean of signs.
+
+        Raises ValueError if those have other rows.
+        """
 
     def encode(self, rows: Int16Row, symbols: Int16Row, lanes: int) -> bytes:
         """Code symbols, int16 (n,), each by its row, int16 (n,)."""
@@ -94,7 +97,7 @@ class PlaceNetwork:
     def __init__(
         self,
         weight: Int16Cube,
-        near: Int16Cube,
+        near: NDArray[numpy.int16],
         expected: Int16Row,
         gain: Int16Row,
         bias: Int16Row,
@@ -110,6 +113,8 @@ class SignNetwork:
         weight: Int16Cube,
         near: NDArray[numpy.int16],
         gain: Int16Row,
+        unit: Int16Row,
+        growth: Int16Row,
         skew: Int16Row,
         simd: bool = True,
     ) -> None:

@@ -92,13 +92,15 @@ def test_a_context_that_looks_ahead_is_refused(library, tmp_path):
         ({"weight": np.zeros((4, 64, 65), np.int16)}, "wrong shape"),
         ({"near": np.zeros((2, 8, 4, 64), np.int16)}, "wrong shape"),
         ({"skew": np.array([256], np.int16)}, "skew"),
-        ({"skew": np.arange(8, dtype=np.int16)}, "number of leans"),
-        ({"gain": np.zeros(77, np.int16)}, "does not fit"),
+        ({"skew": np.arange(64, dtype=np.int16)}, "number of leans"),
+        ({"gain": np.zeros(77, np.int16)}, "numbers of rows"),
+        ({"unit": np.full(78, -1, np.int16)}, "negative"),
+        ({name: np.zeros(77, np.int16) for name in ("gain", "unit", "growth")}, "does not fit"),
     ],
 )
 def test_impossible_signs_are_refused(damage, why, library, tmp_path):
     signs = replace(random_signs(64), **damage)
-    entries = dict(context_bundle("signs").entries)
+    entries = dict(context_bundle("means").entries)
     entries[CONTEXT] = save_safetensors(to_tensors(Context(random_place(64), None, signs)))
     write_bundle(tmp_path / "bad.stairs", entries)
     with pytest.raises(Failure, match=why):

@@ -78,6 +78,7 @@ CONTEXT_BUNDLES = {
     "states": FOLDER / "tiny.stairs",
     "older": OLDER / "56d89959ce8c243b.stairs",
     "signs": OLDER / "56d89959ce8c243b.stairs",
+    "means": OLDER / "56d89959ce8c243b.stairs",
 }
 # Of which bundle, pictures, rate positions, modes.
 CONTEXT_CASES = {
@@ -87,6 +88,8 @@ CONTEXT_CASES = {
     "older-tcq32": ("older", photograph(100, 290, 3), 60, Mode.TCQ32),
     "signs-scalar": ("signs", photograph(75, 90, 7), 70, Mode.SCALAR),
     "signs-tcq32": ("signs", photograph(290, 260, 8), 60, Mode.TCQ32),
+    "means-scalar": ("means", photograph(75, 90, 9), 70, Mode.SCALAR),
+    "means-tcq32": ("means", photograph(290, 260, 10), 60, Mode.TCQ32),
 }
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from softstair import _core
 
+from .phases import PHASES
 from .tables import TableSet
 
 BLOCK = 16  # latents of a place that are read without knowing each other
@@ -22,7 +23,10 @@ AROUND = ((0, -1), (-1, 0), (-1, -1), (-1, 1))  # neighbours of z, of which all 
 OWN = (*AROUND, (0, -2), (-2, 0))  # and those of which only the channel itself does
 HYPER_ROWS, MEAN_PARTS = 28, 8  # scales of z, and parts of a step that means lie at
 FIRST_SCALE = 14  # row 0 of z has the scale 2 ** (-FIRST_SCALE / 4)
-SURPRISE_BITS, WEIGHT_BITS, ROW_BITS = 7, 12, 8  # of the network of a place
+MEAN_PLACES = (4, 6)  # of the surprises of a channel: running means over some 2**4 and 2**6 places
+SURPRISE_BITS, MEAN_BITS, WEIGHT_BITS, ROW_BITS = 7, 12, 12, 8  # of the network of a place
+UNIT_BITS, SIGN_BITS, LARGEST_SIGN = 13, 7, 2  # of that of signs: half steps in units of their row
+GROWTH_BITS, GROWING = 8, 9  # of a lean, with the magnitude of a level up to this one
 HYPER_BITS, HIDDEN_BITS, HEAD_BITS = 12, 6, 9  # of that of z; its outputs are in 2**-15
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -37,8 +41,8 @@ def reading_order(group: int) -> npt.NDArray[np.intp]:
 class PlaceContext:
     """What latents of a place say of others of the same phase there.
 
-    weight: int16 (4, G, G), by group, output, input. near: int16 (4, 4, G), by group and ``NEAR``.
-    expected, gain, bias: int16, of every table row.
+    weight: int16 (4, G, G), by group, output, input. near: int16 (4, 4, 6, G), by phase, group, ``NEAR`` and
+    ``MEAN_PLACES``. expected, gain, bias: int16, of every table row.
     """
 
     weight: npt.NDArray[np.int16]
@@ -60,13 +64,15 @@ class SignContext:
     """What signs of latents of a place say of those of others of the same phase there.
 
     weight: int16 (4, G, G), by group, input, output. near: int16 (4, 4, 4, G), by phase, group and ``NEAR``.
-    Channels of both are in the order of reading (``reading_order``). gain: int16, of every table row.
-    skew: int16, of every lean, in 1/256.
+    Channels of both are in the order of reading (``reading_order``). gain, unit, growth: int16, of every
+    table row. skew: int16, of every lean, in 1/256.
     """
 
     weight: npt.NDArray[np.int16]
     near: npt.NDArray[np.int16]
     gain: npt.NDArray[np.int16]
+    unit: npt.NDArray[np.int16]
+    growth: npt.NDArray[np.int16]
     skew: npt.NDArray[np.int16]
 
     def build(self, *, simd: bool = True) -> _core.SignNetwork:
@@ -74,7 +80,9 @@ class SignContext:
 
         Raises ValueError if anything is misshapen or too large.
         """
-        return _core.SignNetwork(self.weight, self.near, self.gain, self.skew, simd=simd)
+        return _core.SignNetwork(
+            self.weight, self.near, self.gain, self.unit, self.growth, self.skew, simd=simd
+        )
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ class Context:
 
 _PLACE = {
     "place.weight": ("int16", 3),
-    "place.near": ("int16", 3),
+    "place.near": ("int16", 4),
     "place.expected": ("int16", 1),
     "place.gain": ("int16", 1),
     "place.bias": ("int16", 1),
@@ -132,6 +140,8 @@ _SIGNS = {
     "sign.weight": ("int16", 3),
     "sign.near": ("int16", 4),
     "sign.gain": ("int16", 1),
+    "sign.unit": ("int16", 1),
+    "sign.growth": ("int16", 1),
     "sign.skew": ("int16", 1),
 }
 _HYPER = {
@@ -170,6 +180,7 @@ def from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> Context:
     Raises:
         ValueError: it holds other tensors, or none.
     """
+    tensors = _of_today(tensors)
     found = {name: (str(value.dtype), value.ndim) for name, value in tensors.items()}
     has_place, has_hyper = "place.weight" in found, "hyper.live" in found
     has_signs = has_place and "sign.weight" in found
@@ -188,3 +199,17 @@ def from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> Context:
         live, around, before, head, own, rate = (tensors[name] for name in _HYPER)
         hyper = HyperContext(live, around, before, head, own, rate, tables)
     return Context(place, hyper, signs)
+
+
+def _of_today(tensors: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
+    """The tensors as bundles have them today; older ones see the same in all phases, and whole half steps."""
+    result = dict(tensors)
+    near, gain = tensors.get("place.near"), tensors.get("sign.gain")
+    if near is not None and near.ndim == 3:
+        means = ((0, 0), (0, len(MEAN_PLACES)), (0, 0))
+        padded = np.pad(near, means)
+        result["place.near"] = np.ascontiguousarray(np.broadcast_to(padded, (PHASES, *padded.shape)))
+    if gain is not None and not {"sign.unit", "sign.growth"} & tensors.keys():
+        result["sign.unit"] = np.full(gain.shape, 1 << UNIT_BITS, np.int16)
+        result["sign.growth"] = np.zeros(gain.shape, np.int16)
+    return result

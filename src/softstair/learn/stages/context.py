@@ -5,7 +5,7 @@ Everything else of the bundle stays, so that pixels do: symbols take fewer bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,14 @@ from softstair.quantize.setting import Integers
 from ..data import Crops, Pixels, load_pictures
 from ..integer.hyper import train_hyper
 from ..integer.measure import with_tables_of
-from ..integer.place import Sample, train_place, train_signs
+from ..integer.place import train_place, train_signs
+from ..integer.symbols import Sample, Symbols
 from ..log import commit
 from ..recipe import Recipe
 from ..run import Say
 
-_SIDE = 256
-_HYPER_POSITIONS = 3  # rate positions of a crop at which z is taken
+_SIDE, _AT_ONCE = 384, 100  # of crops
+_HYPER_POSITIONS = 6  # rate positions of a crop at which z is taken
 _MEASURED = 700  # crops of which tables are measured
 _HELD_OUT_SIDE = 384  # of a held-out picture: its upper left
 _HELD_OUT_POSITIONS = (0.25, 0.5, 0.75)  # of the range
@@ -47,9 +48,9 @@ _STEP = 2**31 + 1  # of the crops: one that no run reaches, nor the export
 class Effort:
     """How much is done: crops that are coded, and steps of each training."""
 
-    crops: int = 1600
-    place_steps: int = 2500
-    sign_steps: int = 2500
+    crops: int = 4800
+    place_steps: int = 3000
+    sign_steps: int = 3000
     hyper_steps: int = 3000
 
 
@@ -71,9 +72,8 @@ def add_context(
     if not bundle.encodes or CONTEXT in bundle.entries:
         raise UsageError(f"{bundle.origin} only decodes or has context networks already; take one without.")
     pictures = load_pictures([data_root / name for name in recipe.data.train])
-    crops = Crops(pictures, recipe.seed).batch(_STEP, effort.crops, _SIDE)
     stage = _Stage(bundle)
-    full, measured = stage.trained(crops, recipe.seed, effort, say)
+    full, measured = stage.trained(_crops(pictures, recipe.seed, effort.crops), recipe.seed, effort, say)
     networks, mode = stage.networks, stage.mode
     held_out = stage.held_out(load_pictures([data_root / name for name in recipe.data.validation]))
     kept, figures = _choose(bundle, full, networks, held_out, mode, say)
@@ -100,8 +100,7 @@ def learn_context_anew(
         return None
     entries = {name: entry for name, entry in bundle.entries.items() if name != CONTEXT}
     stage = _Stage(Bundle(entries, bundle.origin))
-    crops = Crops(list(pictures), seed).batch(_STEP, effort.crops, _SIDE)
-    anew, _ = stage.trained(crops, seed, effort, say)
+    anew, _ = stage.trained(_crops(pictures, seed, effort.crops), seed, effort, say)
     held_out = stage.held_out(held_back)
     own, learned = (_bits(one, stage.networks, held_out, stage.mode).sum() for one in (bundle.integers, anew))
     say(f"of all bits, held back: context networks learned anew save {1 - learned / own:.2%}")
@@ -119,22 +118,29 @@ class _Stage:
         self._coder = TileCoder(bundle, self.networks, self.mode)
 
     def trained(
-        self, crops: npt.NDArray[np.uint8], seed: int, effort: Effort, say: Say
+        self, crops: Iterable[Pixels], seed: int, effort: Effort, say: Say
     ) -> tuple[Integers, list[Begun]]:
         """The integers with all context networks and the mode's tables, and the crops that those are of."""
         bundle, mode = self.bundle, self.mode
-        begun, taken = _begin(self._coder, bundle, crops)
-        say(f"{len(begun)} crops analysed")
+        measured: list[Begun] = []
+        taken: list[tuple[npt.NDArray[np.int16], int]] = []
+
+        def samples() -> Iterator[Sample]:
+            for begun, zs in _begin(self._coder, bundle, crops):
+                taken.extend(zs)
+                if len(measured) < _MEASURED:
+                    measured.append(begun)
+                yield _sample(self._coder, bundle, begun, mode)
+
+        symbols = Symbols(samples(), mode.states)
+        say(f"{len(symbols.positions)} crops coded")
         hyper = train_hyper(taken, bundle.points, seed, effort.hyper_steps)
         say("network of z trained")
-        samples = [_sample(self._coder, bundle, one, mode) for one in begun]
-        tables = bundle.integers.codings[mode].tables
-        place = train_place(samples, tables, mode.states, seed, effort.place_steps)
+        place = train_place(symbols, bundle.integers.codings[mode].tables, seed, effort.place_steps)
         say("network of the place trained")
-        signs = train_signs(samples, place, mode.states, seed, effort.sign_steps)
+        signs = train_signs(symbols, place, seed, effort.sign_steps)
         say("network of signs trained")
         full = replace(bundle.integers, context=Context(place, hyper, signs))
-        measured = begun[:_MEASURED]
         return _measured(full, self.networks, measured, mode), measured
 
     def held_out(self, pictures: Iterable[Pixels]) -> list[Begun]:
@@ -147,22 +153,26 @@ class _Stage:
         return begun
 
 
+def _crops(pictures: Sequence[Pixels], seed: int, count: int) -> Iterator[Pixels]:
+    """So many crops, a few at a time."""
+    source = Crops(list(pictures), seed)
+    for first in range(0, count, _AT_ONCE):
+        for crop in source.batch(_STEP + first, min(_AT_ONCE, count - first), _SIDE):
+            yield np.ascontiguousarray(crop.transpose(1, 2, 0))
+
+
 def _begin(
-    coder: TileCoder, bundle: Bundle, crops: npt.NDArray[np.uint8]
-) -> tuple[list[Begun], list[tuple[npt.NDArray[np.int16], int]]]:
-    """Every crop at a rate position of its own, and its z at some more."""
-    begun, taken = [], []
+    coder: TileCoder, bundle: Bundle, crops: Iterable[Pixels]
+) -> Iterator[tuple[Begun, list[tuple[npt.NDArray[np.int16], int]]]]:
+    """Every crop at a rate position of its own, and its z at that and some more."""
     count = bundle.last_position + 1
     for index, crop in enumerate(crops):
-        analysed = coder.analyse(np.ascontiguousarray(crop.transpose(1, 2, 0)))
+        analysed = coder.analyse(crop)
         # Neighbouring crops lie far apart: a step of the golden section.
         position = int(index * 0.6180339887 % 1 * count)
-        begun.append(coder.begin(analysed, position))
-        taken.append((begun[-1].z, position))
-        for more in range(1, _HYPER_POSITIONS):
-            at = (position + more * count // _HYPER_POSITIONS) % count
-            taken.append((coder.begin(analysed, at).z, at))
-    return begun, taken
+        begun = coder.begin(analysed, position)
+        more = [(position + k * count // _HYPER_POSITIONS) % count for k in range(1, _HYPER_POSITIONS)]
+        yield begun, [(begun.z, position), *((coder.begin(analysed, at).z, at) for at in more)]
 
 
 def _sample(coder: TileCoder, bundle: Bundle, begun: Begun, mode: Mode) -> Sample:
