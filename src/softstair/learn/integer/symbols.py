@@ -95,7 +95,8 @@ class Symbols:
 
     def density(self) -> Tensor:
         """How many symbols are not zero, of each crop."""
-        return (self._half_steps != 0).float().mean((0, 2)).reshape(len(self.positions), -1).mean(1)
+        there = [(group != 0).unflatten(0, (len(self.positions), -1)) for group in self._half_steps]
+        return torch.stack([one.sum((1, 2)) for one in there]).sum(0) / there[0][0].numel() / PHASES
 
     def counts(self, rows: int) -> Tensor:
         """How often each row has symbols of so many half steps, (rows, MOST_HALF_STEPS + 1)."""
