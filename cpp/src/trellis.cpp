@@ -5,7 +5,6 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "layers.hpp"
 #include "refinement.hpp"
 #include "refuse.hpp"
 #include "viterbi.hpp"
@@ -16,18 +15,22 @@ namespace {
 // The steps of the search, lane by lane.
 class Portable {
  public:
+  using Metrics = std::array<std::array<std::int16_t, kLanes>, kBranches>;  // by branch
+  template <int kStates>
+  using Lay = Layout<kStates>;
+
   explicit Portable(const Problem& problem) : problem_(problem) {}
 
-  Metrics look_at(std::size_t first, std::size_t here, std::int16_t* candidates) const {
-    Metrics metrics{};
-    for (std::size_t lane = 0; lane < here; ++lane) {
-      float cost[kBranches];
-      branches(problem_, first + lane, cost, candidates + lane * kBranches);
-      const float least = *std::min_element(cost, cost + kBranches);
-      for (int branch = 0; branch < kBranches; ++branch)
-        metrics[branch][lane] = in_units(cost[branch] - least);
+  void look_at(std::size_t group, std::size_t groups, Metrics* metrics, std::int16_t* candidates) const {
+    for (std::size_t i = 0; i < groups; ++i, candidates += kLanes * kBranches) {
+      metrics[i] = {};
+      for (std::size_t lane = 0; lane < problem_.here(group + i); ++lane) {
+        float cost[kBranches];
+        branches(problem_, problem_.first(group + i) + lane, cost, candidates + lane * kBranches);
+        const float least = *std::min_element(cost, cost + kBranches);
+        for (int branch = 0; branch < kBranches; ++branch) metrics[i][branch][lane] = in_units(cost[branch] - least);
+      }
     }
-    return metrics;
   }
 
   template <int kStates>
@@ -162,9 +165,7 @@ void search(const Trellis& trellis, const Tables& tables, const Staircase& stair
             int lanes, bool simd, std::int16_t* levels) {
   const Problem problem{tables, staircase, residual, rows, lanes};
   if (!trellis.dependent()) return search_scalar(problem, levels);
-  if (simd && simd_available() && staircase.grid.empty() &&
-      search_avx2(trellis.states(), problem, levels))
-    return;
+  if (simd && staircase.grid.empty() && search_avx2(trellis.states(), problem, levels)) return;
   Portable kernel(problem);
   with_states(trellis.states(), [&](auto count) { viterbi<count()>(kernel, problem, levels); });
 }

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -25,8 +26,9 @@ constexpr std::size_t kWindow = 4096, kLookahead = 256;
 // state to any other, so no path is dearer than the cheapest by more than nine times that: sums stay in range.
 constexpr float kCostUnit = 1024;
 constexpr std::int16_t kMostCost = 2560, kLeast = -32000, kFar = kLeast + 9 * kMostCost + 1;
-constexpr int kRebase = 8;
+constexpr int kRebase = 15;
 static_assert(kFar + (kRebase + 1) * kMostCost < 32767);
+constexpr int kTogether = 5;  // groups looked at before they are searched: their memory is waited for at once
 // The four subsets of the fine grid, by index modulo 4: their quantizers and parities of levels are
 // 0 even, 1 odd, 0 odd, 1 even. Zero is a member of the first and, besides, of the last.
 constexpr int kBranches = 4;
@@ -52,20 +54,24 @@ constexpr std::array<Entry, kStates> entries() {
   return result;
 }
 
-// Where the ways into states are kept: of a group of latents `words` of 16 bits, the bit of lane i of a state
-// in word + i. Vectors of four states go through pairs of states k, k + 1 in steps of two, those whose bit of
-// the highest in h1 / 2 is 0; a bit is shifted in from below at every step (viterbi_avx2.cpp).
+// Where the ways into states are kept: a group of latents has kWords words of 16 bits, and the bit of lane i of a
+// state lies i * kWordOfLane words and i * kBitOfLane bits beyond this place.
 struct Taken {
   int word, bit;
 };
 
+// Where ways and costs are kept. Vectors of four states go through pairs of states k, k + 1 in steps of two, those
+// whose bit of the highest in h1 / 2 is 0; a bit is shifted in from below at every step (viterbi_avx2.cpp).
 template <int kStates>
 struct Layout {
   static constexpr int kEven = next_state(kStates, 1, 0), kOdd = next_state(kStates, 0, 1);
   static constexpr int kTop = std::bit_floor(static_cast<unsigned>(kOdd));
   static constexpr int kSteps = std::max(kStates / 8, 1), kBlock = std::min(kSteps, 16);
-  static constexpr int kWords = kSteps / kBlock * 2 * 4 * kLanes;
+  static constexpr int kWords = kSteps / kBlock * 2 * 4 * kLanes, kWordOfLane = 1, kBitOfLane = 0;
   static_assert(kStates == 4 || kTop >= 2);
+
+  // Where the costs of a state are.
+  static constexpr int slot(int state) { return state; }
 
   // The first state of a step.
   static constexpr int first(int step) {
@@ -91,10 +97,9 @@ struct Layout {
   }
 };
 
-// Costs of the branches of a group, and of all states, each of all lanes.
-using Metrics = std::array<std::array<std::int16_t, kLanes>, kBranches>;
+// Costs of all states, each of all lanes.
 template <int kStates>
-struct alignas(32) Costs {
+struct alignas(64) Costs {
   std::int16_t values[kStates][kLanes];
 };
 
@@ -110,6 +115,10 @@ struct Problem {
   std::span<const float> residual;
   std::span<const std::int16_t> rows;
   int lanes;
+
+  // First latent of a group, and how many it has: the last one may have fewer.
+  std::size_t first(std::size_t group) const { return group * lanes; }
+  std::size_t here(std::size_t group) const { return std::min<std::size_t>(lanes, residual.size() - first(group)); }
 };
 
 inline float finite(float value) { return value == value ? value : 0.0f; }
@@ -150,51 +159,56 @@ inline void branches(const Problem& problem, std::size_t i, float* cost, std::in
   }
 }
 
-// A. Viterbi's search, window after window. Kernel: look_at(first, here, candidates) gives the metrics of
-// `here` latents from `first` on and levels of their branches; advance<kStates>(metrics, before, after, taken)
-// takes every lane a step on; rebase(costs) brings the cheapest of every lane to kLeast.
+// A. Viterbi's search, window after window. Kernel: Lay<kStates> says where it keeps things; look_at(group, groups,
+// metrics, candidates) gives the metrics of so many groups and levels of their branches;
+// advance<kStates>(metrics, before, after, taken) takes every lane a step on; rebase(costs) brings the cheapest of
+// every lane to kLeast.
 template <int kStates, typename Kernel>
 void viterbi(Kernel& kernel, const Problem& problem, std::int16_t* levels) {
-  using Lay = Layout<kStates>;
+  using Lay = typename Kernel::template Lay<kStates>;
   static constexpr auto kEntries = entries<kStates>();
   static constexpr auto kPlaces = Lay::places();
   const std::size_t count = problem.residual.size(), lanes = problem.lanes;
   const std::size_t groups = (count + lanes - 1) / lanes;
   const std::size_t most = std::min(groups, kWindow + kLookahead);
   std::vector<std::int16_t> candidates(most * kLanes * kBranches);
-  std::vector<std::uint16_t> taken(most * Lay::kWords);
+  const std::unique_ptr<std::uint16_t[]> taken(new std::uint16_t[most * Lay::kWords]);
   Costs<kStates> costs[2];
+  typename Kernel::Metrics metrics[kTogether];
   int state[kLanes] = {};
   for (std::size_t begin = 0, end = 0; begin < groups; begin = end) {
     for (auto& values : costs[0].values) std::fill_n(values, kLanes, kFar);
-    for (int lane = 0; lane < kLanes; ++lane) costs[0].values[state[lane]][lane] = kLeast;
+    for (int lane = 0; lane < kLanes; ++lane) costs[0].values[Lay::slot(state[lane])][lane] = kLeast;
     costs[1] = costs[0];
     Costs<kStates>*before = &costs[0], *after = &costs[1];
     const std::size_t seen = std::min(groups, begin + kWindow + kLookahead);
     end = seen < groups ? begin + kWindow : groups;
     for (std::size_t group = begin; group < seen; ++group) {
-      const std::size_t first = group * lanes, at = group - begin;
-      const auto metrics = kernel.look_at(first, std::min(lanes, count - first), candidates.data() + at * kLanes * kBranches);
-      kernel.template advance<kStates>(metrics, *before, *after, taken.data() + at * Lay::kWords);
+      const std::size_t at = group - begin;
+      if (at % kTogether == 0)
+        kernel.look_at(group, std::min<std::size_t>(kTogether, seen - group), metrics,
+                       candidates.data() + at * kLanes * kBranches);
+      kernel.template advance<kStates>(metrics[at % kTogether], *before, *after, taken.get() + at * Lay::kWords);
       if (at % kRebase == kRebase - 1) kernel.rebase(*after);
       std::swap(before, after);
     }
     // A lane that is one latent shorter ended in the group before the last, whose costs are still in the other
     // half. Lanes go back side by side: each waits for its own memory only.
-    const std::size_t last = std::min(lanes, count - (seen - 1) * lanes);  // latents of the last group
+    const std::size_t last = problem.here(seen - 1);
     for (std::size_t lane = 0; lane < std::min(lanes, count); ++lane) {
       const Costs<kStates>& ended = lane < last ? *before : *after;
       state[lane] = 0;
       for (int s = 1; s < kStates; ++s)
-        if (ended.values[s][lane] < ended.values[state[lane]][lane]) state[lane] = s;
+        if (ended.values[Lay::slot(s)][lane] < ended.values[Lay::slot(state[lane])][lane]) state[lane] = s;
     }
     int left[kLanes] = {};
     for (std::size_t group = seen; group-- > begin;) {
       if (group == end - 1) std::copy_n(state, kLanes, left);
-      const std::size_t first = group * lanes, here = std::min(lanes, count - first), at = group - begin;
+      const std::size_t first = problem.first(group), here = problem.here(group), at = group - begin;
       for (std::size_t lane = 0; lane < here; ++lane) {
         const Taken& place = kPlaces[state[lane]];
-        const int way = taken[at * Lay::kWords + place.word + lane] >> place.bit & 1;
+        const int way = taken[at * Lay::kWords + place.word + lane * Lay::kWordOfLane] >>
+                        (place.bit + lane * Lay::kBitOfLane) & 1;
         const Entry& entry = kEntries[state[lane]];
         if (group < end) levels[first + lane] = candidates[(at * kLanes + lane) * kBranches + entry.branch[way]];
         state[lane] = entry.state[way];
@@ -216,7 +230,7 @@ void with_states(int states, const Action& action) {
   }
 }
 
-// As `search` for more than one state and the uniform grid; false if not built for this machine.
+// As `search` for more than one state and the uniform grid; false if this machine has no such vectors.
 bool search_avx2(int states, const Problem& problem, std::int16_t* levels);
 
 }  // namespace softstair

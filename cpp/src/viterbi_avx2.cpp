@@ -4,59 +4,11 @@
 #include "viterbi.hpp"
 
 #if defined(SOFTSTAIR_SIMD) && defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-
-#include <memory>
-#include <vector>
-
-#define SOFTSTAIR_TARGET __attribute__((target("avx2")))
+#include "layers.hpp"
+#include "viterbi_x86.hpp"
 
 namespace softstair {
 namespace {
-
-constexpr float kNever = 1e30f;
-constexpr int kBeyond = 16;  // members of the grid beyond a table that merged ones have as well
-
-// What the members of the fine grid cost, side by side although two quantizers share them: bits of
-// the indices 0, 1, .. of positive and of negative latents.
-class MergedBits {
- public:
-  struct Row {
-    std::int32_t positive, negative;
-    std::int32_t last;      // of the members with three others behind
-    float zero[kBranches];  // rate weight times bits of zero, where a branch has it
-  };
-
-  MergedBits(const Tables& tables, float rate_weight) {
-    for (int row = 0; row < tables.rows() / 2; ++row) {
-      const int even = 2 * row, odd = even + 1;
-      const int members = 2 * std::min(tables.largest(even), tables.largest(odd)) + kBeyond;
-      const auto add = [&](int sign) {
-        const auto first = static_cast<std::int32_t>(bits_.size());
-        for (int index = 0; index < members; ++index)
-          bits_.push_back(tables.bits(even + (index & 1), sign * ((index + 1) >> 1)));
-        return first;
-      };
-      const std::int32_t positive = add(1), negative = add(-1);
-      rows_.push_back({positive, negative, members - 4,
-                       {rate_weight * tables.bits(even, 0), kNever, kNever,
-                        rate_weight * tables.bits(odd, 0)}});
-    }
-  }
-
-  const Row& row(int index) const { return rows_[index]; }
-  const float* at(std::int32_t place) const { return bits_.data() + place; }
-
- private:
-  std::vector<float> bits_;
-  std::vector<Row> rows_;
-};
-
-// Residuals and rows of a latent a lane, where some lanes may have none.
-struct Group {
-  float residual[kLanes] = {};
-  std::int16_t rows[kLanes] = {};
-};
 
 // Costs of branches 0 and 1 and of branches 2 and 3, each of all lanes.
 struct BranchCosts {
@@ -112,61 +64,28 @@ SOFTSTAIR_TARGET inline BranchCosts by_branch(__m256 a, __m256 b) {
           _mm256_castpd_ps(_mm256_permute4x64_pd(high, kMiddleSwapped))};
 }
 
-// The branches of a group, by the plain function: where a level may lie outside its table.
-SOFTSTAIR_TARGET BranchCosts far_out(const Problem& problem, std::size_t first, std::size_t here,
-                                 std::int16_t* levels) {
-  alignas(32) float cost[kLanes][kBranches] = {};
-  for (std::size_t lane = 0; lane < here; ++lane)
-    branches(problem, first + lane, cost[lane], levels + lane * kBranches);
-  return by_branch(both(cost[0], cost[2]), both(cost[1], cost[3]));
+// The branches of a group where a level may lie outside its table.
+SOFTSTAIR_TARGET __attribute__((noinline)) BranchCosts far_out(const Problem& problem, std::size_t group,
+                                                               std::int16_t* levels) {
+  const FarCosts cost(problem, group, levels);
+  return by_branch(both(cost.of[0], cost.of[2]), both(cost.of[1], cost.of[3]));
 }
 
-// The branches of a group of latents, `here` of them, the first of which is `first`.
-SOFTSTAIR_TARGET inline BranchCosts look_at(const Problem& problem, const MergedBits& merged,
-                                        std::size_t first, std::size_t here,
-                                        std::int16_t* levels) {
-  Group some;
-  const float* residual = problem.residual.data() + first;
-  const std::int16_t* rows = problem.rows.data() + first;
-  if (here < kLanes) {
-    std::copy_n(residual, here, some.residual);
-    std::copy_n(rows, here, some.rows);
-    residual = some.residual, rows = some.rows;
-  }
-
-  const __m128 raw = _mm_loadu_ps(residual);
-  const __m128 value = _mm_and_ps(raw, _mm_cmpord_ps(raw, raw));
-  const __m128 magnitude = _mm_min_ps(_mm_andnot_ps(_mm_set1_ps(-0.0f), value),
-                                      _mm_set1_ps(kLargestMagnitude));
-  const __m128 below_zero = _mm_cmplt_ps(value, _mm_setzero_ps());
-  const __m128i floor = _mm_cvttps_epi32(_mm_add_ps(magnitude, magnitude));
-  const __m128i member = _mm_max_epi32(_mm_sub_epi32(floor, _mm_set1_epi32(1)),
-                                       _mm_setzero_si128());
-  alignas(16) std::int32_t members[kLanes];
-  _mm_store_si128(reinterpret_cast<__m128i*>(members), member);
-  const int negative = _mm_movemask_ps(below_zero);
-  const MergedBits::Row* row[kLanes];
-  const float* bits[kLanes];
-  bool is_far = false;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    row[lane] = &merged.row(rows[lane]);
-    is_far |= members[lane] > row[lane]->last;
-    bits[lane] = merged.at(negative >> lane & 1 ? row[lane]->negative : row[lane]->positive) +
-                 members[lane];
-  }
-  if (is_far) return far_out(problem, first, here, levels);
-
+// The branches of a group of latents.
+SOFTSTAIR_TARGET inline BranchCosts look_at(const Problem& problem, const MergedBits& merged, std::size_t group,
+                                            std::int16_t* levels) {
+  const Latents four = latents_of(problem, merged, group);
+  if (four.are_far) return far_out(problem, group, levels);
   const __m256i spread[2] = {_mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2),
                              _mm256_setr_epi32(1, 1, 1, 1, 3, 3, 3, 3)};
   const __m256 rate_weight = _mm256_set1_ps(problem.staircase.rate_weight);
   __m256 costs[2];
   __m256i chosen[2];
   for (int i = 0; i < 2; ++i) {
-    const Two two = {_mm256_permutevar8x32_ps(_mm256_castps128_ps256(magnitude), spread[i]),
-                     _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(member), spread[i]),
-                     _mm256_permutevar8x32_epi32(
-                         _mm256_castsi128_si256(_mm_castps_si128(below_zero)), spread[i]),
-                     both(bits[i], bits[i + 2]), both(row[i]->zero, row[i + 2]->zero)};
+    const Two two = {_mm256_permutevar8x32_ps(_mm256_castps128_ps256(four.magnitude), spread[i]),
+                     _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(four.first), spread[i]),
+                     _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(_mm_castps_si128(four.negative)), spread[i]),
+                     both(four.bits[i], four.bits[i + 2]), both(four.zero[i], four.zero[i + 2])};
     costs[i] = branches_of(two, rate_weight, chosen[i]);
   }
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(levels), _mm256_packs_epi32(chosen[0], chosen[1]));
@@ -195,10 +114,16 @@ inline __m128i* at(std::int16_t (*values)[kLanes], int state) {
 // The steps of the search with vectors of four states.
 class Avx2 {
  public:
-  explicit Avx2(const Problem& problem) : problem_(problem), merged_(problem.tables, problem.staircase.rate_weight) {}
+  using Metrics = Ways;
+  template <int kStates>
+  using Lay = Layout<kStates>;
 
-  SOFTSTAIR_TARGET Ways look_at(std::size_t first, std::size_t here, std::int16_t* candidates) const {
-    return in_units(softstair::look_at(problem_, merged_, first, here, candidates));
+  explicit Avx2(const Problem& problem)
+      : problem_(problem), merged_(problem.tables, problem.staircase.rate_weight) {}
+
+  SOFTSTAIR_TARGET void look_at(std::size_t group, std::size_t groups, Ways* ways, std::int16_t* candidates) const {
+    for (std::size_t i = 0; i < groups; ++i, candidates += kLanes * kBranches)
+      ways[i] = in_units(softstair::look_at(problem_, merged_, group + i, candidates));
   }
 
   template <int kStates>
@@ -277,6 +202,7 @@ class Avx2 {
 }  // namespace
 
 bool search_avx2(int states, const Problem& problem, std::int16_t* levels) {
+  if (!simd_available()) return false;
   Avx2 kernel(problem);
   with_states(states, [&](auto count) { viterbi<count()>(kernel, problem, levels); });
   return true;

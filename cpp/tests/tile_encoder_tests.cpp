@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "refinement.hpp"
 #include "testing.hpp"
+#include "viterbi.hpp"
 
 namespace {
 
@@ -176,6 +177,32 @@ void test_search() {
   CHECK(refused([] { Trellis::of(2); }));
 }
 
+// Every vector kernel that this machine has, and the portable one: the same levels, in a window and from one to the
+// next, and where a residual is no number.
+void test_kernels() {
+  struct Kind {
+    int largest;
+    float unit, rate_weight;
+  };
+  Random random(500);
+  const Tables tables = make_tables(random, random.values<int>(40, 0, 30), 3000);
+  // As pictures have; beyond the most that a branch costs; far beyond the tables; full of ties.
+  for (const Kind kind : {Kind{4000, 1e-3f, 0.04f}, {4000, 1e-3f, 1}, {40'000'000, 1e-3f, 0.04f}, {16, 0.25f, 0}})
+    for (const int states : {4, 8, 16, 32, 512})
+      for (const int latents : {0, 1, 2, 9, 90, 4700}) {
+        const int lanes = 1 << random.between(0, 2), count = lanes * latents + random.between(0, lanes - 1);
+        std::vector<float> residual(count);
+        for (float& r : residual) r = static_cast<float>(random.between(-kind.largest, kind.largest)) * kind.unit;
+        for (int i = 30; i < count; i += 70) residual[i] = std::numeric_limits<float>::quiet_NaN();
+        const auto rows = random.values<std::int16_t>(count, 0, 19);
+        const Staircase staircase{kind.rate_weight};
+        std::vector<std::int16_t> levels(count), found(count);
+        search(Trellis::of(states), tables, staircase, residual, rows, lanes, false, levels.data());
+        for (const auto kernel : {search_avx2})
+          if (kernel(states, {tables, staircase, residual, rows, lanes}, found.data())) CHECK(found == levels);
+      }
+}
+
 void test_misuse() {
   const Setting setting(9, kSmall);
   const Size size{3, 3};
@@ -196,6 +223,7 @@ void test_misuse() {
 
 void test_tile_encoder() {
   test_search();
+  test_kernels();
   test_tiles();
   test_layers();
   test_misuse();
