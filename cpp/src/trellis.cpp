@@ -165,7 +165,9 @@ void search(const Trellis& trellis, const Tables& tables, const Staircase& stair
             int lanes, bool simd, std::int16_t* levels) {
   const Problem problem{tables, staircase, residual, rows, lanes};
   if (!trellis.dependent()) return search_scalar(problem, levels);
-  if (simd && staircase.grid.empty() && search_avx2(trellis.states(), problem, levels)) return;
+  if (simd && staircase.grid.empty() &&
+      (search_avx512(trellis.states(), problem, levels) || search_avx2(trellis.states(), problem, levels)))
+    return;
   Portable kernel(problem);
   with_states(trellis.states(), [&](auto count) { viterbi<count()>(kernel, problem, levels); });
 }

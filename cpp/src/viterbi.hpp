@@ -230,7 +230,9 @@ void with_states(int states, const Action& action) {
   }
 }
 
-// As `search` for more than one state and the uniform grid; false if this machine has no such vectors.
+// As `search` for more than one state and the uniform grid; false if this machine has no such vectors, or if others
+// are as fast with so many states.
 bool search_avx2(int states, const Problem& problem, std::int16_t* levels);
+bool search_avx512(int states, const Problem& problem, std::int16_t* levels);
 
 }  // namespace softstair

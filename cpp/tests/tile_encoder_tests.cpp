@@ -198,7 +198,7 @@ void test_kernels() {
         const Staircase staircase{kind.rate_weight};
         std::vector<std::int16_t> levels(count), found(count);
         search(Trellis::of(states), tables, staircase, residual, rows, lanes, false, levels.data());
-        for (const auto kernel : {search_avx2})
+        for (const auto kernel : {search_avx2, search_avx512})
           if (kernel(states, {tables, staircase, residual, rows, lanes}, found.data())) CHECK(found == levels);
       }
 }
