@@ -41,6 +41,14 @@ int side(Cursor& cursor, const char* name) {
   return static_cast<int>(value);
 }
 
+// With SOFTSTAIR_BROWSER one sentence for all of it.
+void consistent(bool holds, [[maybe_unused]] const char* text) {
+#ifdef SOFTSTAIR_BROWSER
+  text = "The header contradicts itself.";
+#endif
+  require(holds, STAIR_CORRUPT, text);
+}
+
 [[noreturn]] void unknown(const char* what, std::uint32_t value) {
   fail_with(STAIR_UNSUPPORTED, "The stream has unknown " + std::string(what) + " " + decimal(value) + "; a newer release may read it.");
 }
@@ -116,16 +124,15 @@ void Stream::read_header() {
   header_.flags = header_.version == 1 ? cursor_.byte("flags") : varint(cursor_, "flags");
   const std::uint32_t known = header_.version == 1 ? kAlpha | kIcc1 | kExif1 | kXmp1 : kAlpha | kMetadata | kExact | kPack | kProgressive | kExactAlpha | kReduced | kSmoothed;
   if ((header_.flags & ~known) != 0) unknown("flags", header_.flags);
-  require(header_.version == 1 || (header_.flags & kExactAlpha) == 0 || has_alpha(), STAIR_CORRUPT,
-          "The flags say how alpha is coded, but there is none.");
-  require(!reduced() || (header_.flags & kExact) != 0, STAIR_CORRUPT, "The flags say what exact tiles are of, but there are none.");
+  consistent(header_.version == 1 || (header_.flags & kExactAlpha) == 0 || has_alpha(), "The flags say how alpha is coded, but there is none.");
+  consistent(!reduced() || (header_.flags & kExact) != 0, "The flags say what exact tiles are of, but there are none.");
   const Bytes fingerprint = cursor_.take(header_.fingerprint.size(), "fingerprint");
   std::copy(fingerprint.begin(), fingerprint.end(), header_.fingerprint.begin());
   if (header_.version == 2 && (header_.flags & kPack) != 0) {
     const Bytes pack = cursor_.take(header_.fingerprint.size(), "fingerprint of the pack");
     header_.base = header_.fingerprint;
     std::copy(pack.begin(), pack.end(), header_.fingerprint.begin());
-    require(header_.base != Fingerprint{} && needs_bundle(), STAIR_CORRUPT, "The stream has a pack, but no bundle that it changes.");
+    consistent(header_.base != Fingerprint{} && needs_bundle(), "The stream has a pack, but no bundle that it changes.");
   }
   header_.width = side(cursor_, "width");
   header_.height = side(cursor_, "height");
@@ -138,13 +145,12 @@ void Stream::read_header() {
   if (mode == kLayered) {
     header_.layers = cursor_.byte("number of layers");
     if (header_.layers < 2 || header_.layers > kMostLayers) unknown("number of layers", static_cast<std::uint32_t>(header_.layers));
-    require(!progressive() && (header_.flags & kExact) == 0, STAIR_CORRUPT,
-            "The stream is in layers and has another order or exact tiles, too.");
+    consistent(!progressive() && (header_.flags & kExact) == 0, "The stream is in layers and has another order or exact tiles, too.");
   }
   if (header_.version == 2 && (header_.flags & kSmoothed) != 0) {
     header_.smoothing = cursor_.byte("smoothing");
     if (header_.smoothing > kMostSmoothing) unknown("smoothing", static_cast<std::uint32_t>(header_.smoothing));
-    require(header_.smoothing > 0 && needs_bundle(), STAIR_CORRUPT, "The stream says that it is smoothed, but nothing of it is.");
+    consistent(header_.smoothing > 0 && needs_bundle(), "The stream says that it is smoothed, but nothing of it is.");
   }
   const std::uint32_t layout = varint(cursor_, "tile layout");
   if (layout > kLargestLayout) unknown("tile layout", layout);

@@ -24,11 +24,11 @@ SOFTSTAIR_ONCE void follow(const std::int16_t* values, int shift, int count, std
 }
 
 // Signs of a block as they are seen.
-SOFTSTAIR_SMALL SOFTSTAIR_ONCE void weigh(const std::int32_t* half_steps, const std::int32_t* units, std::int16_t* signs) {
+SOFTSTAIR_ONCE void weigh(const std::int32_t* half_steps, const std::int32_t* units, std::int16_t* signs) {
   for (int i = 0; i < kContextBlock; ++i) signs[i] = kSignFromUnits(half_steps[i] * units[i]);
 }
 
-SOFTSTAIR_SMALL SOFTSTAIR_ONCE void look_up(const std::int16_t* table, const std::int16_t* rows, std::int32_t* found) {
+SOFTSTAIR_ONCE void look_up(const std::int16_t* table, const std::int16_t* rows, std::int32_t* found) {
   for (int i = 0; i < kContextBlock; ++i) found[i] = table[rows[i]];
 }
 
