@@ -459,19 +459,20 @@ NB_MODULE(_core, m) {
       .def(
           "quantize",
           [](TileEncoder& self, In<float, 3> y, In<float, 3> mean, In<float, 1> gain,
-             float rate_weight, In<float, 1> grid, InOut<float, 3> decoded, int behind) {
+             float rate_weight, In<float, 1> grid, InOut<float, 3> decoded, int behind, bool with_context) {
             check_planes(self, y);
             check_planes(self, mean);
             check_planes(self, In<float, 3>(decoded));
             const auto channels = static_cast<std::size_t>(self.channels());
             require(gain.size() == channels, "gain has the wrong size");
             const Staircase staircase = make_staircase(rate_weight, grid, behind);
-            released([&] { self.quantize(y.data(), mean.data(), gain.data(), staircase, decoded.data()); });
+            released([&] { self.quantize(y.data(), mean.data(), gain.data(), staircase, decoded.data(), with_context); });
           },
-          "y"_a, "mean"_a, "gain"_a, "rate_weight"_a, "grid"_a, "decoded"_a, "behind"_a = 0,
+          "y"_a, "mean"_a, "gain"_a, "rate_weight"_a, "grid"_a, "decoded"_a, "behind"_a = 0, "with_context"_a = false,
           "Quantize (y - mean) * gain for the phase begun and write mean + value / gain to\n"
           "`decoded`, planes float32 (C, height, width). rate_weight: squared steps a bit; grid: the\n"
-          "fine grid in steps, or empty. behind: layers that will split the cells.")
+          "fine grid in steps, or empty. behind: layers that will split the cells. with_context: bits are\n"
+          "counted by rows as the context of a place is likely to correct them.")
       .def(
           "put",
           [](TileEncoder& self, In<std::int16_t, 3> symbols) {

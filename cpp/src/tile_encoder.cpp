@@ -2,6 +2,7 @@
 #include "tile_encoder.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -113,8 +114,30 @@ void TileEncoder::list_coded() {
   levels_.resize(count);
 }
 
+// Rows for the search as the context would correct them, if symbols were what residuals are, rounded. A search makes them
+// smaller than that, so it rounds up late.
+void TileEncoder::guess_rows() {
+  constexpr float kUp = 0.25f, kMost = 32767;
+  PlaceField guess = *context_;
+  auto row = searched_rows_.begin();
+  const int group = field_.group();
+  for (int y = 0; y < size_.height; ++y) {
+    const std::size_t line = static_cast<std::size_t>(y) * size_.width * group;
+    guess.begin_line(y, rows_.data() + line);
+    for (int x = 0; x < size_.width; ++x)
+      for (guess.begin_place(x); guess.next_block();)
+        for (const int i : guess.coded()) {
+          const float residual = residual_[line + static_cast<std::size_t>(x) * group + guess.channel(i)];
+          const int half_steps = static_cast<int>(std::min(kMost, 2 * std::abs(residual) + kUp));
+          *row++ = static_cast<std::int16_t>(guess.row(i));
+          guess.see(i, ScaleField::magnitude_of(half_steps), residual < 0 ? -half_steps : half_steps);
+        }
+    guess.end_line();
+  }
+}
+
 void TileEncoder::quantize(const float* y, const float* mean, const float* gain,
-                           const Staircase& staircase, float* decoded) {
+                           const Staircase& staircase, float* decoded, bool with_context) {
   if (phase_ < 0) throw std::invalid_argument("no phase was begun");
   const std::ptrdiff_t group = field_.group();
   residual_.resize(rows_.size());
@@ -129,6 +152,7 @@ void TileEncoder::quantize(const float* y, const float* mean, const float* gain,
   };
   for_lines(phase_, size_, channels(), take);
   list_coded();
+  if (context_ && with_context) guess_rows();
   const std::size_t count = places_.size();
   searched_residual_.resize(count);
   for (std::size_t i = 0; i < count; ++i) searched_residual_[i] = residual_[places_[i]];

@@ -27,9 +27,10 @@ class TileEncoder {
   const std::vector<std::int16_t>& begin_phase();
 
   // Quantize the phase begun: `search` on (y - mean) * gain, in steps. decoded receives mean +
-  // value / gain. All (C, height, width), gain (C). Other phases are left alone.
+  // value / gain. All (C, height, width), gain (C). Other phases are left alone. with_context: the search
+  // counts bits by rows as the context of a place will correct them, as far as that can be foreseen.
   void quantize(const float* y, const float* mean, const float* gain, const Staircase& staircase,
-                float* decoded);
+                float* decoded, bool with_context = false);
 
   // Or put symbols decided elsewhere, (height, width, C); where nothing is coded, zero is taken.
   // Throws std::invalid_argument if the trellis cannot reach one of them.
@@ -51,6 +52,7 @@ class TileEncoder {
   void find_z_rows();
   const Tables& z_tables(std::size_t i) const;
   void list_coded();
+  void guess_rows();
   void end_phase();
   template <bool kDependent>
   void decide();

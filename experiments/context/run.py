@@ -4,9 +4,9 @@
     python -m experiments.context.run WITHOUT.stairs WITH.stairs --time PICTURE
 
 Bytes are those of files, of files without the context of signs, and of z (what a decoder has read when it
-knows z); PSNR is of decoded pictures, since a search by other tables may decide otherwise. Times are of all
-symbols of a picture's first tile, the bundles in turn: medians, in milliseconds of one core, whoever else
-uses it.
+knows z); PSNR is of decoded pictures, since a search by other tables may decide otherwise;
+what is saved at equal PSNR follows from the curve of the bundle without. Times are of all symbols of a
+picture's first tile, the bundles in turn: medians, in milliseconds of one core, whoever else uses it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from statistics import mean, median
 import numpy as np
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
+from scipy.interpolate import PchipInterpolator
 
 from softstair import _core
 from softstair.bundle import CONTEXT, Bundle, open_bundle
@@ -61,22 +62,29 @@ def without_signs(bundle: Bundle) -> Bundle:
 
 def savings(bundles: list[Bundle], pictures: list[Picture], positions: list[int]) -> None:
     """Print a row a position: bits a pixel without, per cent saved of all bytes and by part, PSNR gained."""
-    print("| position | bits a pixel | saved | by z | by the place | by signs | of z | PSNR, dB |")
-    print("| --: | --: | --: | --: | --: | --: | --: | --: |")
     without, with_ = bundles
     parts = without, without_signs(with_), with_
-    for position in positions:
-        rows = np.array([[measured(bundle, one, position) for bundle in parts] for one in pictures])
-        pixels = sum(one.array.shape[0] * one.array.shape[1] for one in pictures)
-        whole, z = rows[:, :, 0].sum(0), rows[:, :, 1].sum(0)
-        by_z, by_signs, by_all = z[0] - z[1], whole[1] - whole[2], whole[0] - whole[2]
+    # (positions, parts, (bytes, bytes of z, dB))
+    rows = np.array([[of_all(bundle, pictures, position) for bundle in parts] for position in positions])
+    rate_of = PchipInterpolator(rows[:, 0, 2], np.log(rows[:, 0, 0]))
+    pixels = sum(one.array.shape[0] * one.array.shape[1] for one in pictures)
+    names = "position|bits a pixel|saved|by z|by the place|by signs|of z|PSNR, dB|at equal PSNR".split("|")
+    print(f"| {' | '.join(names)} |\n{'| --: ' * len(names)}|")
+    for position, (plain, unsigned, full) in zip(positions, rows, strict=True):
+        by_z, by_signs, by_all = plain[1] - unsigned[1], unsigned[0] - full[0], plain[0] - full[0]
         saved = (by_all, by_z, by_all - by_z - by_signs, by_signs)
         print(
-            f"| {position} | {8 * whole[0] / pixels:.3f} |",
-            " | ".join(f"{100 * value / whole[0]:.2f} %" for value in saved),
-            f"| {100 * by_z / z[0]:.1f} % | {mean(rows[:, 2, 2] - rows[:, 0, 2]):+.3f} |",
-            flush=True,
+            f"| {position} | {8 * plain[0] / pixels:.3f} |",
+            " | ".join(f"{100 * value / plain[0]:.2f} %" for value in saved),
+            f"| {100 * by_z / plain[1]:.1f} % | {full[2] - plain[2]:+.3f}",
+            f"| {100 * (1 - full[0] / np.exp(rate_of(full[2]))):.2f} % |",
         )
+
+
+def of_all(bundle: Bundle, pictures: list[Picture], position: int) -> tuple[int, int, float]:
+    """Sums of bytes of files and of z, and the mean of PSNR."""
+    each = [measured(bundle, picture, position) for picture in pictures]
+    return sum(one[0] for one in each), sum(one[1] for one in each), mean(one[2] for one in each)
 
 
 def measured(bundle: Bundle, picture: Picture, position: int) -> tuple[int, int, float]:

@@ -226,11 +226,13 @@ class TileEncoder:
         grid: FloatRow,
         decoded: FloatCubeToWrite,
         behind: int = 0,
+        with_context: bool = False,
     ) -> None:
         """
         Quantize (y - mean) * gain for the phase begun and write mean + value / gain to
         `decoded`, planes float32 (C, height, width). rate_weight: squared steps a bit; grid: the
-        fine grid in steps, or empty. behind: layers that will split the cells.
+        fine grid in steps, or empty. behind: layers that will split the cells. with_context: bits are
+        counted by rows as the context of a place is likely to correct them.
         """
 
     def put(self, symbols: Int16Cube) -> None:

@@ -298,6 +298,7 @@ class Bundle:
                 tables,
                 encoding.rate_weights.get(mode, 0.0),
                 encoding.thresholds.get(mode, []),
+                encoding.context_in_search,
             )
             for mode, tables in y.items()
         }

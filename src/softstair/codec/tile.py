@@ -193,8 +193,16 @@ class TileCoder:
             tile.begin_phase()
             means.put_into(decoded, phase)
             if decide is None:
+                behind = self.layers - 1
                 tile.quantize(
-                    y, mean, setting.inverse_step, weight, setting.grid, decoded[0], self.layers - 1
+                    y,
+                    mean,
+                    setting.inverse_step,
+                    weight,
+                    setting.grid,
+                    decoded[0],
+                    behind,
+                    setting.context_in_search and behind == 0,
                 )
                 continue
             symbols = decide((y - mean) * setting.inverse_step[:, None, None])

@@ -27,12 +27,14 @@ class Coding:
 
     staircase: what both know. tables: of y. rate_weight: squared steps that a bit is worth to an
     encoder. thresholds: of every rate point (``staircase.Encoding``); if any, they decide, not a search.
+    context_in_search: the search counts bits as the context of a place would have them.
     """
 
     staircase: Staircase
     tables: TableSet
     rate_weight: float = 0.0
     thresholds: list[list[int]] = field(default_factory=list)
+    context_in_search: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Setting:
     (C,), latent units. inverse_step: one over it. grid: float32, where members of the fine grid lie, in
     steps; empty if uniform. hat: float32 (1, points), for the networks. rate_weight: squared steps that
     a bit is worth to an encoder. thresholds: where levels begin for an encoder; None if it searches or
-    rounds. z_thresholds: the same for z.
+    rounds. z_thresholds: the same for z. context_in_search: as of ``Coding``.
     """
 
     position: int
@@ -57,6 +59,7 @@ class Setting:
     rate_weight: float
     thresholds: Thresholds | None
     z_thresholds: Thresholds | None
+    context_in_search: bool
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,7 @@ class Integers:
             rate_weight=coding.rate_weight,
             thresholds=thresholds_at(coding.thresholds, position, grid) if coding.thresholds else None,
             z_thresholds=thresholds_at(self.z_thresholds, position) if self.z_thresholds else None,
+            context_in_search=coding.context_in_search,
         )
 
     @cached_property

@@ -69,7 +69,8 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate point, where the levels 1, 2, .. begin, in 1/1024 step; those beyond the last begin half-way.
     z_thresholds: the same for z, in all modes. smoothing: of decoded pixels, in grey levels, by rate point,
     in modes of a trellis; where none is given, none. smoothing_of_grain: the share of it that pictures full
-    of grain get.
+    of grain get. context_in_search: a search counts bits as the context of a place would have them, as far
+    as an encoder can foresee that.
     """
 
     mode: str = "scalar"
@@ -78,6 +79,7 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     z_thresholds: list[list[int]] = []
     smoothing: list[int] = []
     smoothing_of_grain: float = 1.0
+    context_in_search: bool = False
 
     def __post_init__(self) -> None:
         for mode, weight in self.rate_weights.items():

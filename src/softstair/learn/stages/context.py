@@ -72,6 +72,7 @@ def add_context(
     if not bundle.encodes or CONTEXT in bundle.entries:
         raise UsageError(f"{bundle.origin} only decodes or has context networks already; take one without.")
     pictures = load_pictures([data_root / name for name in recipe.data.train])
+    bundle = _searching_with_context(bundle)
     stage = _Stage(bundle)
     full, measured = stage.trained(_crops(pictures, recipe.seed, effort.crops), recipe.seed, effort, say)
     networks, mode = stage.networks, stage.mode
@@ -81,6 +82,13 @@ def add_context(
         kept = _measured(kept, networks, measured, other)
         say(f"tables of {other} measured")
     return _write(bundle, kept, figures, output)
+
+
+def _searching_with_context(bundle: Bundle) -> Bundle:
+    """The bundle, whose search counts bits as the context will have them."""
+    encoding = msgspec.structs.replace(bundle.manifest.encoding, context_in_search=True)
+    manifest = msgspec.structs.replace(bundle.manifest, encoding=encoding)
+    return Bundle({**bundle.entries, "manifest.json": to_json(manifest)}, bundle.origin)
 
 
 def learn_context_anew(
