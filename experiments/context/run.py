@@ -68,8 +68,8 @@ def savings(bundles: list[Bundle], pictures: list[Picture], positions: list[int]
     rows = np.array([[of_all(bundle, pictures, position) for bundle in parts] for position in positions])
     rate_of = PchipInterpolator(rows[:, 0, 2], np.log(rows[:, 0, 0]))
     pixels = sum(one.array.shape[0] * one.array.shape[1] for one in pictures)
-    names = "position|bits a pixel|saved|by z|by the place|by signs|of z|PSNR, dB|at equal PSNR".split("|")
-    print(f"| {' | '.join(names)} |\n{'| --: ' * len(names)}|")
+    print("| position | bits a pixel | saved | by z | by the place | by signs | of z | PSNR, dB", end="")
+    print(" | at equal PSNR |\n" + 9 * "| --: " + "|")
     for position, (plain, unsigned, full) in zip(positions, rows, strict=True):
         by_z, by_signs, by_all = plain[1] - unsigned[1], unsigned[0] - full[0], plain[0] - full[0]
         saved = (by_all, by_z, by_all - by_z - by_signs, by_signs)
