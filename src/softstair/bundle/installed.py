@@ -35,6 +35,7 @@ _EARLIER = {
     "99783fbd59ec4504": "photo-psnr",
     "a0bfaffc9a98ce67": "photo-psnr",
     "57a7c794808fc616": "photo-psnr",
+    "4b2acc5bcf891dd0": "photo-psnr",
 }
 
 
