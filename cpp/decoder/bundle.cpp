@@ -301,8 +301,12 @@ Model Bundle::model(int position, int mode, int layer) const {
   const Mode& of = *modes_[mode];
   const int rows = of.tables->rows() / (trellis.dependent() ? 2 : 1);
   const int point = std::min((position + kPositionsPerPoint / 2) / kPositionsPerPoint, points() - 1);
-  // Made for every reader: at once for all modes, it would be a tenth of the time that opening takes.
-  const auto leaning = signs_ ? std::make_shared<const Tables>(signs_->leaning(*of.tables)) : nullptr;
+  // Made for every reader, in pages for the first: at once for all modes, it would be a tenth of the time that opening takes.
+  std::shared_ptr<const Tables> leaning = of.leaning;
+  if (signs_ && !leaning) leaning = std::make_shared<const Tables>(signs_->leaning(*of.tables));
+#ifdef SOFTSTAIR_BROWSER
+  of.leaning = leaning;
+#endif
   Model model{scale_, z_tables_[point], &trellis, of.tables, {base_, of.skip, rows}, interpolated(rate_bias_, position + kPositionsPerLayer * layer), exponent(position, mode), place_, hyper_,
               hyper_ ? interpolated(hyper_rate_, position) : std::vector<std::int32_t>{}, signs_, leaning};
   for (std::int32_t& e : model.exponent) e += kPositionsPerLayer * layer;

@@ -54,6 +54,7 @@ class Bundle {
     int step = 0, skip = 0;
     std::vector<std::vector<std::int32_t>> levels;
     std::shared_ptr<const Tables> tables;
+    mutable std::shared_ptr<const Tables> leaning;  // of pages, which have one thread
   };
   void read_staircases(Bytes bytes);
   void read_scale(Bytes bytes);

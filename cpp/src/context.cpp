@@ -40,16 +40,30 @@ void add_panel(int inputs, std::vector<std::int16_t>& panels, const Weight& weig
     for (int i = 0; i < 2 * kContextBlock; ++i) panels.push_back(weight(i / 2, input + i % 2));
 }
 
-// before(group, output, input) and near(phase, group, number, channel): weights, channels in the order of reading.
-template <typename Before, typename Near>
-PlaceWeights in_panels(int channels, int nears, const Before& before, const Near& near) {
+// Weights as a bundle has them. Steps lead from channel to channel of what is read, and of what was read.
+struct Given {
+  const std::vector<std::int16_t>&weight, &near;
+  int output_step, input_step;
+  bool in_order;  // of reading
+  int nears;
+  bool by_phase;
+};
+
+// Nears that are not given are zero.
+PlaceWeights in_panels(int channels, int nears, const Given& given) {
   PlaceWeights all{channels / kContextBlock, nears, {}, {}};
+  const auto channel = [&](int at) { return given.in_order ? at : at % kContextBlock * all.blocks + at / kContextBlock; };
   for (int g = 0; g < 4; ++g)
     for (int block = 1; block < all.blocks; ++block)
-      add_panel(block * kContextBlock, all.before, [&](int i, int input) { return before(g, block * kContextBlock + i, input); });
+      add_panel(block * kContextBlock, all.before, [&](int i, int input) {
+        return given.weight[g * channels * channels + channel(block * kContextBlock + i) * given.output_step + channel(input) * given.input_step];
+      });
   for (int g = 0; g < 16; ++g)
     for (int block = 0; block < all.blocks; ++block)
-      add_panel(nears, all.near, [&](int i, int number) { return near(g / 4, g % 4, number, block * kContextBlock + i); });
+      add_panel(nears, all.near, [&](int i, int number) {
+        if (number >= given.nears) return std::int16_t{0};
+        return given.near[((given.by_phase ? g : g % 4) * given.nears + number) * channels + channel(block * kContextBlock + i)];
+      });
   return all;
 }
 
@@ -101,13 +115,7 @@ PlaceNetwork::PlaceNetwork(Parts parts, bool simd) : simd_(simd && simd_availabl
     need(total(&weight[i], depth) * kSurprise.high <= room, "the context of a place could overflow its accumulators");
   static_assert((kNearPlaces + (kMeans << kMeanBits)) * (1LL << 15) * kSurprise.high + kRowsFromSurprise.half() <=
                 std::numeric_limits<std::int32_t>::max());
-  const auto channel = [this](int at) { return at % kContextBlock * blocks() + at / kContextBlock; };
-  weights_ = in_panels(
-      group_, kSeen, [&](int g, int output, int input) { return weight[g * area + channel(output) * depth + channel(input)]; },
-      [&](int phase, int g, int number, int at) {
-        if (means) return near[((4 * phase + g) * kSeen + number) * depth + channel(at)];
-        return number < kNearPlaces ? near[(g * kNearPlaces + number) * depth + channel(at)] : std::int16_t{0};
-      });
+  weights_ = in_panels(group_, kSeen, {weight, near, group_, 1, false, means ? static_cast<int>(kSeen) : kNearPlaces, means});
 }
 
 SignNetwork::SignNetwork(const std::vector<std::int16_t>& weight, const std::vector<std::int16_t>& near, const std::vector<std::int16_t>& gain,
@@ -133,9 +141,7 @@ SignNetwork::SignNetwork(const std::vector<std::int16_t>& weight, const std::vec
   for (const std::int16_t s : skew_) need(s >= 0 && s <= 255, "a skew of signs is impossible");
   for (std::size_t i = 0; i < weight.size(); ++i)
     need(weight[i] == 0 || i / depth % depth / kContextBlock < i % depth / kContextBlock, "a channel would see one that is read later");
-  weights_ = in_panels(
-      group_, kNearPlaces, [&](int g, int output, int input) { return weight[g * area + input * depth + output]; },
-      [&](int phase, int g, int place, int at) { return near[((static_cast<std::size_t>(phase) * 4 + g) * kNearPlaces + place) * depth + at]; });
+  weights_ = in_panels(group_, kNearPlaces, {weight, near, 1, group_, true, kNearPlaces, true});
 }
 
 Tables SignNetwork::leaning(const Tables& tables) const {
@@ -159,7 +165,9 @@ HyperNetwork::HyperNetwork(Parts parts, int channels, std::shared_ptr<const Tabl
     place_[channel] = static_cast<int>(i);
   }
   padded_ = (hidden_ + kPanel - 1) / kPanel * kPanel;
-  around_ = columns(parts_.around, hidden, padded_);
+  const int seen = kAround * static_cast<int>(n);
+  for (int first = 0; first < padded_; first += kPanel)
+    add_panel(seen, around_, [&](int i, int input) { return first + i < hidden_ ? parts_.around[(first + i) * seen + input] : std::int16_t{0}; });
   before_ = columns(parts_.before, hidden, padded_);
   head_.resize(2 * n * padded_);
   for (std::size_t i = 0; i < parts_.head.size(); ++i) head_[i / hidden * padded_ + i % hidden] = parts_.head[i];
@@ -179,7 +187,7 @@ HyperNetwork::HyperNetwork(Parts parts, int channels, std::shared_ptr<const Tabl
 }
 
 HyperPlace::HyperPlace(const HyperNetwork& network, const std::vector<std::int32_t>& rate)
-    : network_(network), rate_(rate), sums_(network.padded_), active_(network.padded_) {}
+    : network_(network), rate_(rate), sums_(network.padded_), active_(network.padded_), around_(kAround * network.parts_.live.size()) {}
 
 void HyperPlace::begin(const std::int16_t* z, int y, int x, int width) {
   const auto depth = static_cast<std::ptrdiff_t>(network_.channels());
@@ -192,19 +200,14 @@ void HyperPlace::begin(const std::int16_t* z, int y, int x, int width) {
            y > 0 && x + 1 < width ? here - line + depth : nullptr,
            x > 1 ? here - 2 * depth : nullptr,
            y > 1 ? here - 2 * line : nullptr};
-  const int n = network_.live();
-  std::fill(sums_.begin(), sums_.end(), 0);
-  std::copy_n(rate_.begin(), network_.hidden(), sums_.begin());
-  const std::int16_t* column = network_.around_.data();
+  std::int16_t* seen = around_.data();
   for (int from = 0; from < kAround; ++from)
-    for (int i = 0; i < n; ++i, column += network_.padded_)
-      if (near_[from] != nullptr) add(column, near_[from][network_.parts_.live[i]]);
-}
-
-// A column of weights times a symbol.
-void HyperPlace::add(const std::int16_t* column, int symbol) {
-  const auto factor = static_cast<std::int16_t>(clipped(symbol));
-  if (factor != 0) add_multiple(column, factor, network_.padded_, sums_.data());
+    for (const std::int32_t channel : network_.parts_.live)
+      *seen++ = static_cast<std::int16_t>(near_[from] != nullptr ? clipped(near_[from][channel]) : 0);
+  const int count = static_cast<int>(around_.size());
+  std::copy_n(rate_.begin(), network_.hidden(), sums_.begin());
+  for (int h = 0; h < network_.padded_; h += kPanel)
+    add_products(network_.around_.data() + h * count, around_.data(), count, network_.simd_, &sums_[h]);
 }
 
 HyperRow HyperPlace::row(int number) {
@@ -229,7 +232,8 @@ HyperRow HyperPlace::row(int number) {
 }
 
 void HyperPlace::see(int number, int symbol) {
-  add(network_.before_.data() + static_cast<std::ptrdiff_t>(number) * network_.padded_, symbol);
+  const std::int16_t* column = network_.before_.data() + static_cast<std::ptrdiff_t>(number) * network_.padded_;
+  if (symbol != 0) add_multiple(column, static_cast<std::int16_t>(clipped(symbol)), network_.padded_, sums_.data());
 }
 
 }  // namespace softstair

@@ -193,7 +193,8 @@ class HyperNetwork {
   int hidden_ = 0, padded_ = 0;  // padded_: to full panels
   double least_ = 0;
   std::vector<int> place_;  // by channel
-  std::vector<std::int16_t> around_, before_, head_;  // (kAround, n, padded), (n, padded), (n, 2, padded)
+  std::vector<std::int16_t> around_;         // by panel of hidden units: (pairs of kAround * n, 16, 2)
+  std::vector<std::int16_t> before_, head_;  // (n, padded), (n, 2, padded)
   std::shared_ptr<const Tables> tables_;
 };
 
@@ -214,12 +215,11 @@ class HyperPlace {
   void see(int number, int symbol);
 
  private:
-  void add(const std::int16_t* column, int symbol);
-
   const HyperNetwork& network_;
   const std::vector<std::int32_t>& rate_;
   std::vector<std::int32_t> sums_;
   std::vector<std::int16_t> active_;  // what is made of them
+  std::vector<std::int16_t> around_;  // what all of them see, clipped
   std::array<const std::int16_t*, kOwn> near_{};  // places, or null
 };
 

@@ -28,7 +28,7 @@ SOFTSTAIR_ONCE void weigh(const std::int32_t* half_steps, const std::int32_t* un
   for (int i = 0; i < kContextBlock; ++i) signs[i] = kSignFromUnits(half_steps[i] * units[i]);
 }
 
-SOFTSTAIR_ONCE void look_up(const std::int16_t* table, const std::int16_t* rows, std::int32_t* found) {
+SOFTSTAIR_SMALL SOFTSTAIR_ONCE void look_up(const std::int16_t* table, const std::int16_t* rows, std::int32_t* found) {
   for (int i = 0; i < kContextBlock; ++i) found[i] = table[rows[i]];
 }
 
