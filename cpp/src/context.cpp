@@ -50,8 +50,8 @@ struct Given {
 };
 
 // Nears that are not given are zero.
-PlaceWeights in_panels(int channels, int nears, const Given& given) {
-  PlaceWeights all{channels / kContextBlock, nears, {}, {}};
+PlaceWeights in_panels(int channels, int nears, const Given& given, std::vector<RowFactor> factors, bool simd) {
+  PlaceWeights all{simd && simd_available(), channels / kContextBlock, nears, {}, {}, std::move(factors)};
   const auto channel = [&](int at) { return given.in_order ? at : at % kContextBlock * all.blocks + at / kContextBlock; };
   for (int g = 0; g < 4; ++g)
     for (int block = 1; block < all.blocks; ++block)
@@ -94,7 +94,7 @@ int clipped(int z) { return std::clamp(z, -kLargestHyper, kLargestHyper); }
 
 }  // namespace
 
-PlaceNetwork::PlaceNetwork(Parts parts, bool simd) : simd_(simd && simd_available()), expected_(std::move(parts.expected)) {
+PlaceNetwork::PlaceNetwork(Parts parts, bool simd) : expected_(std::move(parts.expected)) {
   // Without the means, places near are the same to all phases.
   constexpr std::size_t kSeen = kNearPlaces + kMeans;
   const std::vector<std::int16_t>&weight = parts.weight, &near = parts.near;
@@ -105,7 +105,6 @@ PlaceNetwork::PlaceNetwork(Parts parts, bool simd) : simd_(simd && simd_availabl
        "the context of a place has the wrong shape");
   need(!expected_.empty() && parts.gain.size() == expected_.size() && parts.bias.size() == expected_.size(),
        "the context of a place has different numbers of rows");
-  factors_ = joined(parts.gain, parts.bias.data());
   for (const std::int16_t e : expected_) need(e >= 0 && e <= kSurprise.high, "an expected magnitude is impossible");
   for (std::size_t i = 0; i < weight.size(); ++i)
     need(weight[i] == 0 || i % depth % blocks() < i / depth % depth % blocks(), "a channel would see one that is read later");
@@ -115,14 +114,13 @@ PlaceNetwork::PlaceNetwork(Parts parts, bool simd) : simd_(simd && simd_availabl
     need(total(&weight[i], depth) * kSurprise.high <= room, "the context of a place could overflow its accumulators");
   static_assert((kNearPlaces + (kMeans << kMeanBits)) * (1LL << 15) * kSurprise.high + kRowsFromSurprise.half() <=
                 std::numeric_limits<std::int32_t>::max());
-  weights_ = in_panels(group_, kSeen, {weight, near, group_, 1, false, means ? static_cast<int>(kSeen) : kNearPlaces, means});
+  weights_ = in_panels(group_, kSeen, {weight, near, group_, 1, false, means ? static_cast<int>(kSeen) : kNearPlaces, means},
+                       joined(parts.gain, parts.bias.data()), simd);
 }
 
 SignNetwork::SignNetwork(const std::vector<std::int16_t>& weight, const std::vector<std::int16_t>& near, const std::vector<std::int16_t>& gain,
                          const std::vector<std::int16_t>& unit, std::vector<std::int16_t> growth, std::vector<std::int16_t> skew, bool simd)
     : group_(static_cast<int>(near.size() / (16 * kNearPlaces))),
-      simd_(simd && simd_available()),
-      factors_(joined(gain, nullptr)),
       growth_(std::move(growth)),
       skew_(std::move(skew)) {
   const std::size_t depth = group_, area = depth * depth;
@@ -141,7 +139,7 @@ SignNetwork::SignNetwork(const std::vector<std::int16_t>& weight, const std::vec
   for (const std::int16_t s : skew_) need(s >= 0 && s <= 255, "a skew of signs is impossible");
   for (std::size_t i = 0; i < weight.size(); ++i)
     need(weight[i] == 0 || i / depth % depth / kContextBlock < i % depth / kContextBlock, "a channel would see one that is read later");
-  weights_ = in_panels(group_, kNearPlaces, {weight, near, 1, group_, true, kNearPlaces, true});
+  weights_ = in_panels(group_, kNearPlaces, {weight, near, 1, group_, true, kNearPlaces, true}, joined(gain, nullptr), simd);  // none leans by itself
 }
 
 Tables SignNetwork::leaning(const Tables& tables) const {

@@ -32,13 +32,17 @@ constexpr Requantize kRowsFromSurprise{7 + 12 - 8, kRows};
 constexpr int kMostLeans = 7, kMostSkews = 63;  // of signs, either way, and how far their tables may lean
 constexpr Requantize kSignFromUnits{6, {-256, 256}};
 
-// Weights of the sums of a place, in panels as kernels read them: two inputs, sixteen outputs. Channels are in the order
-// of reading.
+// Weights of the sums of a place, in panels as kernels read them: two inputs, sixteen outputs; and what rows make of the
+// sums. Channels are in the order of reading.
 struct PlaceWeights {
+  bool simd;
   int blocks;
   int nears;                         // what is seen of every channel: places, and means of places before
   std::vector<std::int16_t> before;  // by group, then of the blocks 1, 2, .. those before: (pairs of channels, 16, 2)
   std::vector<std::int16_t> near;    // by phase, group and block: (pairs of nears, 16, 2)
+  std::vector<RowFactor> factors;    // by row, behind one of kSkipped
+
+  int rows() const { return static_cast<int>(factors.size()) - 1; }
 
   const std::int16_t* of_before(int group, int block) const {
     return before.data() + static_cast<std::ptrdiff_t>(group * blocks * (blocks - 1) + block * (block - 1)) / 2 * kContextBlock * kContextBlock;
@@ -64,15 +68,13 @@ class PlaceNetwork {
 
   int group() const { return group_; }
   int blocks() const { return group_ / kContextBlock; }
-  int rows() const { return static_cast<int>(factors_.size()) - 1; }
+  int rows() const { return weights_.rows(); }
 
  private:
   friend class PlaceField;
   int group_ = 0;
-  bool simd_;
   PlaceWeights weights_;
   std::vector<std::int16_t> expected_;  // by row
-  std::vector<RowFactor> factors_;      // by row, behind one of kSkipped
 };
 
 // Which sign latents of a place lean to, by the signs of others of the same phase there. Immutable.
@@ -85,7 +87,7 @@ class SignNetwork {
               const std::vector<std::int16_t>& unit, std::vector<std::int16_t> growth, std::vector<std::int16_t> skew, bool simd);
 
   int group() const { return group_; }
-  int rows() const { return static_cast<int>(factors_.size()) - 1; }
+  int rows() const { return weights_.rows(); }
   int leans() const { return std::min(kMostLeans, static_cast<int>(skew_.size())); }
   // The tables of a mode for every lean. Throws std::invalid_argument if they have other rows.
   Tables leaning(const Tables& tables) const;
@@ -93,9 +95,7 @@ class SignNetwork {
  private:
   friend class PlaceField;
   int group_;
-  bool simd_;
   PlaceWeights weights_;
-  std::vector<RowFactor> factors_;  // as above; nothing is added: none leans by itself
   std::vector<std::int16_t> unit_;          // by row, behind one of kSkipped
   std::vector<std::int16_t> growth_, skew_;
 };
@@ -142,7 +142,9 @@ class PlaceField {
   }
   int group_at(int x) const;
   void go_on();
-  void sum_near(const std::vector<std::int16_t>& lines, const PlaceWeights& weights, bool simd, std::int32_t* sums) const;
+  void sum_known(const PlaceWeights& weights, const std::vector<std::int16_t>& lines, bool near_is_clipped, std::int32_t* sums) const;
+  void finish(const PlaceWeights& weights, const std::vector<std::int16_t>& lines, std::int32_t* sums, const std::int16_t* row,
+              const std::int16_t* start, Range range, std::int16_t* out) const;
 
   std::shared_ptr<const PlaceNetwork> network_;
   std::shared_ptr<const SignNetwork> signs_;

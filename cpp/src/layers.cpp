@@ -138,11 +138,11 @@ void depthwise_baseline(const std::int16_t* weights, const std::int32_t* bias, i
   requantize_baseline(stored, to, y);
 }
 
-SOFTSTAIR_ONCE void add_products_baseline(const std::int16_t* panel, const std::int16_t* x, int count, std::int32_t* sums) {
+void add_products_baseline(const std::int16_t* panel, const std::int16_t* x, int count, std::int32_t* sums) {
   panel_baseline_rows<1, 4>(panel, {x, 0, 1}, count, {sums, 0}, reinterpret_cast<std::int32_t(*)[kPanel]>(sums));
 }
 
-SOFTSTAIR_ONCE void sum_products_baseline(std::span<const std::int16_t* const> x, const std::int16_t* weights, std::int32_t* sums) {
+void sum_products_baseline(std::span<const std::int16_t* const> x, const std::int16_t* weights, std::int32_t* sums) {
   for (int half = 0; half < kPanel; half += 2 * kQuarter, weights += 4 * kQuarter) {
     Four low{}, high{};
     for (std::size_t k = 0; k < x.size(); k += 2) {
@@ -219,12 +219,12 @@ void depthwise_baseline(const std::int16_t* weights, const std::int32_t* bias, i
   requantize_baseline(sums, to, y);
 }
 
-SOFTSTAIR_ONCE void add_products_baseline(const std::int16_t* panel, const std::int16_t* x, int count, std::int32_t* sums) {
+void add_products_baseline(const std::int16_t* panel, const std::int16_t* x, int count, std::int32_t* sums) {
   for (int k = 0; k < count; k += 2, panel += 2 * kPanel)
     for (int o = 0; o < kPanel; ++o) sums[o] += x[k] * panel[2 * o] + x[k + 1] * panel[2 * o + 1];
 }
 
-SOFTSTAIR_ONCE void sum_products_baseline(std::span<const std::int16_t* const> x, const std::int16_t* weights, std::int32_t* sums) {
+void sum_products_baseline(std::span<const std::int16_t* const> x, const std::int16_t* weights, std::int32_t* sums) {
   std::fill_n(sums, kPanel, 0);
   for (std::size_t k = 0; k < x.size(); k += 2, weights += 2 * kPanel)
     for (int o = 0; o < kPanel; ++o) sums[o] += x[k][o] * weights[2 * o] + x[k + 1][o] * weights[2 * o + 1];
@@ -408,7 +408,7 @@ void add_multiple(const std::int16_t* column, std::int16_t factor, int count, st
 #endif
 }
 
-SOFTSTAIR_ONCE void add_products(const std::int16_t* panel, const std::int16_t* x, int count, [[maybe_unused]] bool simd, std::int32_t* sums) {
+void add_products(const std::int16_t* panel, const std::int16_t* x, int count, [[maybe_unused]] bool simd, std::int32_t* sums) {
 #ifdef SOFTSTAIR_AVX2
   if (simd) return add_products_avx2(panel, x, count, sums);
 #endif

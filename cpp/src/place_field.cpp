@@ -92,43 +92,43 @@ void PlaceField::begin_place(int x) {
 void PlaceField::go_on() {
   for (next_ = block_ + 1; next_ < blocks_ && count_[next_] == 0; ++next_) {}
   if (next_ == blocks_) return;
-  const int known = std::max(block_, 0) * kContextBlock;
-  sum_near(surprise_, network_->weights_, network_->simd_, row_sums_);
-  for (std::int32_t& sum : row_sums_) sum = kRowsFromSurprise(sum) * (1 << kRowsFromSurprise.shift);
-  add_products(network_->weights_.of_before(group_here_, next_), surprise_.data() + here_, known, network_->simd_, row_sums_);
-  if (!signs_) return;
-  sum_near(sign_, signs_->weights_, signs_->simd_, lean_sums_);
-  add_products(signs_->weights_.of_before(group_here_, next_), sign_.data() + here_, known, signs_->simd_, lean_sums_);
+  sum_known(network_->weights_, surprise_, true, row_sums_);
+  if (signs_) sum_known(signs_->weights_, sign_, false, lean_sums_);
 }
 
-// What places near say of the next block: left, above, above left, above right, then the means of places before.
-void PlaceField::sum_near(const std::vector<std::int16_t>& lines, const PlaceWeights& weights, bool simd, std::int32_t* sums) const {
+// What places near say of the next block (left, above, above left, above right, then the means of places before), and the
+// blocks before the one that is read.
+SOFTSTAIR_ONCE void PlaceField::sum_known(const PlaceWeights& weights, const std::vector<std::int16_t>& lines, bool near_is_clipped, std::int32_t* sums) const {
   const std::ptrdiff_t group = network_->group(), step = 2 * group, above = -(2 - y_ % 2) * (width_ + 4) * group;
   const std::int16_t* here = lines.data() + here_ + next_ * kContextBlock;
   const std::int16_t* mean = means_.data() + group_here_ * group + next_ * kContextBlock;
   const std::array near{here - step, here + above, here + above - step, here + above + step, mean, mean + 4 * group};
-  sum_products({near.data(), static_cast<std::size_t>(weights.nears)}, weights.of_near(phase_, group_here_, next_), simd, sums);
+  sum_products({near.data(), static_cast<std::size_t>(weights.nears)}, weights.of_near(phase_, group_here_, next_), weights.simd, sums);
+  if (near_is_clipped)
+    for (int i = 0; i < kContextBlock; ++i) sums[i] = kRowsFromSurprise(sums[i]) * (1 << kRowsFromSurprise.shift);
+  add_products(weights.of_before(group_here_, next_), lines.data() + here_, std::max(block_, 0) * kContextBlock, weights.simd, sums);
+}
+
+// The block that was read comes last; then sums move rows or leans.
+SOFTSTAIR_ONCE void PlaceField::finish(const PlaceWeights& weights, const std::vector<std::int16_t>& lines, std::int32_t* sums, const std::int16_t* row,
+                                       const std::int16_t* start, Range range, std::int16_t* out) const {
+  if (block_ >= 0) {
+    const int last = block_ * kContextBlock;
+    add_products(weights.of_before(group_here_, next_) + last * kContextBlock, lines.data() + here_ + last, kContextBlock, weights.simd, sums);
+  }
+  std::int16_t moves[kContextBlock];
+  requantize(sums, kRowsFromSurprise, weights.simd, moves);
+  move_rows(row, start, moves, weights.factors.data() - kSkipped, range, weights.simd, out);
 }
 
 bool PlaceField::next_block() {
   if (signs_ && block_ >= 0) weigh(half_steps_, unit_, sign_.data() + here_ + block_ * kContextBlock);
   if (next_ == blocks_) return false;
-  std::int16_t moves[kContextBlock];
-  const auto finish = [&](const auto& network, const std::vector<std::int16_t>& seen, std::int32_t* sums) {
-    if (block_ >= 0) {
-      const int last = block_ * kContextBlock;
-      add_products(network.weights_.of_before(group_here_, next_) + last * kContextBlock, seen.data() + here_ + last, kContextBlock, network.simd_, sums);
-    }
-    requantize(sums, kRowsFromSurprise, network.simd_, moves);
-    return network.factors_.data() - kSkipped;
-  };
   const std::int16_t* given = given_.data() + next_ * kContextBlock;
-  const RowFactor* factors = finish(*network_, surprise_, row_sums_);
-  move_rows(given, given, moves, factors, {0, network_->rows() - 1}, network_->simd_, row_);
+  finish(network_->weights_, surprise_, row_sums_, given, given, {0, network_->rows() - 1}, row_);
   if (signs_) {
-    factors = finish(*signs_, sign_, lean_sums_);
     static constexpr std::int16_t kUpright[kContextBlock] = {};
-    move_rows(row_, kUpright, moves, factors, {-signs_->leans(), signs_->leans()}, signs_->simd_, lean_);
+    finish(signs_->weights_, sign_, lean_sums_, row_, kUpright, {-signs_->leans(), signs_->leans()}, lean_);
     look_up(signs_->unit_.data() - kSkipped, given, unit_);
   }
   block_ = next_;

@@ -114,26 +114,31 @@ void TileEncoder::list_coded() {
   levels_.resize(count);
 }
 
+// action(i, at) for every coded latent of the phase, as a reader meets them: its number in the block, its place in rows_.
+template <typename Action>
+void TileEncoder::walk(PlaceField& field, const Action& action) const {
+  const int group = field_.group();
+  std::size_t first = 0;
+  for (int y = 0; y < size_.height; ++y) {
+    field.begin_line(y, rows_.data() + first);
+    for (int x = 0; x < size_.width; ++x, first += group)
+      for (field.begin_place(x); field.next_block();)
+        for (const int i : field.coded()) action(i, first + field.channel(i));
+    field.end_line();
+  }
+}
+
 // Rows for the search as the context would correct them, if symbols were what residuals are, rounded. A search makes them
 // smaller than that, so it rounds up late.
 void TileEncoder::guess_rows() {
   constexpr float kUp = 0.25f, kMost = 32767;
   PlaceField guess = *context_;
   auto row = searched_rows_.begin();
-  const int group = field_.group();
-  for (int y = 0; y < size_.height; ++y) {
-    const std::size_t line = static_cast<std::size_t>(y) * size_.width * group;
-    guess.begin_line(y, rows_.data() + line);
-    for (int x = 0; x < size_.width; ++x)
-      for (guess.begin_place(x); guess.next_block();)
-        for (const int i : guess.coded()) {
-          const float residual = residual_[line + static_cast<std::size_t>(x) * group + guess.channel(i)];
-          const int half_steps = static_cast<int>(std::min(kMost, 2 * std::abs(residual) + kUp));
-          *row++ = static_cast<std::int16_t>(guess.row(i));
-          guess.see(i, ScaleField::magnitude_of(half_steps), residual < 0 ? -half_steps : half_steps);
-        }
-    guess.end_line();
-  }
+  walk(guess, [&](int i, std::size_t at) {
+    const int half_steps = static_cast<int>(std::min(kMost, 2 * std::abs(residual_[at]) + kUp));
+    *row++ = static_cast<std::int16_t>(guess.row(i));
+    guess.see(i, ScaleField::magnitude_of(half_steps), residual_[at] < 0 ? -half_steps : half_steps);
+  });
 }
 
 void TileEncoder::quantize(const float* y, const float* mean, const float* gain,
@@ -249,24 +254,15 @@ void TileEncoder::decide() {
 // The table rows of a phase that is decided, as its reader corrects them.
 template <bool kDependent>
 void TileEncoder::correct() {
-  const int group = field_.group();
   auto coded = coded_[phase_].begin();
-  for (int y = 0; y < size_.height; ++y) {
-    const std::size_t line = static_cast<std::size_t>(y) * size_.width * group;
-    context_->begin_line(y, rows_.data() + line);
-    for (int x = 0; x < size_.width; ++x)
-      for (context_->begin_place(x); context_->next_block();)
-        for (const int i : context_->coded()) {
-          const std::size_t at = line + static_cast<std::size_t>(x) * group + context_->channel(i);
-          const int row = context_->row(i);
-          // A trellis has its quantizer in the lowest bit.
-          coded->row = static_cast<std::int16_t>(kDependent ? 2 * row + (coded->row & 1) : row);
-          coded->lean = static_cast<std::int16_t>(context_->lean(i));
-          ++coded;
-          context_->see(i, magnitudes_[at], kDependent ? decided_[at] : 2 * decided_[at]);
-        }
-    context_->end_line();
-  }
+  walk(*context_, [&](int i, std::size_t at) {
+    const int row = context_->row(i);
+    // A trellis has its quantizer in the lowest bit.
+    coded->row = static_cast<std::int16_t>(kDependent ? 2 * row + (coded->row & 1) : row);
+    coded->lean = static_cast<std::int16_t>(context_->lean(i));
+    ++coded;
+    context_->see(i, magnitudes_[at], kDependent ? decided_[at] : 2 * decided_[at]);
+  });
 }
 
 std::pair<int, int> TileEncoder::as_read(const Coded& coded) const {

@@ -53,6 +53,8 @@ class TileEncoder {
   const Tables& z_tables(std::size_t i) const;
   void list_coded();
   void guess_rows();
+  template <typename Action>
+  void walk(PlaceField& field, const Action& action) const;
   void end_phase();
   template <bool kDependent>
   void decide();

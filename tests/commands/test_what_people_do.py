@@ -353,7 +353,7 @@ def test_ctrl_c_while_it_starts(tmp_path):
     source = save(tmp_path / "a.png")
     command = [sys.executable, "-m", "softstair", "encode", str(source), "--force"]
     ended = set()
-    for wait in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):  # a quick machine is done before a second is over
+    for wait in (0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8):  # quick machines are done before the last
         with subprocess.Popen(
             command,
             stderr=subprocess.PIPE,
@@ -368,7 +368,7 @@ def test_ctrl_c_while_it_starts(tmp_path):
             # An extension that was running Python code in its own way makes the interpreter end by the
             # signal itself; a shell calls both 130.
             assert process.returncode in (130, -signal.SIGINT)
-    assert ended & {130, -signal.SIGINT}
+    assert 130 in ended
 
 
 def test_the_package_is_loaded_when_it_is_asked_for():
