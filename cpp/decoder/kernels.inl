@@ -131,6 +131,7 @@ void convolution(const Convolution& given) {
 // Both transforms are along one axis; values are kLanes channels.
 [[gnu::noinline]] void forward(const float* in, std::ptrdiff_t step, float* out, std::ptrdiff_t out_step) {
   Vector d[kPatch];
+#pragma GCC unroll 8
   for (int i = 0; i < kPatch; ++i) d[i] = load(in + i * step);
   const Vector two = splat(2), four = splat(4), five = splat(5);
   const Vector a = d[4] - four * d[2], b = d[3] - four * d[1], c = d[4] - d[2], e = two * (d[3] - d[1]);
@@ -143,6 +144,7 @@ void convolution(const Convolution& given) {
 }
 [[gnu::noinline]] void backward(const float* in, std::ptrdiff_t step, float* out) {
   Vector m[kPatch];
+#pragma GCC unroll 8
   for (int i = 0; i < kPatch; ++i) m[i] = load(in + i * step);
   const Vector sum = m[1] + m[2], difference = m[1] - m[2], far_sum = m[3] + m[4], far = m[3] - m[4];
   store(out, m[0] + sum + far_sum);
@@ -199,12 +201,15 @@ template <int kSide>
 void depthwise_row(const DepthwiseConvolution& job, const float* in, float* out, const float* factor, int channel) {
   constexpr int kReach = kSide / 2;
   Vector weights[kSide * kSide], window[kSide][kSide];
+#pragma GCC unroll 25
   for (int tap = 0; tap < kSide * kSide; ++tap) weights[tap] = load(job.weights + static_cast<std::ptrdiff_t>(tap) * job.channels + channel);
   const Vector bias = load(job.bias + channel);
   const std::ptrdiff_t step = job.channels;
   const auto column = [&](int x, int slot) {
+#pragma GCC unroll 8
     for (int line = 0; line < kSide; ++line) window[line][slot] = load(in + (line - kReach) * job.in_pitch + x * step);
   };
+#pragma GCC unroll 8
   for (int slot = 0; slot < kSide - 1; ++slot) column(slot - kReach, slot + 1);
   for (int x = 0; x < job.width; ++x) {
 #pragma GCC unroll 8

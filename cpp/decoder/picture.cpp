@@ -377,15 +377,12 @@ std::array<std::uint8_t, 32> symbol_hash(const Bundle* bundle, const Stream& str
   for (int index = 0; index < stream.grid().count(); ++index) {
     if (stream.exact(index) && stream.learned(index).empty()) continue;
     const Symbols symbols = reader.symbols(index);
-    for (const auto* values : {&symbols.z, &symbols.y}) {
-      std::vector<std::uint8_t> bytes;
-      bytes.reserve(2 * values->size());
-      for (const std::int16_t value : *values) {
-        bytes.push_back(static_cast<std::uint8_t>(value));
-        bytes.push_back(static_cast<std::uint8_t>(value >> 8));
-      }
-      digest.add(bytes);
-    }
+    for (const auto* values : {&symbols.z, &symbols.y})
+      if constexpr (std::endian::native == std::endian::little)
+        digest.add({reinterpret_cast<const std::uint8_t*>(values->data()), 2 * values->size()});
+      else
+        for (const std::int16_t value : *values)
+          digest.add(std::array{static_cast<std::uint8_t>(value), static_cast<std::uint8_t>(value >> 8)});
   }
   return digest.finish();
 }

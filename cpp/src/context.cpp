@@ -94,7 +94,7 @@ int clipped(int z) { return std::clamp(z, -kLargestHyper, kLargestHyper); }
 
 }  // namespace
 
-PlaceNetwork::PlaceNetwork(Parts parts, bool simd) : expected_(std::move(parts.expected)) {
+PlaceNetwork::PlaceNetwork(Parts parts, bool simd) {
   // Without the means, places near are the same to all phases.
   constexpr std::size_t kSeen = kNearPlaces + kMeans;
   const std::vector<std::int16_t>&weight = parts.weight, &near = parts.near;
@@ -103,9 +103,13 @@ PlaceNetwork::PlaceNetwork(Parts parts, bool simd) : expected_(std::move(parts.e
   group_ = static_cast<int>(depth);
   need(depth > 0 && depth % kContextBlock == 0 && depth <= 1024 && near.size() % depth == 0 && weight.size() == 4 * area,
        "the context of a place has the wrong shape");
-  need(!expected_.empty() && parts.gain.size() == expected_.size() && parts.bias.size() == expected_.size(),
-       "the context of a place has different numbers of rows");
-  for (const std::int16_t e : expected_) need(e >= 0 && e <= kSurprise.high, "an expected magnitude is impossible");
+  const std::size_t rows = parts.expected.size();
+  need(rows > 0 && parts.gain.size() == rows && parts.bias.size() == rows, "the context of a place has different numbers of rows");
+  expected_.push_back(0);
+  for (const std::int16_t e : parts.expected) {
+    need(e >= 0 && e <= kSurprise.high, "an expected magnitude is impossible");
+    expected_.push_back(e);
+  }
   for (std::size_t i = 0; i < weight.size(); ++i)
     need(weight[i] == 0 || i % depth % blocks() < i / depth % depth % blocks(), "a channel would see one that is read later");
   // An accumulator begins with what places near say, and half of the last bit.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -74,7 +75,7 @@ class PlaceNetwork {
   friend class PlaceField;
   int group_ = 0;
   PlaceWeights weights_;
-  std::vector<std::int16_t> expected_;  // by row
+  std::vector<std::int16_t> expected_;  // by row, behind one of kSkipped
 };
 
 // Which sign latents of a place lean to, by the signs of others of the same phase there. Immutable.
@@ -100,11 +101,25 @@ class SignNetwork {
   std::vector<std::int16_t> growth_, skew_;
 };
 
+// The numbers of the bits that are set, rising.
+class Bits {
+ public:
+  explicit Bits(unsigned set) : left_(set) {}
+  Bits begin() const { return *this; }
+  Bits end() const { return Bits(0); }
+  bool operator!=(const Bits& other) const { return left_ != other.left_; }
+  int operator*() const { return std::countr_zero(left_); }
+  void operator++() { left_ &= left_ - 1; }
+
+ private:
+  unsigned left_;
+};
+
 // The place networks' view of a tile: follows the places of a phase line by line, from left to right, and the coded
 // latents of a place block by block:
 //
 //     for (field.begin_place(x); field.next_block();)
-//       for (const int i : field.coded()) { .. field.row(i) .. field.see(i, ..); }
+//       for (const int i : Bits(field.coded())) { .. field.row(i) .. field.see(i, ..); }
 class PlaceField {
  public:
   // signs: may be null; then nothing leans.
@@ -118,8 +133,8 @@ class PlaceField {
   bool next_block();
   void end_line();
 
-  // What is coded of the block, as it is read: numbers from 0 to 15.
-  std::span<const std::uint8_t> coded() const { return {coded_.data() + block_ * kContextBlock, count_[block_]}; }
+  // What is coded of the block, a bit each: 1 << i of the latent i.
+  unsigned coded() const { return coded_[block_]; }
   // Where such a latent lies in its group.
   int channel(int i) const { return channel(block_, i); }
   int channel(int block, int i) const { return i * blocks_ + block; }
@@ -130,8 +145,7 @@ class PlaceField {
   int lean(int i) const { return lean_[i]; }
   // What it turned out to be: its magnitude, and half steps.
   void see(int i, int magnitude, int half_steps) {
-    const int at = block_ * kContextBlock + i;
-    surprise_[here_ + at] = static_cast<std::int16_t>(magnitude * (1 << kMagnitudeShift) - network_->expected_[given_[at]]);
+    magnitude_[i] = static_cast<std::int16_t>(magnitude * (1 << kMagnitudeShift));
     half_steps_[i] = half_steps;
   }
 
@@ -158,9 +172,10 @@ class PlaceField {
   int group_here_ = 0, block_ = 0, next_ = 0;  // blocks that are read now, and then
   std::size_t here_ = 0;                       // in the lines
   std::vector<std::int16_t> given_;            // rows
-  std::vector<std::uint8_t> coded_, count_;    // by block: which are coded, and how many
+  std::vector<std::uint16_t> coded_;           // by block: which are, a bit each
   std::int16_t row_[kContextBlock] = {}, lean_[kContextBlock] = {};            // of the block that is read
-  std::int32_t half_steps_[kContextBlock] = {}, unit_[kContextBlock] = {};     // of it, too
+  std::int16_t magnitude_[kContextBlock] = {}, expected_[kContextBlock] = {};  // of it, too
+  std::int32_t half_steps_[kContextBlock] = {}, unit_[kContextBlock] = {};
   std::int32_t row_sums_[kContextBlock] = {}, lean_sums_[kContextBlock] = {};  // of the next, so far
 };
 

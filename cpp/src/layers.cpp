@@ -109,12 +109,14 @@ void panel_baseline(const std::int16_t* panel, const Inputs& x, int run, Start s
   }
 }
 
+inline Eight requantized(const std::int32_t* sums, Requantize to) {
+  const Four first = (load<Four>(sums) + to.half()) >> to.shift, second = (load<Four>(sums + kQuarter) + to.half()) >> to.shift;
+  // Narrowing saturates to int16, which is wider than every range.
+  return smaller(larger(narrow(first, second), eight(to.range.low)), eight(to.range.high));
+}
+
 [[gnu::noinline]] void requantize_baseline(const std::int32_t* sums, Requantize to, std::int16_t* y) {
-  for (int i = 0; i < kPanel; i += 2 * kQuarter) {
-    const Four first = (load<Four>(sums + i) + to.half()) >> to.shift, second = (load<Four>(sums + i + kQuarter) + to.half()) >> to.shift;
-    // Narrowing saturates to int16, which is wider than every range.
-    store(y + i, smaller(larger(narrow(first, second), eight(to.range.low)), eight(to.range.high)));
-  }
+  for (int i = 0; i < kPanel; i += 2 * kQuarter) store(y + i, requantized(sums + i, to));
 }
 
 inline Eight load_eight(const std::int16_t* from) { return load<Eight>(from); }
@@ -139,7 +141,14 @@ void depthwise_baseline(const std::int16_t* weights, const std::int32_t* bias, i
 }
 
 void add_products_baseline(const std::int16_t* panel, const std::int16_t* x, int count, std::int32_t* sums) {
-  panel_baseline_rows<1, 4>(panel, {x, 0, 1}, count, {sums, 0}, reinterpret_cast<std::int32_t(*)[kPanel]>(sums));
+  Four sum[kPanel / kQuarter];
+  std::memcpy(sum, sums, sizeof sum);
+  for (int k = 0; k < count; k += 4, panel += 4 * kPanel) {
+    const Eight a = pairs(x + k), b = pairs(x + k + 2);
+    for (int v = 0; v < kPanel / kQuarter; ++v)
+      sum[v] += multiply_add(a, load<Eight>(panel + 8 * v)) + multiply_add(b, load<Eight>(panel + 2 * kPanel + 8 * v));
+  }
+  std::memcpy(sums, sum, sizeof sum);
 }
 
 void sum_products_baseline(std::span<const std::int16_t* const> x, const std::int16_t* weights, std::int32_t* sums) {
@@ -173,11 +182,11 @@ inline Four moved_baseline(const std::int16_t* row, Eight sums, Four start, cons
   return start + ((multiply_add(sums, reinterpret_cast<Eight>(factor)) + (1 << (kRowShift - 1))) >> kRowShift);
 }
 
-void move_rows_baseline(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors,
+void move_rows_baseline(const std::int16_t* row, const std::int16_t* start, const std::int32_t* sums, Requantize to, const RowFactor* factors,
                         Range range, std::int16_t* out) {
   const Eight one = eight(1 << kGainBits);
   for (int i = 0; i < kPanel; i += 2 * kQuarter) {
-    const Eight sum = load<Eight>(sums + i), from = load<Eight>(start + i);
+    const Eight sum = requantized(sums + i, to), from = load<Eight>(start + i);
     const Four low = moved_baseline(row + i, low_pairs(sum, one), reinterpret_cast<Four>(low_pairs(from, from)) >> 16, factors);
     const Four high = moved_baseline(row + i + kQuarter, high_pairs(sum, one), reinterpret_cast<Four>(high_pairs(from, from)) >> 16, factors);
     store(out + i, smaller(larger(narrow(low, high), eight(range.low)), eight(range.high)));
@@ -236,11 +245,11 @@ std::int32_t dot_product_baseline(const std::int16_t* x, const std::int16_t* y, 
   return sum;
 }
 
-void move_rows_baseline(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums,
+void move_rows_baseline(const std::int16_t* row, const std::int16_t* start, const std::int32_t* sums, Requantize to,
                         const RowFactor* factors, Range range, std::int16_t* out) {
   for (int i = 0; i < kPanel; ++i) {
     const RowFactor of = factors[row[i]];
-    out[i] = range.clip(start[i] + ((sums[i] * of.gain + of.bias * (1 << kGainBits) + (1 << (kRowShift - 1))) >> kRowShift));
+    out[i] = range.clip(start[i] + ((to(sums[i]) * of.gain + of.bias * (1 << kGainBits) + (1 << (kRowShift - 1))) >> kRowShift));
   }
 }
 #endif
@@ -292,8 +301,7 @@ void panel_avx2(const std::int16_t* panel, const Inputs& x, int run, Start start
   kByRows[x.count - 1](panel, x, run, start, sums);
 }
 
-SOFTSTAIR_TARGET inline void requantize_avx2(__m256i low, __m256i high, Requantize to,
-                                             std::int16_t* y) {
+SOFTSTAIR_TARGET inline __m256i requantized_avx2(__m256i low, __m256i high, Requantize to) {
   const __m256i half = _mm256_set1_epi32(to.half());
   const __m128i shift = _mm_cvtsi32_si128(to.shift);
   low = _mm256_sra_epi32(_mm256_add_epi32(low, half), shift);
@@ -301,12 +309,11 @@ SOFTSTAIR_TARGET inline void requantize_avx2(__m256i low, __m256i high, Requanti
   // Packing saturates to int16, which is wider than every range; it works within 128-bit halves.
   __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
   both = _mm256_max_epi16(both, _mm256_set1_epi16(static_cast<std::int16_t>(to.range.low)));
-  both = _mm256_min_epi16(both, _mm256_set1_epi16(static_cast<std::int16_t>(to.range.high)));
-  store(y, both);
+  return _mm256_min_epi16(both, _mm256_set1_epi16(static_cast<std::int16_t>(to.range.high)));
 }
 
 SOFTSTAIR_TARGET void requantize_avx2(const std::int32_t* sums, Requantize to, std::int16_t* y) {
-  requantize_avx2(load(sums), load(sums + 8), to, y);
+  store(y, requantized_avx2(load(sums), load(sums + 8), to));
 }
 
 SOFTSTAIR_TARGET void add_products_avx2(const std::int16_t* panel, const std::int16_t* x, int count, std::int32_t* sums) {
@@ -331,17 +338,19 @@ SOFTSTAIR_TARGET std::int32_t dot_product_avx2(const std::int16_t* x, const std:
 }
 
 // Eight rows: sum and 2^8 side by side meet gain and bias.
-SOFTSTAIR_TARGET inline __m256i moved_avx2(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors) {
+SOFTSTAIR_TARGET inline __m256i moved_avx2(const std::int16_t* row, const std::int16_t* start, __m128i sums, const RowFactor* factors) {
   const __m256i rows = _mm256_cvtepi16_epi32(load_half(row));
   const __m256i factor = _mm256_i32gather_epi32(reinterpret_cast<const int*>(factors), rows, sizeof(RowFactor));
-  const __m256i sum = _mm256_or_si256(_mm256_cvtepu16_epi32(load_half(sums)), _mm256_set1_epi32(1 << (16 + kGainBits)));
+  const __m256i sum = _mm256_or_si256(_mm256_cvtepu16_epi32(sums), _mm256_set1_epi32(1 << (16 + kGainBits)));
   const __m256i change = _mm256_add_epi32(_mm256_madd_epi16(sum, factor), _mm256_set1_epi32(1 << (kRowShift - 1)));
   return _mm256_add_epi32(_mm256_cvtepi16_epi32(load_half(start)), _mm256_srai_epi32(change, kRowShift));
 }
 
-SOFTSTAIR_TARGET void move_rows_avx2(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums,
+SOFTSTAIR_TARGET void move_rows_avx2(const std::int16_t* row, const std::int16_t* start, const std::int32_t* sums, Requantize to,
                                      const RowFactor* factors, Range range, std::int16_t* out) {
-  const __m256i low = moved_avx2(row, start, sums, factors), high = moved_avx2(row + 8, start + 8, sums + 8, factors);
+  const __m256i sum = requantized_avx2(load(sums), load(sums + 8), to);
+  const __m256i low = moved_avx2(row, start, _mm256_castsi256_si128(sum), factors);
+  const __m256i high = moved_avx2(row + 8, start + 8, _mm256_extracti128_si256(sum, 1), factors);
   __m256i moved = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
   moved = _mm256_max_epi16(moved, _mm256_set1_epi16(static_cast<std::int16_t>(range.low)));
   store(out, _mm256_min_epi16(moved, _mm256_set1_epi16(static_cast<std::int16_t>(range.high))));
@@ -388,7 +397,7 @@ SOFTSTAIR_TARGET void depthwise_avx2(const std::int16_t* weights, const std::int
     low = _mm256_add_epi32(low, _mm256_madd_epi16(in_low, load(w)));
     high = _mm256_add_epi32(high, _mm256_madd_epi16(in_high, load(w + kPanel)));
   }
-  requantize_avx2(low, high, to, y);
+  store(y, requantized_avx2(low, high, to));
 }
 #endif
 
@@ -436,12 +445,12 @@ void requantize(const std::int32_t* sums, Requantize to, [[maybe_unused]] bool s
   requantize_baseline(sums, to, y);
 }
 
-void move_rows(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors,
+void move_rows(const std::int16_t* row, const std::int16_t* start, const std::int32_t* sums, Requantize to, const RowFactor* factors,
                Range range, [[maybe_unused]] bool simd, std::int16_t* out) {
 #ifdef SOFTSTAIR_AVX2
-  if (simd) return move_rows_avx2(row, start, sums, factors, range, out);
+  if (simd) return move_rows_avx2(row, start, sums, to, factors, range, out);
 #endif
-  move_rows_baseline(row, start, sums, factors, range, out);
+  move_rows_baseline(row, start, sums, to, factors, range, out);
 }
 
 bool simd_available() {

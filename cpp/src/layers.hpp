@@ -149,7 +149,7 @@ class Depthwise {
 // sums[o] += factor * column[o] for `count` outputs, full panels.
 void add_multiple(const std::int16_t* column, std::int16_t factor, int count, std::int32_t* sums);
 
-// A panel of sums, of `count` inputs: sums[o] += x[k] * panel[k / 2][o][k % 2]; count is even. simd: as simd_available()
+// A panel of sums, of `count` inputs: sums[o] += x[k] * panel[k / 2][o][k % 2]; count is a multiple of four. simd: as simd_available()
 // allows; so below.
 void add_products(const std::int16_t* panel, const std::int16_t* x, int count, bool simd, std::int32_t* sums);
 
@@ -170,10 +170,10 @@ struct RowFactor {
 // Row of a latent that is not coded: its symbol is zero.
 constexpr std::int16_t kSkipped = -1;
 
-// out[i] = start[i] + (sums[i] * gain + bias) of row[i], for a panel: sums are in 2^-8, at most +-8191, the result is
-// rounded and clipped. A row may be kSkipped: then anything comes out, but factors[kSkipped] is read. out may be one of
+// out[i] = start[i] + (to(sums[i]) * gain + bias) of row[i], for a panel: requantized, sums are in 2^-8 and at most +-8191;
+// the result is rounded and clipped. A row may be kSkipped: then anything comes out, but factors[kSkipped] is read. out may be one of
 // the others.
-void move_rows(const std::int16_t* row, const std::int16_t* start, const std::int16_t* sums, const RowFactor* factors,
+void move_rows(const std::int16_t* row, const std::int16_t* start, const std::int32_t* sums, Requantize to, const RowFactor* factors,
                Range range, bool simd, std::int16_t* out);
 
 // True if this build and this processor have the kernels for AVX2. Others know vectors of 128 bits at most.

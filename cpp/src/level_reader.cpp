@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "level_reader.hpp"
 
+#include <cstdlib>
+
 namespace softstair {
 
 LevelReader::LevelReader(const Model& model, Decoder& decoder, int lanes, const Place& place)
     : tables_(model.read_tables()),
       leans_(model.leans()),
+      of_row_(model.trellis->dependent() ? 2 * leans_ : leans_),
       trellis_(*model.trellis),
-      dependent_(trellis_.dependent()),
+      coarser_(trellis_.dependent() ? 0 : 1),
+      largest_(trellis_.dependent() ? kLargestLevel : kLargestSymbol),
       decoder_(decoder),
       mask_(lanes - 1),
       place_(place) {}
@@ -17,41 +21,41 @@ Fault LevelReader::fault() const {
   return beyond_ ? Fault::corrupt : Fault::none;
 }
 
-inline int LevelReader::level_of(int row, int lean, std::size_t rank) {
-  const int negative = -(lean < 0);  // a mask: no processor guesses this
-  const int level = decoder_.read(tables_, row * leans_ + ((lean ^ negative) - negative), rank);
-  return (level ^ negative) - negative;
-}
-
-// The symbol of the next coded latent, whose table row is given and which sign it leans to.
-inline int LevelReader::read(int row, int lean) {
+// The next coded latent in half steps. table: that of quantizer 0, if there are two; negative: -1 if it is that of the
+// negative level, otherwise 0.
+[[gnu::always_inline]] inline int LevelReader::read(int table, int negative) {
   const std::size_t rank = place_.rank++;
-  if (!dependent_) return level_of(row, lean, rank);
   int& state = place_.state[rank & mask_];
   const int quantizer = quantizer_of(state);
-  const int level = level_of(2 * row + quantizer, lean, rank);
-  if (level > kLargestLevel || level < -kLargestLevel) [[unlikely]]
+  // Masks: no processor guesses what they say.
+  const int level = (decoder_.read_here(tables_, table + (-quantizer & leans_), rank) ^ negative) - negative;
+  if (level > largest_ || level < -largest_) [[unlikely]]
     beyond_ = true;
   state = trellis_.next(state, level);
   return index_of(level, quantizer);
 }
 
-void LevelReader::read(std::span<const Entry> list, std::int16_t* line, std::uint8_t* magnitudes) {
+void LevelReader::read(std::span<const Entry> list, std::int16_t* __restrict line, std::uint8_t* __restrict magnitudes) {
   for (const Entry& entry : list) {
-    const int symbol = read(entry.row, 0);
-    line[entry.index] = static_cast<std::int16_t>(symbol);
-    magnitudes[entry.index] = ScaleField::magnitude_of(half_steps(symbol));
+    const int half_steps = read(entry.row * of_row_, 0);
+    line[entry.index] = static_cast<std::int16_t>(half_steps >> coarser_);
+    magnitudes[entry.index] = ScaleField::magnitude_of(half_steps);
   }
 }
 
-void LevelReader::read(PlaceField& context, int x, std::int16_t* symbols, std::uint8_t* magnitudes) {
-  for (context.begin_place(x); context.next_block();)
-    for (const int i : context.coded()) {
-      const int symbol = read(context.row(i), context.lean(i)), channel = context.channel(i);
-      symbols[channel] = static_cast<std::int16_t>(symbol);
-      magnitudes[channel] = ScaleField::magnitude_of(half_steps(symbol));
-      context.see(i, magnitudes[channel], half_steps(symbol));
+void LevelReader::read(PlaceField& context, int x, std::int16_t* __restrict symbols, std::uint8_t* __restrict magnitudes) {
+  const std::ptrdiff_t step = context.blocks();
+  for (context.begin_place(x); context.next_block();) {
+    int tables[kContextBlock];
+    for (int i = 0; i < kContextBlock; ++i) tables[i] = context.row(i) * of_row_ + std::abs(context.lean(i));
+    const int first = context.channel(0);
+    for (const int i : Bits(context.coded())) {
+      const int half_steps = read(tables[i], -(context.lean(i) < 0)), magnitude = ScaleField::magnitude_of(half_steps);
+      symbols[first + i * step] = static_cast<std::int16_t>(half_steps >> coarser_);
+      magnitudes[first + i * step] = static_cast<std::uint8_t>(magnitude);
+      context.see(i, magnitude, half_steps);
     }
+  }
 }
 
 }  // namespace softstair

@@ -30,14 +30,12 @@ class LevelReader {
   const Place& place() const { return place_; }
 
  private:
-  int read(int row, int lean);
-  int level_of(int row, int lean, std::size_t rank);
-  int half_steps(int symbol) const { return dependent_ ? symbol : 2 * symbol; }
+  int read(int table, int negative);
 
   const Tables& tables_;
-  int leans_;
+  int leans_, of_row_;  // tables that a row has: of either quantizer, and in all
   const Trellis& trellis_;
-  bool dependent_;
+  int coarser_, largest_;  // symbols are in 2^coarser half steps; of a level
   Decoder& decoder_;
   std::size_t mask_;
   Place place_;

@@ -28,8 +28,19 @@ SOFTSTAIR_ONCE void weigh(const std::int32_t* half_steps, const std::int32_t* un
   for (int i = 0; i < kContextBlock; ++i) signs[i] = kSignFromUnits(half_steps[i] * units[i]);
 }
 
-SOFTSTAIR_SMALL SOFTSTAIR_ONCE void look_up(const std::int16_t* table, const std::int16_t* rows, std::int32_t* found) {
+template <typename Value>
+SOFTSTAIR_SMALL SOFTSTAIR_ONCE void look_up(const std::int16_t* table, const std::int16_t* rows, Value* found) {
   for (int i = 0; i < kContextBlock; ++i) found[i] = table[rows[i]];
+}
+
+// Every so many-th row, and which of them are coded, a bit each.
+SOFTSTAIR_SMALL SOFTSTAIR_ONCE unsigned gather(const std::int16_t* rows, int step, std::int16_t* gathered) {
+  unsigned coded = 0;
+  for (int i = 0; i < kContextBlock; ++i, rows += step) {
+    gathered[i] = *rows;
+    coded |= static_cast<unsigned>(*rows != kSkipped) << i;
+  }
+  return coded;
 }
 
 }  // namespace
@@ -41,8 +52,7 @@ PlaceField::PlaceField(std::shared_ptr<const PlaceNetwork> network, std::shared_
   if (signs_) sign_.resize(surprise_.size());
   means_.resize(kMeans * 4 * group);
   given_.resize(group);
-  coded_.resize(group);
-  count_.resize(blocks_);
+  coded_.resize(blocks_);
 }
 
 void PlaceField::begin_phase(int phase) {
@@ -71,16 +81,9 @@ void PlaceField::begin_place(int x) {
   group_here_ = group_at(x);
   here_ = place(2, x);
   const std::int16_t* rows = rows_ + static_cast<std::ptrdiff_t>(x) * group;
-  for (int block = 0, at = 0; block < blocks_; ++block) {
-    std::uint8_t* coded = coded_.data() + at;
-    int count = 0;
-    for (int i = 0; i < kContextBlock; ++i, ++at) {
-      const std::int16_t row = given_[at] = rows[i * blocks_ + block];
-      coded[count] = static_cast<std::uint8_t>(i);
-      count += row != kSkipped;
-    }
-    count_[block] = static_cast<std::uint8_t>(count);
-  }
+  std::int16_t* given = given_.data();
+  for (int block = 0; block < blocks_; ++block, given += kContextBlock)
+    coded_[block] = static_cast<std::uint16_t>(gather(rows + block, blocks_, given));
   for (auto* lines : {&surprise_, &sign_})
     if (!lines->empty()) std::fill_n(lines->begin() + here_, group, std::int16_t{0});
   block_ = -1;
@@ -90,7 +93,7 @@ void PlaceField::begin_place(int x) {
 // Finds the block after this one, and sums what is known for it already: all but this block itself. That is done while
 // symbols of this one are waited for.
 void PlaceField::go_on() {
-  for (next_ = block_ + 1; next_ < blocks_ && count_[next_] == 0; ++next_) {}
+  for (next_ = block_ + 1; next_ < blocks_ && coded_[next_] == 0; ++next_) {}
   if (next_ == blocks_) return;
   sum_known(network_->weights_, surprise_, true, row_sums_);
   if (signs_) sum_known(signs_->weights_, sign_, false, lean_sums_);
@@ -116,16 +119,20 @@ SOFTSTAIR_ONCE void PlaceField::finish(const PlaceWeights& weights, const std::v
     const int last = block_ * kContextBlock;
     add_products(weights.of_before(group_here_, next_) + last * kContextBlock, lines.data() + here_ + last, kContextBlock, weights.simd, sums);
   }
-  std::int16_t moves[kContextBlock];
-  requantize(sums, kRowsFromSurprise, weights.simd, moves);
-  move_rows(row, start, moves, weights.factors.data() - kSkipped, range, weights.simd, out);
+  move_rows(row, start, sums, kRowsFromSurprise, weights.factors.data() - kSkipped, range, weights.simd, out);
 }
 
 bool PlaceField::next_block() {
-  if (signs_ && block_ >= 0) weigh(half_steps_, unit_, sign_.data() + here_ + block_ * kContextBlock);
+  if (block_ >= 0) {
+    const std::size_t at = here_ + block_ * kContextBlock;
+    for (int i = 0; i < kContextBlock; ++i) surprise_[at + i] = static_cast<std::int16_t>(magnitude_[i] - expected_[i]);
+    if (signs_) weigh(half_steps_, unit_, sign_.data() + at);
+  }
   if (next_ == blocks_) return false;
   const std::int16_t* given = given_.data() + next_ * kContextBlock;
   finish(network_->weights_, surprise_, row_sums_, given, given, {0, network_->rows() - 1}, row_);
+  look_up(network_->expected_.data() - kSkipped, given, expected_);
+  std::fill_n(magnitude_, kContextBlock, std::int16_t{0});
   if (signs_) {
     static constexpr std::int16_t kUpright[kContextBlock] = {};
     finish(signs_->weights_, sign_, lean_sums_, row_, kUpright, {-signs_->leans(), signs_->leans()}, lean_);

@@ -41,7 +41,9 @@ class Decoder {
   void extend(std::span<const std::uint8_t> bytes) { bytes_ = bytes; }
 
   // The symbol of a given rank, which decides the lane.
-  int read(const Tables& tables, int row, std::size_t rank) {
+  int read(const Tables& tables, int row, std::size_t rank) { return read_here(tables, row, rank); }
+  // The same for loops that take the time.
+  [[gnu::always_inline]] int read_here(const Tables& tables, int row, std::size_t rank) {
     const int lane = static_cast<int>(rank & (lanes_ - 1));
     std::uint32_t& x = state_[lane];
     const std::uint32_t slot = x & (kProbabilityOne - 1);
@@ -113,7 +115,7 @@ class Decoder {
     return value;
   }
 
-  int read_escape(int largest, int lane) {
+  [[gnu::noinline]] int read_escape(int largest, int lane) {
     const bool negative = read_bits(1, lane) != 0;
     const int length = static_cast<int>(read_bits(kClassBits, lane));
     const int excess = static_cast<int>((1u << length | read_bits(length, lane)) - 1);

@@ -123,7 +123,7 @@ void TileEncoder::walk(PlaceField& field, const Action& action) const {
     field.begin_line(y, rows_.data() + first);
     for (int x = 0; x < size_.width; ++x, first += group)
       for (field.begin_place(x); field.next_block();)
-        for (const int i : field.coded()) action(i, first + field.channel(i));
+        for (const int i : Bits(field.coded())) action(i, first + field.channel(i));
     field.end_line();
   }
 }

@@ -18,6 +18,8 @@ FACE = "cpp/wasm/face_wasm"
 KERNELS = "cpp/decoder/kernels_portable"  # all that differs between the two
 # What takes the time is compiled for speed, the rest for size.
 FAST = (KERNELS, "cpp/src/layers", "cpp/src/place_field", "cpp/src/level_reader")
+# Their loops say themselves which of them are worth unrolling.
+ROLLED = (KERNELS, "cpp/src/place_field")
 SMALL = (
     *(
         f"cpp/src/{name}"
@@ -131,7 +133,8 @@ def compiled(source: str, features: str, folder: Path, name: str | None = None) 
     made = folder / f"{name or Path(source).name}.o"
     headers = [f"-I{header}" for header in HEADERS]
     speed = ("-O2",) if source in FAST else SIZE
-    zig(f"-mcpu={features}", *headers, *speed, "-c", f"{source}.cpp", "-o", made)
+    loops = ("-fno-unroll-loops",) if source in ROLLED else ()
+    zig(f"-mcpu={features}", *headers, *speed, *loops, "-c", f"{source}.cpp", "-o", made)
     return made
 
 
