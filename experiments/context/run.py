@@ -6,12 +6,17 @@
 Bytes are those of files, of files without the context of signs, and of z (what a decoder has read when it
 knows z); PSNR is of decoded pictures, since a search by other tables may decide otherwise;
 what is saved at equal PSNR follows from the curve of the bundle without. Times are of all symbols of a
-picture's first tile, the bundles in turn: medians, in milliseconds of one core, whoever else uses it.
+picture's first tile, the bundles in turn: medians, in milliseconds of one core, whoever else uses it. Those
+of V8, for which Node.js is needed, include the SHA-256 of the symbols and are medians of several processes:
+these differ by half a millisecond.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 from statistics import mean, median
@@ -22,7 +27,7 @@ from safetensors.numpy import save as save_safetensors
 from scipy.interpolate import PchipInterpolator
 
 from softstair import _core
-from softstair.bundle import CONTEXT, Bundle, open_bundle
+from softstair.bundle import CONTEXT, Bundle, open_bundle, write_bundle
 from softstair.codec import Rate, decode_picture, encode_picture
 from softstair.evaluate import find_data_set
 from softstair.pictures import Picture, read_picture
@@ -30,6 +35,7 @@ from softstair.stream import read_stream
 
 POSITIONS = (16, 40, 64, 88, 120, 148)
 ROUNDS = 15
+PROCESSES = 7  # of V8
 
 
 def main() -> None:
@@ -103,24 +109,51 @@ def measured(bundle: Bundle, picture: Picture, position: int) -> tuple[int, int,
 
 
 def times(bundles: list[Bundle], picture: Picture, positions: list[int]) -> None:
-    """Print milliseconds for all symbols of a picture's first tile, with and without AVX2."""
-    print("| position | AVX2 | without context | with | more |")
+    """Print milliseconds for all symbols of a picture's first tile, with and without AVX2, and in V8."""
+    print("| position | kernels | without context | with | more |")
     print("| --: | --- | --: | --: | --: |")
     for position in positions:
-        jobs = []
-        for bundle in bundles:
-            stream = read_stream(encode_picture(picture, Rate(position=position), bundle, threads=1).data)
-            cells = stream.header.grid.box(0).cells(16)
-            jobs.append((bundle, stream.header.mode, stream.tiles[0], cells.rows, cells.columns))
-        for simd in (True, False):
-            models = [bundle.at(position, mode, simd=simd).model for bundle, mode, *_ in jobs]
-            taken: list[list[float]] = [[], []]
-            for _ in range(ROUNDS):
-                for which, model in enumerate(models):
-                    taken[which].append(milliseconds(model, *jobs[which][2:]))
-            without, with_ = map(median, taken)
-            kernels = "yes" if simd else "no"
-            print(f"| {position} | {kernels} | {without:.1f} | {with_:.1f} | {with_ - without:.1f} |")
+        rate = Rate(position=position)
+        files = [encode_picture(picture, rate, bundle, threads=1).data for bundle in bundles]
+        runs = {
+            "AVX2": [natively(bundles, files, position, simd=True)],
+            "without AVX2": [natively(bundles, files, position, simd=False)],
+            "V8": [in_v8(bundles, files) for _ in range(PROCESSES)],
+        }
+        for kernels, each in runs.items():
+            without, with_ = (median(run[which] for run in each) for which in range(2))
+            more = median(run[1] - run[0] for run in each)
+            print(f"| {position} | {kernels} | {without:.1f} | {with_:.1f} | {more:.1f} |", flush=True)
+
+
+def natively(bundles: list[Bundle], files: list[bytes], position: int, *, simd: bool) -> list[float]:
+    """Medians of every bundle."""
+    jobs = []
+    for bundle, data in zip(bundles, files, strict=True):
+        stream = read_stream(data)
+        cells = stream.header.grid.box(0).cells(16)
+        model = bundle.at(position, stream.header.mode, simd=simd).model
+        jobs.append((model, stream.tiles[0], cells.rows, cells.columns))
+    taken: list[list[float]] = [[] for _ in jobs]
+    for _ in range(ROUNDS):
+        for which, job in enumerate(jobs):
+            taken[which].append(milliseconds(*job))
+    return [median(one) for one in taken]
+
+
+def in_v8(bundles: list[Bundle], files: list[bytes]) -> list[float]:
+    """The same, in a process of Node.js."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths: list[Path] = []
+        for which, (bundle, data) in enumerate(zip(bundles, files, strict=True)):
+            one = Path(folder) / f"{which}.stairs", Path(folder) / f"{which}.stair"
+            write_bundle(one[0], bundle.entries)
+            one[1].write_bytes(data)
+            paths += one
+        script = Path(__file__).parent / "symbols.mjs"
+        command: list[str | Path] = ["node", "--single-threaded-gc", script, str(ROUNDS), *paths]
+        taken = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return [median(one) for one in taken]
 
 
 def milliseconds(model: _core.Model, payload: bytes, rows: int, columns: int) -> float:
