@@ -2,6 +2,8 @@
 #include "picture.hpp"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdint>
 #include <new>
 

@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "layers.hpp"
@@ -174,8 +173,8 @@ class PlaceField {
   std::vector<std::int16_t> given_;            // rows
   std::vector<std::uint16_t> coded_;           // by block: which are, a bit each
   std::int16_t row_[kContextBlock] = {}, lean_[kContextBlock] = {};            // of the block that is read
-  std::int16_t magnitude_[kContextBlock] = {}, expected_[kContextBlock] = {};  // of it, too
-  std::int32_t half_steps_[kContextBlock] = {}, unit_[kContextBlock] = {};
+  std::int16_t magnitude_[kContextBlock] = {}, expected_[kContextBlock] = {};  // of it, too, in 2^-7
+  std::int32_t half_steps_[kContextBlock] = {}, unit_[kContextBlock] = {};     // of it, too
   std::int32_t row_sums_[kContextBlock] = {}, lean_sums_[kContextBlock] = {};  // of the next, so far
 };
 
