@@ -301,6 +301,33 @@ void panel_avx2(const std::int16_t* panel, const Inputs& x, int run, Start start
   kByRows[x.count - 1](panel, x, run, start, sums);
 }
 
+#define SOFTSTAIR_VNNI __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+
+template <int kRows>
+SOFTSTAIR_VNNI void panel_vnni_rows(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
+  __m512i sum[kRows];
+  for (int row = 0; row < kRows; ++row) sum[row] = _mm512_loadu_si512(start.first + row * start.stride);
+  for (int r = 0; r < x.runs; ++r) {
+    const std::int16_t* in = x.first + r * x.pitch;
+    for (int k = 0; k < run; k += 2, panel += 2 * kPanel) {
+      const __m512i weights = _mm512_loadu_si512(panel);
+      for (int row = 0; row < kRows; ++row) {
+        std::int32_t pair;
+        __builtin_memcpy(&pair, in + row * x.stride + k, sizeof pair);
+        sum[row] = _mm512_dpwssd_epi32(sum[row], _mm512_set1_epi32(pair), weights);
+      }
+    }
+  }
+  for (int row = 0; row < kRows; ++row) _mm512_storeu_si512(sums[row], sum[row]);
+}
+
+SOFTSTAIR_VNNI void panel_vnni(const std::int16_t* panel, const Inputs& x, int run, Start start, Sums& sums) {
+  constexpr decltype(&panel_vnni_rows<1>) kByRows[kTile] = {
+      panel_vnni_rows<1>, panel_vnni_rows<2>, panel_vnni_rows<3>,
+      panel_vnni_rows<4>, panel_vnni_rows<5>, panel_vnni_rows<6>};
+  kByRows[x.count - 1](panel, x, run, start, sums);
+}
+
 SOFTSTAIR_TARGET inline __m256i requantized_avx2(__m256i low, __m256i high, Requantize to) {
   const __m256i half = _mm256_set1_epi32(to.half());
   const __m128i shift = _mm_cvtsi32_si128(to.shift);
@@ -461,10 +488,20 @@ bool simd_available() {
 #endif
 }
 
+bool wide_simd_available() {
+#ifdef SOFTSTAIR_AVX2
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+  return false;
+#endif
+}
+
 // Where accumulators go, requantized or as they are: that of input p and output o to p * stride + o.
 void Matrix::run(const Inputs& x, Start start, std::int16_t* y, std::int32_t* sums, std::ptrdiff_t stride) const {
   const auto kernel = [this] {
 #ifdef SOFTSTAIR_AVX2
+    static const bool has_products = wide_simd_available() && __builtin_cpu_supports("avx512vnni");
+    if (simd_ && has_products) return panel_vnni;
     if (simd_) return panel_avx2;
 #endif
     return panel_baseline;

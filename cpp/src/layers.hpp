@@ -179,4 +179,7 @@ void move_rows(const std::int16_t* row, const std::int16_t* start, const std::in
 // True if this build and this processor have the kernels for AVX2. Others know vectors of 128 bits at most.
 bool simd_available();
 
+// True if kernels for vectors of 512 bits (AVX-512 BW, DQ and VL) are, too.
+bool wide_simd_available();
+
 }  // namespace softstair

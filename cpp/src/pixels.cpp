@@ -15,6 +15,7 @@
 #endif
 #if defined(SOFTSTAIR_SIMD) && defined(__x86_64__) && defined(__GNUC__)
 #define SOFTSTAIR_AVX2 __attribute__((target("avx2")))
+#define SOFTSTAIR_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 #endif
 
 namespace softstair {
@@ -24,7 +25,8 @@ constexpr int kReach = 2, kSide = 2 * kReach + 1;  // pixels that count, on ever
 #if defined(__GNUC__)
 typedef float Four __attribute__((vector_size(16)));
 typedef float Eight __attribute__((vector_size(32)));
-constexpr int kMostLanes = 8;
+typedef float Sixteen __attribute__((vector_size(64)));
+constexpr int kMostLanes = 16;
 #else
 using Four = float;
 constexpr int kMostLanes = 1;
@@ -96,10 +98,14 @@ void smooth_plainly(const Around& all, std::ptrdiff_t stride, int count, float* 
 SOFTSTAIR_AVX2 void smooth_avx2(const Around& all, std::ptrdiff_t stride, int count, float* moved) {
   smooth<Eight>(all, stride, count, moved);
 }
+SOFTSTAIR_AVX512 void smooth_avx512(const Around& all, std::ptrdiff_t stride, int count, float* moved) {
+  smooth<Sixteen>(all, stride, count, moved);
+}
 #endif
 
 Smooth fastest() {
 #ifdef SOFTSTAIR_AVX2
+  if (wide_simd_available()) return smooth_avx512;
   if (simd_available()) return smooth_avx2;
 #endif
   return smooth_plainly;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The trellis search with vectors of eight states, and of all branches of a group: the same additions and
 // comparisons in the same order as the portable one, so that it finds the same levels.
+#include "layers.hpp"
 #include "viterbi.hpp"
 
 #if defined(SOFTSTAIR_SIMD) && defined(__x86_64__) && defined(__GNUC__)
@@ -197,9 +198,7 @@ class Avx512 {
 
 bool search_avx512(int states, const Problem& problem, std::int16_t* levels) {
   constexpr int kMany = 512;  // with fewer, steps are too short to fill such vectors
-  if (states != kMany || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") ||
-      !__builtin_cpu_supports("avx512vl"))
-    return false;
+  if (states != kMany || !wide_simd_available()) return false;
   Avx512 kernel(problem);
   viterbi<kMany>(kernel, problem, levels);
   return true;
