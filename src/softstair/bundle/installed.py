@@ -36,6 +36,7 @@ _EARLIER = {
     "a0bfaffc9a98ce67": "photo-psnr",
     "57a7c794808fc616": "photo-psnr",
     "4b2acc5bcf891dd0": "photo-psnr",
+    "898a8bc2718bf116": "photo-psnr",
 }
 
 
