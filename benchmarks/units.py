@@ -4,7 +4,7 @@
 
 The unit: a dense 3x3 convolution of 128 channels at 64x96 by ONNX Runtime on one thread, in the same run. The
 photograph (768x512) with two threads, least of some rounds in turn; the large one is decoded once by each
-bundle, after another, twice in turn; then once more with one thread, to see where the time goes.
+bundle, after another, six times in turn; then once more with one thread, to see where the time goes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from softstair.bundle import Bundle
 from softstair.evaluate.data import read_rgb
 from softstair.processor import processor_name
 
-ROUNDS, THREADS, POSITION, LARGE_ROUNDS = 12, 2, 80, 2
+ROUNDS, THREADS, POSITION, LARGE_ROUNDS = 12, 2, 80, 6
 
 
 def main(photograph: str, large: str, *sources: str) -> None:

@@ -91,6 +91,14 @@ name = "second"
 description = "the second"
 steady = 2
 falling = 4
+synthesis_inner = [4, 4, 8]
+
+[endings.finetune]
+mode = "tcq8"
+steps = 2
+count = 1
+side = 64
+measured_crops = 2
 """
 
 
@@ -100,7 +108,8 @@ def test_a_run_without_an_end_becomes_the_bundles_of_its_endings(tmp_path):
     for line in ("steps = 12\ndecay_from = 4\n", "fixed_from = 8\n"):
         recipe.write_text(recipe.read_text().replace(line, "forks_at = 4\n" if "steps" in line else ""))
     one_mode = "modes = { tcq8 = { step = 6, rate_weight = 0.04 } }"
-    recipe.write_text(re.sub("(?m)^modes = .*", one_mode, recipe.read_text()) + ENDINGS)
+    text = recipe.read_text().replace("blocks = ", "gated = true\nblocks = ", 1)
+    recipe.write_text(re.sub("(?m)^modes = .*", one_mode, text) + ENDINGS)
     runs = tmp_path / "runs"
     command = ["build", recipe, "--data-root", tmp_path, "--runs", runs, "-j", 1]
     networks = run_here(*command, "--networks-only")
@@ -117,6 +126,10 @@ def test_a_run_without_an_end_becomes_the_bundles_of_its_endings(tmp_path):
     for name in ("first", "second"):
         bundle = softstair.open_bundle(runs / name / f"{name}.stairs")
         assert (bundle.name, bundle.manifest.description) == (name, f"the {name}")
+        made_of = bundle.manifest.provenance["recipe"]
+        narrow = [4, 4, 8], 2
+        found = made_of["shape"]["synthesis_inner"], made_of["finetune"]["steps"]
+        assert (found == narrow) == (name == "second")
 
     published = tmp_path / "published"
     published.mkdir()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra learn is not installed")
 
 import softstair  # noqa: E402
+from softstair.errors import UsageError  # noqa: E402
 from softstair.learn.checkpoint import load_codec, save_snapshot  # noqa: E402
 from softstair.learn.codec import Codec  # noqa: E402
 from softstair.learn.data import Crops, load_pictures  # noqa: E402
@@ -18,6 +20,7 @@ from softstair.learn.export.bundle import export_bundle  # noqa: E402
 from softstair.learn.layers.rates import hat_weights  # noqa: E402
 from softstair.learn.networks import with_detail  # noqa: E402
 from softstair.learn.recipe import Quantizer, read_recipe  # noqa: E402
+from softstair.learn.resize.narrow import with_narrower_blocks  # noqa: E402
 from softstair.learn.shape import Shape  # noqa: E402
 from softstair.learn.stages.pretrain import pretrain  # noqa: E402
 from softstair.learn.start import start_from_components  # noqa: E402
@@ -97,6 +100,28 @@ def test_a_network_with_detail_makes_files(project):
         for at in (20, 140)
     )
     assert better < worse
+
+
+def test_blocks_are_narrowed_without_loss_where_half_of_them_says_nothing_new():
+    torch.manual_seed(0)
+    shape = Shape(
+        16, 16, 16, (16,) * 3, (8, 16, 8), gated=True, latents=64, hyper=16, context=16, scale_hyper=16
+    )
+    codec = Codec(shape)
+    with torch.no_grad():
+        for name, value in codec.named_parameters():
+            if name.startswith("synthesis.") and (".a." in name or ".b." in name):
+                value.copy_(value[: len(value) // 2].repeat_interleave(2, 0))
+    pictures = torch.rand(2, 3, 64, 64)
+    narrow = Codec(msgspec.structs.replace(shape, synthesis_inner=(4, 8, 4)))
+    narrow.load_state_dict(with_narrower_blocks(codec, (4, 8, 4), pictures))
+    hat, latents = hat_weights(torch.tensor([TOP]), shape.rate_points), torch.randn(1, 64, 4, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            narrow.synthesis(latents, hat), codec.synthesis(latents, hat), rtol=1e-3, atol=1e-4
+        )
+    with pytest.raises(UsageError, match="only to smaller inner widths"):
+        with_narrower_blocks(narrow, (8, 8, 4), pictures)
 
 
 @pytest.mark.long

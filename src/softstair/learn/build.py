@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import msgspec
 import torch
 
 from softstair.bundle import read_bundle
@@ -12,16 +13,21 @@ from softstair.errors import SoftstairError
 from softstair.evaluate import evaluate, find_data_set, markdown, softstair_codec
 from softstair.whole_file import write_whole
 
-from .data import load_pictures
+from .checkpoint import load_codec, save_snapshot
+from .data import Crops, load_pictures
 from .export.bundle import export_snapshot, provenance_of
 from .lineage import Trained, published, train_networks
 from .recipe import Recipe
+from .resize.narrow import with_narrower_blocks
 from .run import Say
 from .stages.context import add_context
 from .stages.derive import derive
 from .stages.finetune import finetune
 from .stages.icon import train_icon
 from .stages.preview import add_preview, train_preview
+
+_NARROWING = 2**31  # as a step of the crops: one that no run reaches
+_NARROW_CROPS, _NARROW_SIDE = 96, 256
 
 
 def build(
@@ -56,6 +62,9 @@ def build(
 def _finish(network: Trained, data_root: Path, runs: Path, begin: Say, say: Say) -> Path:
     """The stages after ``pretrain``."""
     recipe, snapshot, staircases = network.recipe, network.snapshot, None
+    if network.synthesis_inner is not None:
+        begin("narrow")
+        recipe, snapshot = _narrowed(network, network.synthesis_inner, data_root, runs)
     if "derive" in recipe.stages:
         begin("derive")
         folder = runs / f"{recipe.name}-stanh"
@@ -79,6 +88,20 @@ def _finish(network: Trained, data_root: Path, runs: Path, begin: Say, say: Say)
         begin(f"evaluate {name}")
         _measure(recipe, bundle, name, data_root, place / f"{name}.json", say)
     return bundle
+
+
+def _narrowed(
+    network: Trained, inner: tuple[int, int, int], data_root: Path, runs: Path
+) -> tuple[Recipe, Path]:
+    """The recipe and a snapshot of the network with narrower blocks in its synthesis."""
+    recipe, path = network.recipe, runs / f"{network.recipe.name}-narrow.safetensors"
+    shape = msgspec.structs.replace(recipe.shape, synthesis_inner=inner)
+    if not path.exists():
+        crops = Crops(load_pictures([data_root / name for name in recipe.data.train]), recipe.seed)
+        pictures = torch.from_numpy(crops.batch(_NARROWING, _NARROW_CROPS, _NARROW_SIDE)).float() / 255
+        weights = with_narrower_blocks(load_codec(recipe, network.snapshot), inner, pictures)
+        save_snapshot(path, shape, weights)
+    return msgspec.structs.replace(recipe, shape=shape), path
 
 
 def _is_finished(recipe: Recipe, snapshot: Path, staircases: Path | None, path: Path) -> bool:

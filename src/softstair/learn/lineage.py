@@ -20,10 +20,14 @@ from .stages.pretrain import Fork, pretrain
 
 @dataclass(frozen=True)
 class Trained:
-    """A network that a bundle is made of. recipe: of all that follows. snapshot: of its weights."""
+    """A network that a bundle is made of. recipe: of all that follows. snapshot: of its weights.
+
+    synthesis_inner: as of ``Ending``.
+    """
 
     recipe: Recipe
     snapshot: Path
+    synthesis_inner: tuple[int, int, int] | None = None
 
 
 def published(recipe: Recipe, folder: Path) -> list[Trained]:
@@ -32,8 +36,10 @@ def published(recipe: Recipe, folder: Path) -> list[Trained]:
     Raises:
         UsageError: one is missing.
     """
-    recipes = [ending_of(recipe, ending) for ending in recipe.endings] or [recipe]
-    trained = [Trained(one, folder / f"{one.name}.safetensors") for one in recipes]
+    trained = [
+        Trained(ending_of(recipe, one), folder / f"{one.name}.safetensors", one.synthesis_inner)
+        for one in recipe.endings
+    ] or [Trained(recipe, folder / f"{recipe.name}.safetensors")]
     for one in trained:
         if not one.snapshot.is_file():
             raise UsageError(f"{one.snapshot} is missing; without --networks the build trains it.")
@@ -71,5 +77,5 @@ def train_networks(
         begin(f"pretrain {ending.name}")
         one, cooled = ending_of(recipe, ending), runs / f"{ending.name}-cooled"
         train(one, cooled, Fork(run, ending.falling, ending.steady))
-        trained.append(Trained(one, cooled / "snapshot.safetensors"))
+        trained.append(Trained(one, cooled / "snapshot.safetensors", ending.synthesis_inner))
     return trained

@@ -175,7 +175,9 @@ class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A bundle of a run without an end: a fork of the run, and what follows it.
 
     name, description: of the bundle. distortion: that the fork is trained for. steady: steps at the run's
-    learning rates, falling: steps after them in which rates fall to zero.
+    learning rates, falling: steps after them in which rates fall to zero. synthesis_inner: as of ``Shape``,
+    what the blocks of the synthesis are narrowed to between the fork and ``finetune``. finetune: in place of
+    the recipe's.
     """
 
     name: str
@@ -183,6 +185,8 @@ class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     falling: Annotated[int, msgspec.Meta(ge=1)]
     steady: Annotated[int, msgspec.Meta(ge=0)] = 0
     distortion: Literal["mse", "ms-ssim", "eye"] = "mse"
+    synthesis_inner: tuple[int, int, int] | None = None
+    finetune: Finetune | None = None
 
 
 class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -247,6 +251,7 @@ def ending_of(recipe: Recipe, ending: Ending) -> Recipe:
         name=ending.name,
         about=replace(recipe.about, description=ending.description),
         rates=replace(recipe.rates, distortion=ending.distortion),
+        finetune=ending.finetune or recipe.finetune,
         endings=(),
     )
 

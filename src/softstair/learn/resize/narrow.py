@@ -23,7 +23,7 @@ from softstair.quantize.phases import PHASES
 from softstair.quantize.rates import POSITIONS_PER_POINT
 
 from ..codec import Codec
-from ..layers.blocks import Residual
+from ..layers.blocks import Gated, Residual
 from ..layers.rates import draw_positions, hat_weights
 from ..shape import Shape
 from .latents import take
@@ -55,6 +55,36 @@ def narrowed(codec: Codec, shape: Shape, pictures: Tensor) -> dict[str, Tensor]:
     for name in weights.keys() & final.keys():
         final[name] = weights[name].float().reshape(final[name].shape)
     return final
+
+
+def with_narrower_blocks(codec: Codec, inner: tuple[int, int, int], pictures: Tensor) -> dict[str, Tensor]:
+    """Weights whose gated synthesis has other inner widths; arguments as for ``narrowed``.
+
+    Of the products of a block those are kept that say most of the others.
+
+    Raises:
+        UsageError: the synthesis is not gated, or an inner width grows.
+    """
+    shape = msgspec.structs.replace(codec.shape, synthesis_inner=inner)
+    pairs = zip(inner, codec.shape.synthesis_inner, strict=True)
+    if not shape.gated or any(new > old for new, old in pairs):
+        raise UsageError(
+            "Only the blocks of a gated synthesis can be narrowed, and only to smaller inner widths."
+        )
+    final = Codec(shape).state_dict()
+    found = []
+    for name, block in codec.synthesis.named_modules(prefix="synthesis"):
+        if isinstance(block, Gated):
+            written = [f"{name}.{branch}" for branch in ("a", "b")]
+            layers = [
+                f"{one}.{layer}.{part}" for one in written for layer in "01" for part in ("weight", "bias")
+            ]
+            found.append(Signal([block.project], layers, [f"{name}.project.weight"]))
+    observe(codec, found, pictures)
+    weights = {name: value.double() for name, value in codec.state_dict().items()}
+    for signal in found:
+        narrow(signal, len(final[signal.written[0]]), weights)
+    return {name: weights[name].float().reshape(value.shape) for name, value in final.items()}
 
 
 @dataclass
