@@ -214,7 +214,7 @@ def test_another_codec_beside_it(opened):
     opened.get_by_role("button", name="AVIF").click()
     expect(opened.get_by_label("Right side")).to_have_value("avif-420")
     expect(opened.locator("#side-1 p")).to_contain_text("quality ")
-    assert opened.locator(".pane img").nth(1).get_attribute("alt") == "AVIF"
+    expect(opened.locator(".pane img").nth(1)).to_have_attribute("alt", "AVIF")
 
 
 def test_zoom_and_pan(opened):
