@@ -13,7 +13,7 @@ from softstair.errors import SoftstairError
 from softstair.evaluate import evaluate, find_data_set, markdown, softstair_codec
 from softstair.whole_file import write_whole
 
-from .checkpoint import load_codec, save_snapshot
+from .checkpoint import hash_file, load_codec, save_snapshot
 from .data import Crops, load_pictures
 from .export.bundle import export_snapshot, provenance_of
 from .lineage import Trained, published, train_networks
@@ -94,7 +94,8 @@ def _narrowed(
     network: Trained, inner: tuple[int, int, int], data_root: Path, runs: Path
 ) -> tuple[Recipe, Path]:
     """The recipe and a snapshot of the network with narrower blocks in its synthesis."""
-    recipe, path = network.recipe, runs / f"{network.recipe.name}-narrow.safetensors"
+    recipe, of = network.recipe, hash_file(network.snapshot)[:8]
+    path = runs / f"{recipe.name}-narrow-{of}-{'-'.join(map(str, inner))}.safetensors"
     shape = msgspec.structs.replace(recipe.shape, synthesis_inner=inner)
     if not path.exists():
         crops = Crops(load_pictures([data_root / name for name in recipe.data.train]), recipe.seed)
