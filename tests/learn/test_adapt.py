@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import softstair
-from softstair.bundle import CONTEXT, merged, open_bundle, pack_entries, write_bundle
+from softstair.bundle import CONTEXT, merged, open_bundle, pack_entries, read_pack, write_bundle
 from softstair.bundle.pack import Pack
 from softstair.codec import networks_of
 from softstair.errors import UsageError
@@ -153,6 +153,18 @@ def test_the_synthesis_learns_on_as_the_adapted_bundle_codes(base, folder, tmp_p
     assert sum("     0 steps" in line for line in lines) == 3
     changed = open_bundle(base.origin, pack=tmp_path / "screens.pack")
     assert changed.graph("synthesis") != base.graph("synthesis")
+
+
+def test_transforms_stay_where_that_serves_pictures_held_back_better(base, folder, tmp_path, monkeypatch):
+    gains = iter([Gain(-1.0, 1000, 990), Gain(-2.0, 1000, 980)])
+    monkeypatch.setattr(stage, "measured_gain", lambda *_: next(gains))
+    output = tmp_path / "screens.pack"
+    assert adapt(base, folder, output, Adaptation("screens", "CC0-1.0", 0.05, ("biases",))).packed == 980
+    pack = read_pack(output.read_bytes(), "screens")
+    assert not pack.adapters
+    assert not pack.integers
+    assert pack.manifest.figures["held_back"]["bits"] == -2.0
+    assert pack.manifest.provenance["parts"] == []
 
 
 def test_steps_are_as_many_as_the_minutes_allow_and_rates_fall(base, monkeypatch):

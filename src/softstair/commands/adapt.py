@@ -47,9 +47,9 @@ def command(
     """Adapt a bundle to pictures like those in FOLDER; 25 are enough.
 
     What comes out is a small file that encode and decode take as --pack. After the transforms, what codes
-    their symbols learns anew, in two minutes more. A fifth of the pictures is held back: training stops when
-    it no longer helps them, and a pack that gains nothing there is not written. Interrupted, the same command
-    goes on.
+    their symbols learns anew, in a few minutes more. A fifth of the pictures is held back: training stops
+    when it no longer helps them, transforms that do not make their files smaller stay as they were, and a
+    pack that gains nothing there is not written. Interrupted, the same command goes on.
     """
     from softstair.bundle import PACK_SUFFIX, open_bundle
 

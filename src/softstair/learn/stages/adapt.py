@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from softstair.bundle import Bundle, merged, pack_entries, write_pack
+from softstair.bundle import Bundle, merged, pack_entries, to_json, write_pack
 from softstair.bundle.pack import Pack
 from softstair.codec import DEFAULT_QUALITY, encode_picture, position_of_quality
 from softstair.codec.decoder import decode_picture
@@ -51,6 +51,7 @@ _CODED, _CODED_A_MINUTE, _CODED_SIDE = 400, 20, 192  # crops of the second stage
 _MEASURING = 2**31  # as a step of the crops: one that no run reaches
 _CODING = _MEASURING + 1
 _OF_CONTEXT = Effort(crops=700, place_steps=1000, sign_steps=800, hyper_steps=1000)
+_Tensors = Mapping[str, npt.NDArray[Any]]
 _JUDGED = (15, 35, 55, DEFAULT_QUALITY)  # qualities
 
 
@@ -79,6 +80,11 @@ class Gain:
     base: int
     packed: int
 
+    @property
+    def order(self) -> float:
+        """Least is best."""
+        return math.inf if self.bits is None else self.bits
+
 
 def adapt(
     bundle: Bundle, folder: Path, output: Path, settings: Adaptation, *, say: Say = say_nothing
@@ -92,7 +98,6 @@ def adapt(
     learning, held_back = split(pictures)
     run = output.with_name(output.name + ".run")
     adapters, integers, steps = trained(bundle, learning, held_back, run, settings, say)
-    say("measuring tables")
     provenance = {
         "commit": commit(),
         "data": settings.data,
@@ -101,8 +106,19 @@ def adapt(
         "minutes": settings.minutes,
         "parts": list(settings.parts),
     }
-    pack = packed(bundle, adapters, integers, learning, held_back, settings, provenance, say)
-    gain = measured_gain(bundle, merged(bundle, pack), held_back, say)
+
+    def made(adapters: _Tensors, integers: _Tensors, provenance: dict[str, Any]) -> tuple[Gain, Pack]:
+        say("measuring tables")
+        pack = packed(bundle, adapters, integers, learning, held_back, settings, provenance, say)
+        return measured_gain(bundle, merged(bundle, pack), held_back, say), pack
+
+    gain, pack = made(adapters, integers, provenance)
+    if adapters or integers:
+        # What is learned of few pictures may not hold on others; how symbols are coded nearly always does.
+        as_they_are = made({}, {}, {**provenance, "steps": 0, "parts": []})
+        if as_they_are[0].order < gain.order:
+            say("the transforms stay as they are, which serves the pictures held back better")
+            gain, pack = as_they_are
     if gain.bits is None or gain.bits >= 0:
         raise UsageError(
             f"The pack was not written: on the {len(held_back)} pictures held back it gains nothing "
@@ -111,8 +127,8 @@ def adapt(
     figures = {
         "held_back": {"pictures": len(held_back), "bits": gain.bits, "bytes": [gain.base, gain.packed]}
     }
-    parts = adapters, integers, pack.tables, pack.context
-    write_pack(output, _entries(bundle, *parts, settings, provenance, figures))
+    manifest = msgspec.structs.replace(pack.manifest, figures=figures)
+    write_pack(output, {**pack.entries, "pack.json": to_json(manifest)})
     shutil.rmtree(run, ignore_errors=True)
     return gain
 
@@ -131,8 +147,8 @@ def split(pictures: Sequence[Pixels]) -> tuple[list[Pixels], list[Pixels]]:
 
 def packed(
     bundle: Bundle,
-    adapters: Mapping[str, npt.NDArray[Any]],
-    integers: Mapping[str, npt.NDArray[Any]],
+    adapters: _Tensors,
+    integers: _Tensors,
     pictures: Sequence[Pixels],
     held_back: Sequence[Pixels],
     settings: Adaptation,
@@ -142,7 +158,7 @@ def packed(
     """A pack whose tables, and context networks if they are to learn, are made for all the rest of it."""
     learned = adapters, integers
 
-    def pack(tables: Mapping[str, npt.NDArray[Any]], context: Mapping[str, npt.NDArray[Any]]) -> Pack:
+    def pack(tables: _Tensors, context: _Tensors) -> Pack:
         return Pack(_entries(bundle, *learned, tables, context, settings, provenance), settings.name)
 
     crops = Crops(list(pictures), SEED).batch(_MEASURING, _MEASURED, _MEASURED_SIDE)
@@ -160,10 +176,10 @@ def packed(
 
 def _entries(
     bundle: Bundle,
-    adapters: Mapping[str, npt.NDArray[Any]],
-    integers: Mapping[str, npt.NDArray[Any]],
-    tables: Mapping[str, npt.NDArray[Any]],
-    context: Mapping[str, npt.NDArray[Any]],
+    adapters: _Tensors,
+    integers: _Tensors,
+    tables: _Tensors,
+    context: _Tensors,
     settings: Adaptation,
     provenance: dict[str, Any] | None = None,
     figures: dict[str, Any] | None = None,
