@@ -22,7 +22,7 @@ from softstair.learn.stages import adapt as stage
 from softstair.learn.stages import adapting
 from softstair.learn.stages import context as adapting_context
 from softstair.learn.stages.adapt import Adaptation, Gain, adapt, split
-from softstair.learn.stages.adapting import PARTS, Adapted, Learning
+from softstair.learn.stages.adapting import PARTS, Adapted, Learned, Learning
 from softstair.learn.stages.context import Effort
 from softstair.learn.torch_networks import TorchNetworks
 
@@ -178,6 +178,23 @@ def test_steps_are_as_many_as_the_minutes_allow_and_rates_fall(base, monkeypatch
     again = adapted.together(*split(PICTURES), 1.0)
     again.load(learning.state())
     assert again.is_done
+
+
+def test_rates_fall_sooner_where_pictures_held_back_do_not_get_better(monkeypatch):
+    monkeypatch.setattr(adapting, "_TIMED", 2)
+    monkeypatch.setattr(adapting, "_PATIENCE", 3)
+    number = torch.nn.Parameter(torch.ones(()))
+    costs = iter([1.0, *[2.0] * 50])
+    kinds = {"vector": ["number"]}
+    learning = Learning(
+        Learned({"number": number}, kinds), 3600, lambda _: number.square(), lambda: next(costs)
+    )
+    while not learning.is_done:
+        learning.advance()
+        if learning.step % 4 == 0:
+            learning.validate()
+    assert learning.step == 16 + 8  # the first was the best, three were not, and half as many steps follow
+    assert learning.best_step == 4
 
 
 def test_tables_alone_make_a_pack_with_smaller_files(base, folder, tmp_path):

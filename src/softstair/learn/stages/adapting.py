@@ -78,7 +78,9 @@ class Learning:
     """Parameters that learn for some minutes, their running average and the best of it so far.
 
     After a few steps, by the median of their times, it is settled how many there will be; rates fall to
-    zero by then. An interrupted one goes on exactly.
+    zero by then. Where pictures held back have not got better for long, they fall sooner, within half as many
+    steps as were taken: weights that still move are no measure of what they could be at rest. An interrupted
+    one goes on exactly.
 
     Args:
         seconds: of training, validation included.
@@ -104,13 +106,15 @@ class Learning:
         self.best = copied(self._average.weights)
         self._allowed, self._cost, self._held_back = seconds, cost, held_back
         self._least, self._without_gain, self.best_step = math.inf, 0, 0
-        self.step, self._steps, self._seconds, self._since = 0, 0, 0.0, time.monotonic()
+        self.step, self._seconds, self._since = 0, 0.0, time.monotonic()
+        self._progress, self._pace = 0.0, 0.0  # share of the way to the end, and what a step adds to it
+        self._hurries = False
         self._taken: list[float] = []  # seconds of the first steps
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are taken, or validation stopped getting better."""
-        return 0 < self._steps <= self.step or self._without_gain >= _PATIENCE
+        """Whether all steps are taken."""
+        return self._pace > 0 and self._progress > 1 - self._pace / 2
 
     @property
     def seconds(self) -> float:
@@ -123,18 +127,18 @@ class Learning:
         self._optimiser.zero_grad(set_to_none=True)
         self._cost(self.step).backward()
         nn.utils.clip_grad_norm_(self.learned.values(), _CLIP)
-        factor = min(1.0, (self.step + 1) / _WARM_UP)
-        if self._steps:
-            factor *= falling(self.step / self._steps)
+        factor = min(1.0, (self.step + 1) / _WARM_UP) * falling(self._progress)
         for group in self._optimiser.param_groups:
             group["lr"] = group["rate"] * factor
         self._optimiser.step()
         self.step += 1
+        self._progress += self._pace
         self._average.follow(self.learned, self.step)
         if self.step <= _TIMED:
             self._taken.append(time.monotonic() - start)
         if self.step == _TIMED:
-            self._steps = max(_TIMED, int(self._allowed / statistics.median(self._taken)))
+            self._pace = 1 / max(_TIMED, int(self._allowed / statistics.median(self._taken)))
+            self._progress = _TIMED * self._pace
 
     @torch.no_grad()
     def validate(self) -> str:
@@ -146,6 +150,9 @@ class Learning:
         self._without_gain = 0 if cost < self._least else self._without_gain + 1
         if cost < self._least:
             self._least, self.best, self.best_step = cost, copied(self._average.weights), self.step
+        if self._without_gain == _PATIENCE and self._pace and not self._hurries:
+            self._hurries = True
+            self._pace = max(self._pace, 2 * (1 - self._progress) / self.step)
         return f"{self.step:6d} steps  {self.seconds / 60:5.1f} min  cost held back {cost:.5f}"
 
     @torch.no_grad()
@@ -165,7 +172,9 @@ class Learning:
             "best_step": self.best_step,
             "optimiser": self._optimiser.state_dict(),
             "step": self.step,
-            "steps": self._steps,
+            "progress": self._progress,
+            "pace": self._pace,
+            "hurries": self._hurries,
             "taken": self._taken,
             "seconds": self._seconds,
         }
@@ -174,10 +183,10 @@ class Learning:
         """Go on from what ``state`` returned.
 
         Raises:
-            UsageError: it is of another bundle or other parts.
+            UsageError: it is of another bundle, other parts or another release.
         """
         shapes = {name: one.shape for name, one in state["learned"].items()}
-        if shapes != {name: one.shape for name, one in self.learned.items()}:
+        if "pace" not in state or shapes != {name: one.shape for name, one in self.learned.items()}:
             raise UsageError(
                 "What was learned before is of other settings; delete the folder that ends in .run, or "
                 "repeat the command as it was."
@@ -186,7 +195,8 @@ class Learning:
         self._average.weights, self.best = state["average"], state["best"]
         self._least, self._without_gain = state["least"], state["without_gain"]
         self._optimiser.load_state_dict(state["optimiser"])
-        self.step, self._steps, self.best_step = state["step"], state["steps"], state["best_step"]
+        self.step, self.best_step = state["step"], state["best_step"]
+        self._progress, self._pace, self._hurries = state["progress"], state["pace"], state["hurries"]
         self._taken = list(state["taken"])
         self._seconds, self._since = state["seconds"], time.monotonic()
 
