@@ -133,9 +133,8 @@ def measure(bundle: Bundle, domain: str, rung: str, minutes: float, arguments: a
     pictures = load_pictures([folder])[:: arguments.every]
     name = "test" if arguments.photographs is None else folder.name
     fingerprint, path = bundle.fingerprint.hex(), HERE / "rows.json"
-    rows = msgspec.json.decode(path.read_bytes(), type=list[Row]) if path.exists() else []
     wanted = Row(domain, rung, fingerprint, minutes, name, len(pictures), arguments.exact, *(0, 0, 0.0, []))
-    if any(row.key == wanted.key for row in rows):
+    if any(row.key == wanted.key for row in _rows(path)):
         return
     changed, replaced = bundle, msgspec.structs.replace
     if rung not in ("base", "avif"):
@@ -144,9 +143,13 @@ def measure(bundle: Bundle, domain: str, rung: str, minutes: float, arguments: a
         wanted = replaced(wanted, steps=about["steps"], bytes=pack.size, seconds=about["seconds"])
     with nullifying(arguments.exact):
         points = avif(pictures) if rung == "avif" else files(changed, pictures)
-    rows.append(replaced(wanted, points=points))
+    rows = [*_rows(path), replaced(wanted, points=points)]  # read again: others may have written meanwhile
     path.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
     print(domain, rung, name, points, flush=True)
+
+
+def _rows(path: Path) -> list[Row]:
+    return msgspec.json.decode(path.read_bytes(), type=list[Row]) if path.exists() else []
 
 
 @contextmanager
