@@ -40,7 +40,7 @@ from ..log import commit
 from ..precision import Precision, faster_precision
 from ..run import Say, say_nothing
 from ..shape import Shape
-from .adapting import CROPS, PARTS, SEED, VALIDATE_EVERY, Adapted, Learning, Part, planes, square
+from .adapting import CROPS, PARTS, SEED, VALIDATE_EVERY, Adapted, Learning, Part, planes, squares_of
 from .coded import CodedCrops, code_crops
 from .context import Effort, learn_context_anew
 
@@ -203,8 +203,8 @@ def _mode(bundle: Bundle) -> Mode:
 
 
 def _coded_squares(bundle: Bundle, pictures: Sequence[Pixels], positions: Sequence[int]) -> list[CodedCrops]:
-    """The middles of pictures, each by itself, at some rate positions."""
-    squares = [np.ascontiguousarray(square(one).transpose(2, 0, 1)[None]) for one in pictures]
+    """What training is validated on, each by itself, at some rate positions."""
+    squares = [np.ascontiguousarray(one.transpose(2, 0, 1)[None]) for one in squares_of(pictures)]
     mode = _mode(bundle)
     return [code_crops(bundle, one, np.array([at]), mode, 1) for one in squares for at in positions]
 

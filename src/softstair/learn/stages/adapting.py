@@ -40,7 +40,7 @@ from .coded import CodedCrops
 
 Part = Literal["biases", "decoder", "encoder", "full"]
 PARTS: tuple[Part, ...] = ("biases", "decoder", "encoder")
-VALIDATE_EVERY = 50
+VALIDATE_EVERY = 100
 SEED = 31
 _MODULES = {
     "biases": ("scale_network", "gains"),
@@ -57,7 +57,8 @@ _WARM_UP, _CLIP, _AVERAGE = 10, 1.0, 0.98
 _TIMED = 20  # steps that tell how many there will be
 CROPS, _SIDE = 4, 128  # of a step
 _PATIENCE = 8
-_VALIDATED_SIDE = 192
+# Of pictures held back. A small middle would not do: much of what is saved is saved around it.
+_VALIDATED, _VALIDATED_SIDE = 8, 384
 _EXACT = Choice("float32")
 
 
@@ -105,7 +106,8 @@ class Learning:
         self._average = Average(self.learned, _AVERAGE)
         self.best = copied(self._average.weights)
         self._allowed, self._cost, self._held_back = seconds, cost, held_back
-        self._least, self._without_gain, self.best_step = math.inf, 0, 0
+        self._least, self.best_step = math.inf, 0
+        self._least_learned, self._without_gain = math.inf, 0  # of weights that have learned
         self.step, self._seconds, self._since = 0, 0.0, time.monotonic()
         self._progress, self._pace = 0.0, 0.0  # share of the way to the end, and what a step adds to it
         self._hurries = False
@@ -147,7 +149,9 @@ class Learning:
         self.set(self._average.weights)
         cost = self._held_back()
         self.set(now)
-        self._without_gain = 0 if cost < self._least else self._without_gain + 1
+        if self.step:
+            self._without_gain = 0 if cost < self._least_learned else self._without_gain + 1
+            self._least_learned = min(self._least_learned, cost)
         if cost < self._least:
             self._least, self.best, self.best_step = cost, copied(self._average.weights), self.step
         if self._without_gain == _PATIENCE and self._pace and not self._hurries:
@@ -168,6 +172,7 @@ class Learning:
             "average": self._average.weights,
             "best": self.best,
             "least": self._least,
+            "least_learned": self._least_learned,
             "without_gain": self._without_gain,
             "best_step": self.best_step,
             "optimiser": self._optimiser.state_dict(),
@@ -193,7 +198,8 @@ class Learning:
             )
         self.set(state["learned"])
         self._average.weights, self.best = state["average"], state["best"]
-        self._least, self._without_gain = state["least"], state["without_gain"]
+        self._least, self._least_learned = state["least"], state["least_learned"]
+        self._without_gain = state["without_gain"]
         self._optimiser.load_state_dict(state["optimiser"])
         self.step, self.best_step = state["step"], state["best_step"]
         self._progress, self._pace, self._hurries = state["progress"], state["pace"], state["hurries"]
@@ -292,7 +298,7 @@ class Adapted:
         self, learning: list[Pixels], held_back: list[Pixels], seconds: float, seed: int = SEED
     ) -> Learning:
         """All parts, on rate and distortion."""
-        crops, squares = Crops(learning, seed), [_square(one) for one in held_back]
+        crops, squares = Crops(learning, seed), [planes(one) for one in squares_of(held_back)]
         return Learning(
             self.learned,
             seconds,
@@ -386,20 +392,19 @@ class Adapted:
         return adapters, {name: _short(value) for name, value in integers.items() if value.any()}
 
 
-def square(pixels: Pixels) -> Pixels:
-    """The middle of a picture, sides multiples of 32."""
-    rows, columns = (min(side, _VALIDATED_SIDE) // 32 * 32 for side in pixels.shape[:2])
-    top, left = (pixels.shape[0] - rows) // 2, (pixels.shape[1] - columns) // 2
-    return pixels[top : top + rows, left : left + columns]
+def squares_of(held_back: Sequence[Pixels]) -> list[Pixels]:
+    """The middles of some pictures, sides multiples of 32: what training is validated on."""
+    found = []
+    for pixels in held_back[:: -(-len(held_back) // _VALIDATED)]:
+        rows, columns = (min(side, _VALIDATED_SIDE) // 32 * 32 for side in pixels.shape[:2])
+        top, left = (pixels.shape[0] - rows) // 2, (pixels.shape[1] - columns) // 2
+        found.append(pixels[top : top + rows, left : left + columns])
+    return found
 
 
 def planes(pixels: Pixels) -> Tensor:
     """(H, W, 3) to (1, 3, H, W) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float() / 255
-
-
-def _square(pixels: Pixels) -> Tensor:
-    return planes(square(pixels))
 
 
 def _short(integers: npt.NDArray[Any]) -> npt.NDArray[Any]:
