@@ -14,6 +14,7 @@ from softstair.errors import UsageError
 from softstair.evaluate import delta_rate
 
 PAGE = HERE.parents[1] / "results" / "packs.md"
+DEFAULT, SLIM = "55088ec0d5abfb97", ""
 _WORDS = {
     "base": "the bundle as it is",
     "tables": "tables measured anew, nothing trained",
@@ -41,7 +42,9 @@ def lines(rows: list[Row]) -> Iterator[str]:
     yield "shared. Curves end where quality no longer grows with the rate. What makes them and this page is"
     yield "said in experiments/packs."
     yield from _domains(rows)
+    yield from _slim(rows)
     yield from _photographs(rows)
+    yield from _archive()
 
 
 def _domains(rows: list[Row]) -> Iterator[str]:
@@ -65,6 +68,46 @@ def _domains(rows: list[Row]) -> Iterator[str]:
             seconds = f"{row.seconds:.0f}" if row.bytes else ""
             bits = " | ".join("" if row is base else _bits(base, row, judge) for judge in (1, 2))
             yield f"| {_WORDS[row.rung]} | {bits} | {size} | {cost[0]} | {cost[1]} | {seconds} |"
+
+
+def _slim(rows: list[Row]) -> Iterator[str]:
+    """A bundle with fewer multiplications and a pack for it, against the default bundle without one."""
+    slim = [row for row in rows if row.bundle == SLIM and row.rung != "avif"]
+    if not slim:
+        return
+    yield ""
+    yield "## A slim bundle, against the default one without a pack"
+    yield ""
+    yield f"Bundle {SLIM}, of experiments/packs/slim.py; times are in [units-slim.md](units-slim.md)."
+    yield ""
+    yield "| domain | pictures | rung | PSNR | SSIMULACRA 2 |"
+    yield "| --- | --: | --- | --: | --: |"
+    for row in slim:
+        alike = (row.domain, row.set, row.pictures, row.exact)
+        base = next(
+            one
+            for one in rows
+            if (one.rung, one.bundle) == ("base", DEFAULT)
+            and (one.domain, one.set, one.pictures, one.exact) == alike
+        )
+        bits = " | ".join(_bits(base, row, judge) for judge in (1, 2))
+        yield f"| {row.domain} | {row.pictures} | {_WORDS[row.rung]} | {bits} |"
+
+
+def _archive() -> Iterator[str]:
+    """What `archive.py` found."""
+    path = HERE / "archive.json"
+    if not path.exists():
+        return
+    yield ""
+    yield "## An archive, opened from a flattened bundle"
+    yield ""
+    yield "By an installation without extras that has no pack; pixels are compared with those of the pack."
+    yield ""
+    found = msgspec.json.decode(path.read_bytes())
+    yield "| " + " | ".join(found) + " |"
+    yield "|" + " --- |" * len(found)
+    yield "| " + " | ".join(map(str, found.values())) + " |"
 
 
 def _photographs(rows: list[Row]) -> Iterator[str]:

@@ -3,13 +3,14 @@
     python -m experiments.packs.run make DOMAINS [--domains screens ...] [--rungs tables ...] [--minutes M]
     python -m experiments.packs.run measure DOMAINS [--domains ...] [--rungs ...] [--minutes M] [--every N]
         [--exact] [--photographs FOLDER]
+    both: [--bundle BUNDLE]
 
-DOMAINS holds NAME/adapt and NAME/test. `make` adapts the default bundle as far as each rung goes, and puts
-packs into runs/packs. `measure` codes every N-th test picture with them at four rate positions; sums of
-bytes, the PSNR of all squared errors and means of SSIMULACRA 2 go into rows.json, from which
-`python -m experiments.packs.page` writes results/packs.md. What is there for the same bundle, minutes and
-pictures is not made or measured again. Without --exact nothing is coded exactly, so that bytes are those of
-the networks and tables alone; with it files are as people get them. --photographs: pictures of a folder in
+DOMAINS holds NAME/adapt and NAME/test. `make` adapts a bundle, by default the default one, as far as each
+rung goes, and puts packs into runs/packs. `measure` codes every N-th test picture with them at four rate
+positions; sums of bytes, the PSNR of all squared errors and means of SSIMULACRA 2 go into rows.json, from
+which `python -m experiments.packs.page` writes results/packs.md. What is there for the same bundle, minutes
+and pictures is not made or measured again. Without --exact nothing is coded exactly, so that bytes are those
+of the networks and tables alone; with it files are as people get them. --photographs: pictures of a folder in
 place of the domains', coded with the packs of these.
 """
 
@@ -90,9 +91,10 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--exact", action="store_true")
     parser.add_argument("--photographs", type=Path)
+    parser.add_argument("--bundle")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    bundle = open_bundle()
+    bundle = open_bundle(arguments.bundle)
     for domain in arguments.domains:
         for rung in arguments.rungs:
             minutes = 0 if rung in _UNTRAINED else arguments.minutes
