@@ -83,14 +83,7 @@ def _slim(rows: list[Row]) -> Iterator[str]:
     yield "| domain | pictures | rung | PSNR | SSIMULACRA 2 |"
     yield "| --- | --: | --- | --: | --: |"
     for row in slim:
-        alike = (row.domain, row.set, row.pictures, row.exact)
-        base = next(
-            one
-            for one in rows
-            if (one.rung, one.bundle) == ("base", DEFAULT)
-            and (one.domain, one.set, one.pictures, one.exact) == alike
-        )
-        bits = " | ".join(_bits(base, row, judge) for judge in (1, 2))
+        bits = " | ".join(_bits(_base(rows, row, DEFAULT), row, judge) for judge in (1, 2))
         yield f"| {row.domain} | {row.pictures} | {_WORDS[row.rung]} | {bits} |"
 
 
@@ -121,14 +114,14 @@ def _photographs(rows: list[Row]) -> Iterator[str]:
     yield "| pack | pictures | PSNR | SSIMULACRA 2 |"
     yield "| --- | --- | --: | --: |"
     for row in found:
-        alike = (row.set, row.pictures, row.bundle, row.exact)
-        base = next(
-            one
-            for one in rows
-            if one.rung == "base" and (one.set, one.pictures, one.bundle, one.exact) == alike
-        )
-        bits = " | ".join(_bits(base, row, judge) for judge in (1, 2))
+        bits = " | ".join(_bits(_base(rows, row, row.bundle), row, judge) for judge in (1, 2))
         yield f"| {row.domain}, {row.minutes:g} minutes | {row.pictures} of {row.set} | {bits} |"
+
+
+def _base(rows: list[Row], row: Row, bundle: str) -> Row:
+    """The row of a bundle as it is, on the same pictures."""
+    wanted = msgspec.structs.replace(row, rung="base", bundle=bundle, minutes=0)
+    return next(one for one in rows if one.key == wanted.key)
 
 
 def _group(row: Row) -> tuple[str, str, bool, int]:

@@ -145,7 +145,9 @@ def test_training_goes_on_as_if_it_had_not_stopped(base):
 
 
 def test_the_synthesis_learns_on_as_the_adapted_bundle_codes(base, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "measured_gain", lambda *_: Gain(-1.0, 1000, 990))
+    monkeypatch.setattr(
+        stage, "measured_gains", lambda _, changed, *__: [Gain(-1.0, 1000, 990)] * len(changed)
+    )
     lines: list[str] = []
     settings = Adaptation("screens", "CC0-1.0", 0.1)
     adapt(base, folder, tmp_path / "screens.pack", settings, say=lines.append)
@@ -156,8 +158,8 @@ def test_the_synthesis_learns_on_as_the_adapted_bundle_codes(base, folder, tmp_p
 
 
 def test_transforms_stay_where_that_serves_pictures_held_back_better(base, folder, tmp_path, monkeypatch):
-    gains = iter([Gain(-1.0, 1000, 990), Gain(-2.0, 1000, 980)])
-    monkeypatch.setattr(stage, "measured_gain", lambda *_: next(gains))
+    gains = [Gain(-1.0, 1000, 990), Gain(-2.0, 1000, 980)]
+    monkeypatch.setattr(stage, "measured_gains", lambda *_: gains)
     output = tmp_path / "screens.pack"
     assert adapt(base, folder, output, Adaptation("screens", "CC0-1.0", 0.05, ("biases",))).packed == 980
     pack = read_pack(output.read_bytes(), "screens")
@@ -211,7 +213,9 @@ def test_tables_alone_make_a_pack_with_smaller_files(base, folder, tmp_path):
 
 
 def test_context_networks_learn_anew_where_that_pays(base, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "measured_gain", lambda *_: Gain(-1.0, 1000, 990))
+    monkeypatch.setattr(
+        stage, "measured_gains", lambda _, changed, *__: [Gain(-1.0, 1000, 990)] * len(changed)
+    )
     monkeypatch.setattr(stage, "_OF_CONTEXT", Effort(6, 40, 12, 60))
     with_networks = bundle_with_context(base)  # at random, so that any others are better
     monkeypatch.setattr(adapting_context, "_MEASURED", 6)
@@ -239,7 +243,7 @@ def bundle_file(bundle, folder):
 
 
 def test_a_pack_that_gains_nothing_is_not_written(base, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "measured_gain", lambda *_: Gain(0.3, 1000, 1003))
+    monkeypatch.setattr(stage, "measured_gains", lambda *_: [Gain(0.3, 1000, 1003)])
     with pytest.raises(UsageError, match=r"not written.*\+0.3 %"):
         adapt(base, folder, tmp_path / "screens.pack", Adaptation("screens", "CC0-1.0", 0))
     assert not (tmp_path / "screens.pack").exists()

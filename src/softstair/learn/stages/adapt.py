@@ -107,18 +107,19 @@ def adapt(
         "parts": list(settings.parts),
     }
 
-    def made(adapters: _Tensors, integers: _Tensors, provenance: dict[str, Any]) -> tuple[Gain, Pack]:
+    def made(adapters: _Tensors, integers: _Tensors, provenance: dict[str, Any]) -> Pack:
         say("measuring tables")
-        pack = packed(bundle, adapters, integers, learning, held_back, settings, provenance, say)
-        return measured_gain(bundle, merged(bundle, pack), held_back, say), pack
+        return packed(bundle, adapters, integers, learning, held_back, settings, provenance, say)
 
-    gain, pack = made(adapters, integers, provenance)
+    packs = [made(adapters, integers, provenance)]
     if adapters or integers:
         # What is learned of few pictures may not hold on others; how symbols are coded nearly always does.
-        as_they_are = made({}, {}, {**provenance, "steps": 0, "parts": []})
-        if as_they_are[0].order < gain.order:
-            say("the transforms stay as they are, which serves the pictures held back better")
-            gain, pack = as_they_are
+        packs.append(made({}, {}, {**provenance, "steps": 0, "parts": []}))
+    gains = measured_gains(bundle, [merged(bundle, one) for one in packs], held_back, say)
+    best = min(range(len(packs)), key=lambda index: gains[index].order)
+    gain, pack = gains[best], packs[best]
+    if best:
+        say("the transforms stay as they are, which serves the pictures held back better")
     if gain.bits is None or gain.bits >= 0:
         raise UsageError(
             f"The pack was not written: on the {len(held_back)} pictures held back it gains nothing "
@@ -275,31 +276,38 @@ def _train(learning: Learning, checkpoint: Path, say: Say) -> None:
     learning.set(learning.best)
 
 
-def measured_gain(base: Bundle, changed: Bundle, pictures: Sequence[Pixels], say: Say) -> Gain:
-    """Files of pictures by both bundles, at four qualities, the last of them the default."""
-    recipe = base.manifest.provenance["recipe"]["rates"]
-    kind = recipe["distortion"]
-    mixture = tuple(recipe.get("mixture", (0.4, 0.4, 0.2)))
-    positions = [position_of_quality(quality, base.last_position) for quality in _JUDGED]
-    curves, sizes = [], []
-    for bundle in (base, changed):
-        points = []
-        for position in positions:
-            size = error = 0.0
-            for pixels in pictures:
-                data = encode_picture(Picture(pixels), Rate(position=position), bundle, threads=1).data
-                decoded = decode_picture(data, bundle, threads=1).pixels
-                size += len(data)
-                error += distortion(kind, planes(decoded), planes(pixels), mixture).item() * pixels.size
-            points.append((size, -10 * math.log10(error) if error else None))
-        curves.append(points)
-        sizes.append(int(points[-1][0]))
+def measured_gains(
+    base: Bundle, changed: Sequence[Bundle], pictures: Sequence[Pixels], say: Say
+) -> list[Gain]:
+    """Of every changed bundle against the base: files of pictures at four qualities, the last the default."""
+    curves = [_curve(base, bundle, pictures) for bundle in (base, *changed)]
     say(f"files held back: {curves}")
+    return [_gain(curves[0], curve) for curve in curves[1:]]
+
+
+def _curve(base: Bundle, bundle: Bundle, pictures: Sequence[Pixels]) -> list[tuple[float, float | None]]:
+    """Bytes, and distortion in dB as the base was trained for."""
+    recipe = base.manifest.provenance["recipe"]["rates"]
+    kind, mixture = recipe["distortion"], tuple(recipe.get("mixture", (0.4, 0.4, 0.2)))
+    points: list[tuple[float, float | None]] = []
+    for quality in _JUDGED:
+        position = position_of_quality(quality, base.last_position)
+        size = error = 0.0
+        for pixels in pictures:
+            data = encode_picture(Picture(pixels), Rate(position=position), bundle, threads=1).data
+            decoded = decode_picture(data, bundle, threads=1).pixels
+            size += len(data)
+            error += distortion(kind, planes(decoded), planes(pixels), mixture).item() * pixels.size
+        points.append((size, -10 * math.log10(error) if error else None))
+    return points
+
+
+def _gain(base: list[tuple[float, float | None]], changed: list[tuple[float, float | None]]) -> Gain:
     try:
-        bits: float | None = delta_rate(*curves).pchip
+        bits: float | None = delta_rate(base, changed).pchip
     except UsageError:
         bits = None
-    return Gain(bits, *sizes)
+    return Gain(bits, int(base[-1][0]), int(changed[-1][0]))
 
 
 def _spoken(bits: float | None) -> str:
