@@ -34,7 +34,7 @@ from softstair.bundle import Bundle, merged, open_bundle, read_pack, to_json, wr
 from softstair.codec import Rate, decode_picture, encode_picture
 from softstair.evaluate.metrics import ssimulacra2
 from softstair.learn.data import Pixels, load_pictures
-from softstair.learn.stages.adapt import Adaptation, Part, packed, split, trained
+from softstair.learn.stages.adapt import Adaptation, Part, split, trained, with_context, with_tables
 from softstair.pictures import Picture
 
 HERE = Path(__file__).parent
@@ -111,13 +111,15 @@ def make(bundle: Bundle, root: Path, domain: str, rung: str, minutes: float) -> 
         return
     start = time.monotonic()
     learning, held_back = split(load_pictures([root / domain / "adapt"]))
-    settings = Adaptation(f"{domain}-{rung}", "unknown", minutes, RUNGS[rung], rung in _WITH_CONTEXT)
+    settings = Adaptation(f"{domain}-{rung}", "unknown", minutes, RUNGS[rung])
 
     def say(line: str) -> None:
         print(domain, rung, line, flush=True)
 
     adapters, integers, steps = trained(bundle, learning, held_back, path.with_suffix(".run"), settings, say)
-    pack = packed(bundle, adapters, integers, learning, held_back, settings, {"steps": steps}, say)
+    pack = with_tables(bundle, adapters, integers, learning, settings, {"steps": steps})
+    if rung in _WITH_CONTEXT:
+        pack = with_context(bundle, pack, learning, held_back, say)
     about = {"steps": steps, "seconds": time.monotonic() - start}
     manifest = msgspec.structs.replace(pack.manifest, provenance=about)
     write_pack(path, {**pack.entries, "pack.json": to_json(manifest)})

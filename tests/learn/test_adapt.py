@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ from softstair.learn.recipe import read_recipe
 from softstair.learn.stages import adapt as stage
 from softstair.learn.stages import adapting
 from softstair.learn.stages import context as adapting_context
-from softstair.learn.stages.adapt import Adaptation, Gain, adapt, split
+from softstair.learn.stages.adapt import Adaptation, Gain, HeldBack, adapt, split
 from softstair.learn.stages.adapting import PARTS, Adapted, Learned, Learning
 from softstair.learn.stages.context import Effort
 from softstair.learn.torch_networks import TorchNetworks
@@ -57,6 +59,11 @@ def _quick(monkeypatch):
     monkeypatch.setattr(stage, "_CODED_SIDE", 96)
     monkeypatch.setattr(stage, "VALIDATE_EVERY", 2)
     monkeypatch.setattr(adapting, "_WARM_UP", 1)
+
+
+def gains(monkeypatch, of_pack: Callable[[Pack], Gain]) -> None:
+    """What files held back are to show of a pack."""
+    monkeypatch.setattr(HeldBack, "gain", lambda _, pack: of_pack(pack))
 
 
 def learner(base, *, parts=PARTS) -> tuple[Adapted, Learning]:
@@ -145,9 +152,7 @@ def test_training_goes_on_as_if_it_had_not_stopped(base):
 
 
 def test_the_synthesis_learns_on_as_the_adapted_bundle_codes(base, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        stage, "measured_gains", lambda _, changed, *__: [Gain(-1.0, 1000, 990)] * len(changed)
-    )
+    gains(monkeypatch, lambda pack: Gain(-2.0 if pack.adapters else -1.0, 1000, 990))
     lines: list[str] = []
     settings = Adaptation("screens", "CC0-1.0", 0.1)
     adapt(base, folder, tmp_path / "screens.pack", settings, say=lines.append)
@@ -158,8 +163,7 @@ def test_the_synthesis_learns_on_as_the_adapted_bundle_codes(base, folder, tmp_p
 
 
 def test_transforms_stay_where_that_serves_pictures_held_back_better(base, folder, tmp_path, monkeypatch):
-    gains = [Gain(-1.0, 1000, 990), Gain(-2.0, 1000, 980)]
-    monkeypatch.setattr(stage, "measured_gains", lambda *_: gains)
+    gains(monkeypatch, lambda pack: Gain(-1.0, 1000, 990) if pack.integers else Gain(-2.0, 1000, 980))
     output = tmp_path / "screens.pack"
     assert adapt(base, folder, output, Adaptation("screens", "CC0-1.0", 0.05, ("biases",))).packed == 980
     pack = read_pack(output.read_bytes(), "screens")
@@ -213,9 +217,7 @@ def test_tables_alone_make_a_pack_with_smaller_files(base, folder, tmp_path):
 
 
 def test_context_networks_learn_anew_where_that_pays(base, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        stage, "measured_gains", lambda _, changed, *__: [Gain(-1.0, 1000, 990)] * len(changed)
-    )
+    gains(monkeypatch, lambda pack: Gain(-2.0 if pack.adapters else -1.0, 1000, 990))
     monkeypatch.setattr(stage, "_OF_CONTEXT", Effort(6, 40, 12, 60))
     with_networks = bundle_with_context(base)  # at random, so that any others are better
     monkeypatch.setattr(adapting_context, "_MEASURED", 6)
@@ -243,7 +245,7 @@ def bundle_file(bundle, folder):
 
 
 def test_a_pack_that_gains_nothing_is_not_written(base, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "measured_gains", lambda *_: [Gain(0.3, 1000, 1003)])
+    gains(monkeypatch, lambda _: Gain(0.3, 1000, 1003))
     with pytest.raises(UsageError, match=r"not written.*\+0.3 %"):
         adapt(base, folder, tmp_path / "screens.pack", Adaptation("screens", "CC0-1.0", 0))
     assert not (tmp_path / "screens.pack").exists()

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from .adapting import CROPS, PARTS, SEED, VALIDATE_EVERY, Adapted, Learning, Par
 from .coded import CodedCrops, code_crops
 from .context import Effort, learn_context_anew
 
-_TOGETHER, _SIZES = 0.55, 0.15  # shares of the minutes that the first stages have
+_TOGETHER, _SIGNS = 0.5, 0.25  # shares of the minutes that the first stages have
 _HELD_BACK = 5  # every so many pictures one
 _MEASURED, _MEASURED_SIDE = 24, 256  # crops for tables
 _CODED, _CODED_A_MINUTE, _CODED_SIDE = 400, 20, 192  # crops of the second stage
@@ -57,14 +58,13 @@ _JUDGED = (15, 35, 55, DEFAULT_QUALITY)  # qualities
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What an adaptation is to do. minutes: of training, validation included. parts: what learns.
-    context: whether context networks learn, too. data: what the pictures are, in words."""
+    """What an adaptation is to do. minutes: of training, validation included. parts: what learns. data: what
+    the pictures are, in words."""
 
     name: str
     licence: str
     minutes: float
     parts: tuple[Part, ...] = PARTS
-    context: bool = True
     data: str = ""
 
 
@@ -106,20 +106,18 @@ def adapt(
         "minutes": settings.minutes,
         "parts": list(settings.parts),
     }
-
-    def made(adapters: _Tensors, integers: _Tensors, provenance: dict[str, Any]) -> Pack:
-        say("measuring tables")
-        return packed(bundle, adapters, integers, learning, held_back, settings, provenance, say)
-
-    packs = [made(adapters, integers, provenance)]
+    say("measuring tables")
+    files = HeldBack(bundle, held_back, say)
+    pack = with_tables(bundle, adapters, integers, learning, settings, provenance)
     if adapters or integers:
         # What is learned of few pictures may not hold on others; how symbols are coded nearly always does.
-        packs.append(made({}, {}, {**provenance, "steps": 0, "parts": []}))
-    gains = measured_gains(bundle, [merged(bundle, one) for one in packs], held_back, say)
-    best = min(range(len(packs)), key=lambda index: gains[index].order)
-    gain, pack = gains[best], packs[best]
-    if best:
-        say("the transforms stay as they are, which serves the pictures held back better")
+        provenance |= {"steps": 0, "parts": []}
+        untouched = with_tables(bundle, {}, {}, learning, settings, provenance)
+        if files.gain(untouched).order <= files.gain(pack).order:
+            say("the transforms stay as they are, which serves the pictures held back better")
+            pack = untouched
+    pack = with_context(bundle, pack, learning, held_back, say)
+    gain = files.gain(pack)
     if gain.bits is None or gain.bits >= 0:
         raise UsageError(
             f"The pack was not written: on the {len(held_back)} pictures held back it gains nothing "
@@ -146,33 +144,46 @@ def split(pictures: Sequence[Pixels]) -> tuple[list[Pixels], list[Pixels]]:
     return [one for index, one in enumerate(pictures) if index % _HELD_BACK != _HELD_BACK - 1], held_back
 
 
-def packed(
+def with_tables(
     bundle: Bundle,
     adapters: _Tensors,
     integers: _Tensors,
     pictures: Sequence[Pixels],
-    held_back: Sequence[Pixels],
     settings: Adaptation,
     provenance: dict[str, Any],
-    say: Say = say_nothing,
 ) -> Pack:
-    """A pack whose tables, and context networks if they are to learn, are made for all the rest of it."""
-    learned = adapters, integers
+    """A pack whose tables are measured for all the rest of it."""
 
-    def pack(tables: _Tensors, context: _Tensors) -> Pack:
-        return Pack(_entries(bundle, *learned, tables, context, settings, provenance), settings.name)
+    def pack(tables: _Tensors) -> Pack:
+        return Pack(_entries(bundle, adapters, integers, tables, settings, provenance), settings.name)
 
     crops = Crops(list(pictures), SEED).batch(_MEASURING, _MEASURED, _MEASURED_SIDE)
     cut = [np.ascontiguousarray(crop.transpose(1, 2, 0)) for crop in crops]
-    tables = measure_tables(merged(bundle, pack({}, {})), cut, _mode(bundle))
-    measured = pack(tables, {})
-    if not settings.context:
-        return measured
-    anew = learn_context_anew(merged(bundle, measured), pictures, held_back, SEED, _OF_CONTEXT, say=say)
+    return pack(measure_tables(merged(bundle, pack({})), cut, _mode(bundle)))
+
+
+def with_context(
+    bundle: Bundle, pack: Pack, pictures: Sequence[Pixels], held_back: Sequence[Pixels], say: Say
+) -> Pack:
+    """The pack with context networks learned anew for it; as it is if those do not serve it better."""
+    anew = learn_context_anew(merged(bundle, pack), pictures, held_back, SEED, _OF_CONTEXT, say=say)
     if anew is None:
-        return measured
-    context, with_it = anew
-    return pack(tables | with_it, context)
+        return pack
+    context, tables = anew
+    own = pack.manifest
+    entries = pack_entries(
+        bundle,
+        pack.adapters,
+        pack.integers,
+        {**pack.tables, **tables},
+        context,
+        name=own.name,
+        licence=own.licence,
+        description=own.description,
+        provenance=own.provenance,
+        figures=own.figures,
+    )
+    return Pack(entries, pack.origin)
 
 
 def _entries(
@@ -180,22 +191,19 @@ def _entries(
     adapters: _Tensors,
     integers: _Tensors,
     tables: _Tensors,
-    context: _Tensors,
     settings: Adaptation,
-    provenance: dict[str, Any] | None = None,
-    figures: dict[str, Any] | None = None,
+    provenance: dict[str, Any],
 ) -> dict[str, bytes]:
     return pack_entries(
         bundle,
         adapters,
         integers,
         tables,
-        context,
         name=settings.name,
         licence=settings.licence,
         description=f"Adapts {bundle.name} to pictures like those it was made of.",
-        provenance=provenance or {},
-        figures=figures or {},
+        provenance=provenance,
+        figures={},
     )
 
 
@@ -233,19 +241,18 @@ def trained(
     steps = first.best_step
     if adapted.learned.kinds["weight"] and "full" not in settings.parts:
         adapted.keep_signs()
-        sizes = adapted.together(learning, held_back, _SIZES * seconds, SEED + 1)
-        _train(sizes, run / "sizes.json", say)
-        steps += sizes.best_step
+        signs = adapted.together(learning, held_back, _SIGNS * seconds, SEED + 1)
+        _train(signs, run / "signs.json", say)
+        steps += signs.best_step
     if {"decoder", "full"} & set(settings.parts):
-        changed = merged(
-            bundle, Pack(_entries(bundle, *adapted.found(bundle), {}, {}, settings), settings.name)
-        )
+        found = Pack(_entries(bundle, *adapted.found(bundle), {}, settings, {}), settings.name)
+        changed = merged(bundle, found)
         count = min(_CODED, max(CROPS, round(_CODED_A_MINUTE * settings.minutes)))
         crops = Crops(learning, SEED).batch(_CODING, count, _CODED_SIDE)
         coded = code_crops(changed, crops, adapted.positions(len(crops)), _mode(bundle), 1)
         beside = _coded_squares(changed, held_back, adapted.validated)
         say(f"{len(coded)} crops coded")
-        least = (1 - _TOGETHER - _SIZES) / 2 * seconds
+        least = (1 - _TOGETHER - _SIGNS) / 2 * seconds
         left = max(least, seconds - (time.monotonic() - start))
         last = adapted.synthesis_alone(coded, beside, left)
         _train(last, run / "synthesis.json", say)
@@ -276,13 +283,23 @@ def _train(learning: Learning, checkpoint: Path, say: Say) -> None:
     learning.set(learning.best)
 
 
-def measured_gains(
-    base: Bundle, changed: Sequence[Bundle], pictures: Sequence[Pixels], say: Say
-) -> list[Gain]:
-    """Of every changed bundle against the base: files of pictures at four qualities, the last the default."""
-    curves = [_curve(base, bundle, pictures) for bundle in (base, *changed)]
-    say(f"files held back: {curves}")
-    return [_gain(curves[0], curve) for curve in curves[1:]]
+@dataclass(frozen=True)
+class HeldBack:
+    """Real files of pictures that were held back, with the base and with packs of it."""
+
+    base: Bundle
+    pictures: Sequence[Pixels]
+    say: Say
+
+    def gain(self, pack: Pack) -> Gain:
+        """Of a pack against the base, at four qualities, the last the default."""
+        curve = _curve(self.base, merged(self.base, pack), self.pictures)
+        self.say(f"files held back: {self._own} before, {curve} with it")
+        return _gain(self._own, curve)
+
+    @cached_property
+    def _own(self) -> list[tuple[float, float | None]]:
+        return _curve(self.base, self.base, self.pictures)
 
 
 def _curve(base: Bundle, bundle: Bundle, pictures: Sequence[Pixels]) -> list[tuple[float, float | None]]:

@@ -2,8 +2,9 @@
 
 First all parts learn together, noise standing in for a quantizer. Of what weights have become, a pack keeps
 the sign of every change and a size for every row and column (after J. Liu et al., "BitDelta", NeurIPS 2024,
-which has one size a matrix); sizes learn on by themselves. Then the synthesis alone learns on crops as the
-adapted bundle codes them, for noise is not what a search leaves (arXiv 2506.08662).
+which has one size a matrix). Both learn on, signs straight through (I. Hubara et al., "Binarized Neural
+Networks", NeurIPS 2016, section 1.2). Then the synthesis alone learns on crops as the adapted bundle codes
+them, for noise is not what a search leaves (arXiv 2506.08662).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _LEFT_OUT = (
     *("analysis.middle_blocks", "analysis.to_deep", "analysis.deep_blocks"),
     *("synthesis.deep_blocks", "mean_network"),
 )
-_RATES = {"weight": 1e-4, "size": 1e-3, "vector": 5e-4, "integer": 3e-3}  # of Adam, by kind
+_RATES = {"weight": 1e-4, "direction": 3e-3, "size": 1e-3, "vector": 5e-4, "integer": 3e-3}  # of Adam
 _WARM_UP, _CLIP, _AVERAGE = 10, 1.0, 0.98
 _TIMED = 20  # steps that tell how many there will be
 CROPS, _SIDE = 4, 128  # of a step
@@ -208,24 +209,28 @@ class Learning:
 
 
 class _Signed(nn.Module):
-    """A weight as it was, and changes of one size for every row and column. rows: (outputs,). columns: (the
-    rest,)."""
+    """A weight as it was, and changes of one size for every row and column.
 
-    signs: Tensor
+    directions: (rows, columns), of which the signs count; the gradient of a sign is taken for that of its
+    direction, within 1 of zero. rows: (outputs,). columns: (the rest,).
+    """
+
     before: Tensor
 
     def __init__(self, before: Tensor, after: Tensor) -> None:
         super().__init__()
         change = (after - before).flatten(1)
         size = change.abs()
-        middle = size.mean().clamp_min(1e-12).sqrt()
+        mean = size.mean().clamp_min(1e-12)
+        rows, columns = size.mean(1) / mean.sqrt(), size.mean(0) / mean.sqrt()
         self.register_buffer("before", before)
-        self.register_buffer("signs", torch.where(change < 0, -1.0, 1.0))
-        self.rows, self.columns = nn.Parameter(size.mean(1) / middle), nn.Parameter(size.mean(0) / middle)
+        self.directions = nn.Parameter(change / (rows[:, None] * columns).clamp_min(1e-12))
+        self.rows, self.columns = nn.Parameter(rows), nn.Parameter(columns)
 
     def forward(self, weight: Tensor) -> Tensor:
-        change = self.signs * (self.rows[:, None] * self.columns)
-        return self.before + change.view_as(self.before)
+        near = self.directions.clamp(-1, 1)
+        signs = near + (torch.where(near < 0, -1.0, 1.0) - near).detach()
+        return self.before + (signs * (self.rows[:, None] * self.columns)).view_as(self.before)
 
 
 class Adapted:
@@ -281,7 +286,7 @@ class Adapted:
         return Learned(chosen, kinds)
 
     def keep_signs(self) -> None:
-        """Of weights that have learned keep signs of changes; sizes learn from then on."""
+        """Of weights that have learned keep signs of changes, and sizes; both learn on."""
         parameters, kinds = dict(self.learned.parameters), {**self.learned.kinds, "weight": []}
         for name in self.learned.kinds["weight"]:
             path, _, own = name.rpartition(".")
@@ -290,7 +295,8 @@ class Adapted:
             parametrize.register_parametrization(self.codec.get_submodule(path), own, signed)
             self._signed[name] = signed
             sizes = {f"{name}.rows": signed.rows, f"{name}.columns": signed.columns}
-            parameters |= sizes
+            parameters |= {f"{name}.directions": signed.directions, **sizes}
+            kinds["direction"] = [*kinds["direction"], f"{name}.directions"]
             kinds["size"] = [*kinds["size"], *sizes]
         self.learned = Learned(parameters, kinds)
 
@@ -374,7 +380,7 @@ class Adapted:
             order: Any = orders.get(name, slice(None))
             if name in self._signed:
                 signed = self._signed[name]
-                adapters[f"{place}/signs"] = np.packbits(signed.signs[order].numpy() < 0)
+                adapters[f"{place}/signs"] = np.packbits(signed.directions[order].detach().numpy() < 0)
                 adapters[f"{place}/rows"] = _half(signed.rows[order])
                 adapters[f"{place}/columns"] = _half(signed.columns)
             elif name in self.learned.parameters:
