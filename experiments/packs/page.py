@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
-from experiments.packs.run import HERE, RUNGS, Row
+from experiments.packs.run import HERE, LEARNED, RUNGS, TEST, Row
+from experiments.packs.shares import Share
 
 from softstair.errors import UsageError
 from softstair.evaluate import delta_rate
@@ -42,14 +43,16 @@ def lines(rows: list[Row]) -> Iterator[str]:
     yield "shared. Curves end where quality no longer grows with the rate. What makes them and this page is"
     yield "said in experiments/packs."
     yield from _domains(rows)
+    yield from _learned(rows)
+    yield from _shares()
     yield from _slim(rows)
     yield from _photographs(rows)
     yield from _archive()
 
 
 def _domains(rows: list[Row]) -> Iterator[str]:
-    for domain, bundle, exact, pictures in _groups(rows, "test"):
-        found = [row for row in rows if (*_group(row), row.set) == (domain, bundle, exact, pictures, "test")]
+    for domain, bundle, exact, pictures in _groups(rows, TEST):
+        found = [row for row in rows if (*_group(row), row.set) == (domain, bundle, exact, pictures, TEST)]
         base = next((row for row in found if row.rung == "base"), None)
         if base is None:
             continue
@@ -87,6 +90,40 @@ def _slim(rows: list[Row]) -> Iterator[str]:
         yield f"| {row.domain} | {row.pictures} | {_WORDS[row.rung]} | {bits} |"
 
 
+def _learned(rows: list[Row]) -> Iterator[str]:
+    """What packs gain where they should gain most."""
+    found = [row for row in rows if row.set == LEARNED and row.rung not in ("base", "avif")]
+    if not found:
+        return
+    yield ""
+    yield "## On the pictures that packs were learned from"
+    yield ""
+    yield "No exact tiles. What is not gained here will not be on other pictures."
+    yield ""
+    yield "| domain | pictures | rung | PSNR | SSIMULACRA 2 | minutes |"
+    yield "| --- | --: | --- | --: | --: | --: |"
+    for row in found:
+        bits = " | ".join(_bits(_base(rows, row, row.bundle), row, judge) for judge in (1, 2))
+        yield f"| {row.domain} | {row.pictures} | {_WORDS[row.rung]} | {bits} | {row.minutes:g} |"
+
+
+def _shares() -> Iterator[str]:
+    """What `shares.py` found."""
+    path = HERE / "shares.json"
+    if not path.exists():
+        return
+    yield ""
+    yield "## What of files as people get them is learned"
+    yield ""
+    yield "The default bundle. All else are exact tiles, which no network changes."
+    yield ""
+    yield "| domain | rate position | files | wholly exact | bytes | of these learned |"
+    yield "| --- | --: | --: | --: | --: | --: |"
+    for one in msgspec.json.decode(path.read_bytes(), type=list[Share]):
+        share = f"{one.learned / one.bytes:.0%}"
+        yield f"| {one.domain} | {one.position} | {one.pictures} | {one.exact} | {one.bytes} | {share} |"
+
+
 def _archive() -> Iterator[str]:
     """What `archive.py` found."""
     path = HERE / "archive.json"
@@ -105,7 +142,7 @@ def _archive() -> Iterator[str]:
 
 def _photographs(rows: list[Row]) -> Iterator[str]:
     """What packs cost photographs."""
-    found = [row for row in rows if row.set != "test" and row.rung not in ("base", "avif")]
+    found = [row for row in rows if row.set not in (TEST, LEARNED) and row.rung not in ("base", "avif")]
     if not found:
         return
     yield ""

@@ -2,7 +2,7 @@
 
     python -m experiments.packs.run make DOMAINS [--domains screens ...] [--rungs tables ...] [--minutes M]
     python -m experiments.packs.run measure DOMAINS [--domains ...] [--rungs ...] [--minutes M] [--every N]
-        [--exact] [--photographs FOLDER]
+        [--exact] [--photographs FOLDER | --learned]
     both: [--bundle BUNDLE]
 
 DOMAINS holds NAME/adapt and NAME/test. `make` adapts a bundle, by default the default one, as far as each
@@ -11,7 +11,8 @@ positions; sums of bytes, the PSNR of all squared errors and means of SSIMULACRA
 which `python -m experiments.packs.page` writes results/packs.md. What is there for the same bundle, minutes
 and pictures is not made or measured again. Without --exact nothing is coded exactly, so that bytes are those
 of the networks and tables alone; with it files are as people get them. --photographs: pictures of a folder in
-place of the domains', coded with the packs of these.
+place of the domains', coded with the packs of these. --learned: those that packs were learned from, which no
+pack can be expected to do better on others than on.
 """
 
 from __future__ import annotations
@@ -54,13 +55,15 @@ _UNTRAINED = ("avif", "base", "tables", "context")
 _WITH_CONTEXT = ("context", "pack")
 _LOOKS = ("look_at_cells", "find_ink")  # of softstair.codec.encoder: they say None of photographs
 _RUNS = Path("runs/packs")
+TEST, LEARNED = "test", "learned"  # sets of pictures
 
 
 class Row(msgspec.Struct, frozen=True):
     """A rung on pictures, or AVIF.
 
-    domain: what the pack is for. pictures: their set, and how many. bytes: of the pack. seconds: of a wall
-    clock, to make it. points: bytes of all files, dB of their mean squared error and mean SSIMULACRA 2.
+    domain: what the pack is for. set: TEST, LEARNED or a folder's name. pictures: how many. bytes: of the
+    pack. seconds: of a wall clock, to make it. points: bytes of all files, dB of their mean squared error and
+    mean SSIMULACRA 2.
     """
 
     domain: str
@@ -91,6 +94,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--exact", action="store_true")
     parser.add_argument("--photographs", type=Path)
+    parser.add_argument("--learned", action="store_true")
     parser.add_argument("--bundle")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -133,9 +137,7 @@ def _path(bundle: Bundle, domain: str, rung: str, minutes: float) -> Path:
 
 def measure(bundle: Bundle, domain: str, rung: str, minutes: float, arguments: argparse.Namespace) -> None:
     """A row, if it is not there."""
-    folder = arguments.photographs or arguments.root / domain / "test"
-    pictures = load_pictures([folder])[:: arguments.every]
-    name = "test" if arguments.photographs is None else folder.name
+    name, pictures = _pictures(domain, arguments)
     fingerprint, path = bundle.fingerprint.hex(), HERE / "rows.json"
     wanted = Row(domain, rung, fingerprint, minutes, name, len(pictures), arguments.exact, *(0, 0, 0.0, []))
     if any(row.key == wanted.key for row in _rows(path)):
@@ -150,6 +152,17 @@ def measure(bundle: Bundle, domain: str, rung: str, minutes: float, arguments: a
     rows = [*_rows(path), replaced(wanted, points=points)]  # read again: others may have written meanwhile
     path.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
     print(domain, rung, name, points, flush=True)
+
+
+def _pictures(domain: str, arguments: argparse.Namespace) -> tuple[str, list[Pixels]]:
+    """What a row is measured on, and its name."""
+    if arguments.photographs is not None:
+        name, found = arguments.photographs.name, load_pictures([arguments.photographs])
+    elif arguments.learned:
+        name, found = LEARNED, split(load_pictures([arguments.root / domain / "adapt"]))[0]
+    else:
+        name, found = TEST, load_pictures([arguments.root / domain / "test"])
+    return name, found[:: arguments.every]
 
 
 def _rows(path: Path) -> list[Row]:

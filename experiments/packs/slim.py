@@ -1,9 +1,10 @@
-"""A slim bundle: `photo-psnr` whose synthesis has narrower blocks still, which learns on for a while.
+"""A slim bundle: a network trained for the eye, with narrower blocks in its synthesis, which learns on.
 
     python -m experiments.packs.slim DATA OUT [--steps N]
 
-DATA holds train/. Encoder, means, scales, tables and context networks are those of `photo-psnr`, so that
-files take as many bits. `run.py --bundle OUT` makes packs for it, `benchmarks/units.py` times it.
+DATA holds train/. The network is the ending `photo` of recipes/photo.toml, trained on a GPU, whose bundle is
+not shipped (docs/training.md); context networks learn of fewer crops than those of a bundle that is. `run.py
+--bundle OUT` makes packs for it, `benchmarks/units.py` times it. OUT.run keeps what is done.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from pathlib import Path
 import msgspec
 import torch
 
-from softstair.bundle import open_bundle, to_json, write_bundle
 from softstair.learn.checkpoint import load_codec, save_snapshot
 from softstair.learn.data import Crops, load_pictures
-from softstair.learn.export.graphs import export_synthesis
+from softstair.learn.export.bundle import export_snapshot
 from softstair.learn.lineage import ending_of
 from softstair.learn.recipe import read_recipe
 from softstair.learn.resize.narrow import with_narrower_blocks
+from softstair.learn.stages.context import Effort, add_context
 from softstair.learn.stages.finetune import finetune
 
 ROOT = Path(__file__).parents[2]
 INNER = (12, 24, 48)
+CONTEXT = Effort(crops=1600, place_steps=1500, sign_steps=1500, hyper_steps=1500)
 _CROPS, _SIDE, _SEED = 64, 256, 31
 
 
@@ -39,28 +41,24 @@ def main() -> None:
 
 
 def make(data: Path, output: Path, steps: int) -> None:
-    """Narrow, learn on as the stage `finetune` does, and put the synthesis into the bundle."""
+    """Narrow, learn on as the stage `finetune` does, export, and teach context networks."""
     recipe = read_recipe(ROOT / "recipes" / "photo.toml")
-    ending = next(one for one in recipe.endings if one.name == "photo-psnr")
+    ending = next(one for one in recipe.endings if one.name == "photo")
     recipe = ending_of(recipe, ending)
-    snapshot = ROOT / "snapshots" / "photo-psnr.safetensors"
     pictures = load_pictures([data / name for name in recipe.data.train])
     crops = torch.from_numpy(Crops(pictures, _SEED).batch(0, _CROPS, _SIDE)).float() / 255
-    weights = with_narrower_blocks(load_codec(recipe, snapshot), INNER, crops)
+    trained = load_codec(recipe, ROOT / "snapshots" / "photo.safetensors")
+    weights = with_narrower_blocks(trained, INNER, crops)
     learning = msgspec.structs.replace(recipe.finetune, steps=steps, validate_every=steps // 2)
     shape = msgspec.structs.replace(recipe.shape, synthesis_inner=INNER)
-    recipe = msgspec.structs.replace(recipe, shape=shape, finetune=learning)
+    recipe = msgspec.structs.replace(recipe, name="slim", shape=shape, finetune=learning)
     run = output.with_suffix(".run")
     run.mkdir(parents=True, exist_ok=True)
     start = run / "narrow.safetensors"
     save_snapshot(start, shape, weights)
-    codec = finetune(recipe, start, data, run, say=print)
-    base = open_bundle("photo-psnr")
-    own = base.manifest
-    about = {**own.provenance, "recipe": {**own.provenance["recipe"], "shape": msgspec.to_builtins(shape)}}
-    manifest = msgspec.structs.replace(own, name="slim", provenance=about, figures={})
-    entries = {**base.entries, "manifest.json": to_json(manifest), "synthesis.onnx": export_synthesis(codec)}
-    write_bundle(output, entries)
+    finetune(recipe, start, data, run, say=print)
+    bundle = export_snapshot(recipe, run / "snapshot.safetensors", data, run / "without.stairs")
+    add_context(recipe, bundle, data, output, effort=CONTEXT, say=print)
 
 
 if __name__ == "__main__":

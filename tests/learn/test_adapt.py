@@ -123,6 +123,20 @@ def test_what_learns_is_what_the_pack_makes_of_the_bundle(base):
     assert (changed.integers.gains == integer_gains(one.codec)).all()
 
 
+def test_signs_of_changes_learn_on(base):
+    one, learning = learner(base)
+    learning.advance()
+    one.keep_signs()
+    before, _ = one.found(base)
+    signs = one.together(*split(PICTURES), 3600)
+    for _ in range(3):
+        signs.advance()
+    after, _ = one.found(base)
+    names = [name for name in before if name.endswith("/signs")]
+    assert names
+    assert any((after[name] != before[name]).any() for name in names)
+
+
 def test_without_a_part_its_weights_stay(base):
     one, learning = learner(base, parts=("biases",))
     for _ in range(4):
