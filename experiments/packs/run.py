@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from softstair.bundle import Bundle, merged, open_bundle, read_pack, to_json, write_pack
+from softstair.bundle import Bundle, Pack, merged, open_bundle, read_pack, to_json, write_pack
 from softstair.codec import Rate, decode_picture, encode_picture
 from softstair.evaluate.metrics import ssimulacra2
 from softstair.learn.data import Pixels, load_pictures
@@ -52,7 +52,7 @@ RUNGS: dict[str, tuple[Part, ...]] = {
     "full": ("full",),
 }
 _UNTRAINED = ("avif", "base", "tables", "context")
-_WITH_CONTEXT = ("context", "pack")
+_WITH_CONTEXT = {"context": "tables", "pack": "encoder"}  # rungs that are another one and context networks
 _LOOKS = ("look_at_cells", "find_ink")  # of softstair.codec.encoder: they say None of photographs
 _RUNS = Path("runs/packs")
 TEST, LEARNED = "test", "learned"  # sets of pictures
@@ -123,11 +123,17 @@ def make(bundle: Bundle, root: Path, domain: str, rung: str, minutes: float) -> 
     adapters, integers, steps = trained(bundle, learning, held_back, path.with_suffix(".run"), settings, say)
     pack = with_tables(bundle, adapters, integers, learning, settings, {"steps": steps})
     if rung in _WITH_CONTEXT:
+        without = _path(bundle, domain, _WITH_CONTEXT[rung], minutes)
+        _write(pack, without, steps, time.monotonic() - start)
         pack = with_context(bundle, pack, learning, held_back, say)
-    about = {"steps": steps, "seconds": time.monotonic() - start}
+    _write(pack, path, steps, time.monotonic() - start)
+    say("done")
+
+
+def _write(pack: Pack, path: Path, steps: int, seconds: float) -> None:
+    about = {"steps": steps, "seconds": seconds}
     manifest = msgspec.structs.replace(pack.manifest, provenance=about)
     write_pack(path, {**pack.entries, "pack.json": to_json(manifest)})
-    say("done")
 
 
 def _path(bundle: Bundle, domain: str, rung: str, minutes: float) -> Path:

@@ -125,7 +125,8 @@ def test_what_learns_is_what_the_pack_makes_of_the_bundle(base):
 
 def test_signs_of_changes_learn_on(base):
     one, learning = learner(base)
-    learning.advance()
+    for _ in range(4):
+        learning.advance()
     one.keep_signs()
     before, _ = one.found(base)
     signs = one.together(*split(PICTURES), 3600)
