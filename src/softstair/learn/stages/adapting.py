@@ -53,7 +53,7 @@ _LEFT_OUT = (
     *("analysis.middle_blocks", "analysis.to_deep", "analysis.deep_blocks"),
     *("synthesis.deep_blocks", "mean_network"),
 )
-_RATES = {"weight": 1e-4, "direction": 3e-3, "size": 1e-3, "vector": 5e-4, "integer": 3e-3}  # of Adam
+_RATES = {"weight": 1e-4, "direction": 1e-2, "size": 1e-3, "vector": 5e-4, "integer": 3e-3}  # of Adam
 _WARM_UP, _CLIP, _AVERAGE = 10, 1.0, 0.98
 _TIMED = 20  # steps that tell how many there will be
 CROPS, _SIDE = 4, 128  # of a step
