@@ -16,6 +16,7 @@ from softstair.bundle import CONTEXT, merged, open_bundle, pack_entries, read_pa
 from softstair.bundle.pack import Pack
 from softstair.codec import networks_of
 from softstair.errors import UsageError
+from softstair.learn import own
 from softstair.learn.export.bundle import export_snapshot
 from softstair.learn.export.imported import import_bundle
 from softstair.learn.integer.weights import integer_gains, integer_weights
@@ -264,6 +265,26 @@ def test_a_pack_that_gains_nothing_is_not_written(base, folder, tmp_path, monkey
     with pytest.raises(UsageError, match=r"not written.*\+0.3 %"):
         adapt(base, folder, tmp_path / "screens.pack", Adaptation("screens", "CC0-1.0", 0))
     assert not (tmp_path / "screens.pack").exists()
+
+
+def test_what_cannot_be_read_is_left_out_and_of_much_some_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(own, "_SIDE", 64)
+    (tmp_path / ".hidden").mkdir()
+    for index, name in enumerate(("a.png", "b.jpg", "c.tif", "d.png", "sub/e.png", ".hidden/f.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(PICTURES[index]).save(tmp_path / name)
+    Image.fromarray(np.full((96, 48), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:99])
+    (tmp_path / "notes.txt").write_text("no picture")
+    lines: list[str] = []
+    found = own.own_pictures(tmp_path, lines.append)
+    assert [one.shape for one in found] == [(64, 64, 3)] * 4 + [(64, 48, 3), (64, 64, 3)]
+    assert (found[4] == 40_000 // 257 + 1).all()
+    assert "broken.png cannot be decoded" in lines[0]
+    assert lines[0].endswith("It is left out.")
+    assert lines[1] == "6 pictures of 7"
+    monkeypatch.setattr(own, "_MOST", 4)
+    assert len(own.own_pictures(tmp_path, lines.append)) == 3  # every second; broken.png is one
 
 
 def test_a_few_pictures_are_too_few(base):

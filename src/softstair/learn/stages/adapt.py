@@ -33,11 +33,12 @@ from softstair.pictures import Picture
 from softstair.whole_file import write_whole
 
 from ..checkpoint import load_checkpoint, save_checkpoint
-from ..data import Crops, Pixels, load_pictures
+from ..data import Crops, Pixels
 from ..distortion import distortion
 from ..export.imported import import_bundle
 from ..integer.domain import measure_tables
 from ..log import commit
+from ..own import own_pictures
 from ..precision import Precision, faster_precision
 from ..run import Say, say_nothing
 from ..shape import Shape
@@ -47,6 +48,7 @@ from .context import Effort, learn_context_anew
 
 _TOGETHER, _SIGNS = 0.5, 0.25  # shares of the minutes that the first stages have
 _HELD_BACK = 5  # every so many pictures one
+_CODED_AS_FILES = 12  # of those that are held back, at most
 _MEASURED, _MEASURED_SIDE = 24, 256  # crops for tables
 _CODED, _CODED_A_MINUTE, _CODED_SIDE = 400, 20, 192  # crops of the second stage
 _MEASURING = 2**31  # as a step of the crops: one that no run reaches
@@ -94,7 +96,7 @@ def adapt(
     Raises:
         UsageError: too few pictures, or the pack gains nothing on those held back; none is written then.
     """
-    pictures = load_pictures([folder])
+    pictures = own_pictures(folder, say)
     learning, held_back = split(pictures)
     run = output.with_name(output.name + ".run")
     adapters, integers, steps = trained(bundle, learning, held_back, run, settings, say)
@@ -107,7 +109,7 @@ def adapt(
         "parts": list(settings.parts),
     }
     say("measuring tables")
-    files = HeldBack(bundle, held_back, say)
+    files = HeldBack(bundle, held_back[:: -(-len(held_back) // _CODED_AS_FILES)], say)
     pack = with_tables(bundle, adapters, integers, learning, settings, provenance)
     if adapters or integers:
         # What is learned of few pictures may not hold on others; how symbols are coded nearly always does.
@@ -120,11 +122,11 @@ def adapt(
     gain = files.gain(pack)
     if gain.bits is None or gain.bits >= 0:
         raise UsageError(
-            f"The pack was not written: on the {len(held_back)} pictures held back it gains nothing "
+            f"The pack was not written: on the {len(files.pictures)} pictures held back it gains nothing "
             f"({_spoken(gain.bits)}); give it more minutes, what was learned is in {run}, or more pictures."
         )
     figures = {
-        "held_back": {"pictures": len(held_back), "bits": gain.bits, "bytes": [gain.base, gain.packed]}
+        "held_back": {"pictures": len(files.pictures), "bits": gain.bits, "bytes": [gain.base, gain.packed]}
     }
     manifest = msgspec.structs.replace(pack.manifest, figures=figures)
     write_pack(output, {**pack.entries, "pack.json": to_json(manifest)})
@@ -139,7 +141,9 @@ def split(pictures: Sequence[Pixels]) -> tuple[list[Pixels], list[Pixels]]:
         UsageError: there are too few.
     """
     if len(pictures) < _HELD_BACK:
-        raise UsageError(f"There are {len(pictures)} pictures to adapt to; {_HELD_BACK} are the fewest.")
+        raise UsageError(
+            f"There are {len(pictures)} pictures to adapt to; {_HELD_BACK} are the fewest, and 25 do well."
+        )
     held_back = list(pictures[_HELD_BACK - 1 :: _HELD_BACK])
     return [one for index, one in enumerate(pictures) if index % _HELD_BACK != _HELD_BACK - 1], held_back
 
